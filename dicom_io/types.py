@@ -1,0 +1,184 @@
+"""The words this package shares with its callers.
+
+Coordinates. A box is given in pixels of the original image: x runs along the columns to the right, y along the
+rows downwards, (0, 0) is the top left corner of the first pixel and (columns, rows) the bottom right corner of the
+last one. The first pixel therefore covers 0..1 in both directions and its centre is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Outcome(StrEnum):
+    """The one explicit answer for an image or a study, gravest first."""
+
+    PRESENT = "present"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+    ABSENT = "absent"
+    OUT_OF_SCOPE = "out_of_scope"
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """What is known of an instance before its pixels are touched. Empty or missing text is None."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    transfer_syntax_uid: str
+    modality: str | None = None
+    body_part_examined: str | None = None
+    laterality: str | None = None
+    view_position: str | None = None
+    image_type: tuple[str, ...] = ()
+    presentation_intent_type: str | None = None
+    photometric_interpretation: str | None = None
+    rows: int | None = None
+    columns: int | None = None
+    number_of_frames: int = 1
+    patient_id: str | None = None
+    accession_number: str | None = None
+    study_date: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent something: the calling AE title and the network address it came from."""
+
+    ae_title: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A Part 10 file that is durable on disk.
+
+    `path` is relative to the root of the store; `digest` is the SHA-256 (hexadecimal) of the encoded data set as it
+    was received, without preamble and file meta information; `size_bytes` counts the whole file.
+    """
+
+    path: str
+    digest: str
+    size_bytes: int
+
+
+class Registration(StrEnum):
+    """How intake answers for a stored instance."""
+
+    NEW = "new"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An instance that was refused, and why.
+
+    `reason` is one line of words for an administrator, free of patient data; `status` is the DIMSE status that was
+    answered (PS3.4 B.2.3, PS3.7 Annex C), None where no C-STORE was involved; `quarantine_path` is relative to the
+    root of the store.
+    """
+
+    code: str
+    reason: str
+    peer: Peer
+    status: int | None = None
+    sop_instance_uid: str | None = None
+    quarantine_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One frame, ready for analysis.
+
+    `number` counts from 1 (PS3.3 C.7.6.6); `pixels` is float32, shape (rows, columns), 0..1, 1 = bright bone;
+    `spacing_mm` is (between rows, between columns) or None where the header does not say.
+    """
+
+    number: int
+    pixels: NDArray[np.float32]
+    spacing_mm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A finding's rectangle in pixels of the original image (see the head of this module) and its score in 0..1."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReportedImage:
+    """One image (one frame of one instance) in a report.
+
+    `path` names the stored source file; `probability` is None exactly when the image was not analysed, and `reason`
+    then says why, in words free of patient data.
+    """
+
+    path: Path
+    frame_number: int
+    outcome: Outcome
+    probability: float | None = None
+    boxes: tuple[Box, ...] = ()
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Algorithm:
+    """The identity of the model for TID 4019: `parameters` are lines such as 'high operating point = 0.62'."""
+
+    name: str
+    version: str
+    manufacturer: str
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReportReference:
+    """A composite object in the PACS, by class and instance."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A PACS that receives reports.
+
+    `confirm` says how delivery is known to be final: 'commitment' (storage commitment, PS3.4 Annex J), 'find'
+    (C-FIND on the SOP Instance UID) or 'store' (the C-STORE answer alone).
+    """
+
+    name: str
+    ae_title: str
+    host: str
+    port: int
+    calling_ae_title: str
+    confirm: str = "commitment"
+    timeout_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommitmentReport:
+    """The PACS's answer to a storage commitment request (PS3.4 J.3.3).
+
+    `failed` holds (SOP Instance UID, failure reason 0008,1197).
+    """
+
+    transaction_uid: str
+    committed: tuple[str, ...]
+    failed: tuple[tuple[str, int], ...] = ()

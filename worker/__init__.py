@@ -1,0 +1,1 @@
+"""The application: settings, database, queue, pipeline, commands."""

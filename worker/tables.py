@@ -1,0 +1,299 @@
+"""The database: one table a thing, one row a fact.
+
+Times are UTC (`DateTime(timezone=True)`; SQLite keeps them without offset, `UtcDateTime` puts it back). States are
+words, checked by the database. The schema is only ever made by the migrations; a test compares the two.
+
+    studies 1--n instances                 what arrived
+    studies 1--n jobs                      one for each (study, image contents, model version)
+    jobs 1--n image_results 1--n findings  what the model said
+    jobs 1--1 reports 1--n deliveries      what the PACS gets, and whether it holds it for good
+    events, rejections                     what happened, what was refused
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
+UID = String(64)
+# SQLite numbers rows by itself only for INTEGER keys.
+Key = BigInteger().with_variant(Integer, "sqlite")
+
+
+def utc_now() -> datetime:
+    """Return the present moment, with its offset."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite has no offset of its own, so it is put back on the way out."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Refuse a moment without offset; hand UTC to the driver."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without a time zone cannot be stored")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Put the offset back."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables; constraint names are fixed so that migrations can name them on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
+
+
+class Study(Base):
+    """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes."""
+
+    __tablename__ = "studies"
+    __table_args__ = (_one_of("state", ("receiving", "complete")), Index(None, "state", "last_instance_at"))
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    patient_id: Mapped[str | None] = mapped_column(String(64), index=True)
+    accession_number: Mapped[str | None] = mapped_column(String(64), index=True)
+    study_date: Mapped[str | None] = mapped_column(String(8))
+    state: Mapped[str] = mapped_column(String(16), default="receiving")
+    source: Mapped[str] = mapped_column(String(16), default="push")
+    first_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    revision: Mapped[int] = mapped_column(Integer, default=0)
+
+    instances: Mapped[list[Instance]] = relationship(back_populates="study")
+    jobs: Mapped[list[Job]] = relationship(back_populates="study")
+
+
+class Instance(Base):
+    """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed."""
+
+    __tablename__ = "instances"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    sop_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
+    sop_class_uid: Mapped[str] = mapped_column(UID)
+    series_instance_uid: Mapped[str] = mapped_column(UID)
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    modality: Mapped[str | None] = mapped_column(String(16))
+    body_part_examined: Mapped[str | None] = mapped_column(String(64))
+    laterality: Mapped[str | None] = mapped_column(String(16))
+    view_position: Mapped[str | None] = mapped_column(String(64))
+    number_of_frames: Mapped[int] = mapped_column(Integer, default=1)
+    out_of_scope_reason: Mapped[str | None] = mapped_column(Text)
+    path: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    peer_address: Mapped[str] = mapped_column(String(64))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+    study: Mapped[Study] = relationship(back_populates="instances")
+
+
+class Job(Base):
+    """One analysis of one study's image contents by one model version; the unit of work and of truth.
+
+    `digest` is the SHA-256 over the sorted (SOP Instance UID, content digest) of the images in scope, with the
+    out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
+    is in the future.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("study_id", "digest", "model_version"),
+        _one_of("state", ("queued", "running", "done", "failed")),
+        _one_of("lane", ("live", "archive")),
+        _one_of("outcome", OUTCOMES),
+        Index(None, "state", "lane", "enqueued_at"),
+        Index(None, "outcome", "finished_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    model_version: Mapped[str] = mapped_column(String(128))
+    lane: Mapped[str] = mapped_column(String(16), default="live")
+    revision: Mapped[int] = mapped_column(Integer, default=1)
+    state: Mapped[str] = mapped_column(String(16), default="queued")
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claim_token: Mapped[str | None] = mapped_column(String(36))
+    claimed_by: Mapped[str | None] = mapped_column(String(128))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+    probability: Mapped[float | None] = mapped_column(Float)
+    analysis_seconds: Mapped[float | None] = mapped_column(Float)
+
+    study: Mapped[Study] = relationship(back_populates="jobs")
+    image_results: Mapped[list[ImageResult]] = relationship(back_populates="job")
+    report: Mapped[Report | None] = relationship(back_populates="job")
+
+
+class ImageResult(Base):
+    """What was said of one frame of one instance. `probability` is empty exactly where it was not analysed."""
+
+    __tablename__ = "image_results"
+    __table_args__ = (UniqueConstraint("job_id", "instance_id", "frame_number"), _one_of("outcome", OUTCOMES))
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), index=True)
+    frame_number: Mapped[int] = mapped_column(Integer, default=1)
+    outcome: Mapped[str] = mapped_column(String(16))
+    probability: Mapped[float | None] = mapped_column(Float)
+    reason_code: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None] = mapped_column(Text)
+    analysis_seconds: Mapped[float | None] = mapped_column(Float)
+
+    job: Mapped[Job] = relationship(back_populates="image_results")
+    instance: Mapped[Instance] = relationship()
+    findings: Mapped[list[Finding]] = relationship(back_populates="image_result")
+
+
+class Finding(Base):
+    """One box: pixels of the original image, (0, 0) the top left corner of the first pixel, x along the columns."""
+
+    __tablename__ = "findings"
+    __table_args__ = (UniqueConstraint("image_result_id", "number"),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    image_result_id: Mapped[int] = mapped_column(ForeignKey("image_results.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    x1: Mapped[float] = mapped_column(Float)
+    y1: Mapped[float] = mapped_column(Float)
+    x2: Mapped[float] = mapped_column(Float)
+    y2: Mapped[float] = mapped_column(Float)
+    score: Mapped[float] = mapped_column(Float)
+
+    image_result: Mapped[ImageResult] = relationship(back_populates="findings")
+
+
+class Report(Base):
+    """The structured report of a job. `state` failed means it could not be built; `reason` says why."""
+
+    __tablename__ = "reports"
+    __table_args__ = (_one_of("state", ("built", "failed")),)
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    sop_instance_uid: Mapped[str | None] = mapped_column(UID, unique=True)
+    sop_class_uid: Mapped[str | None] = mapped_column(UID)
+    series_instance_uid: Mapped[str | None] = mapped_column(UID)
+    predecessor_sop_instance_uid: Mapped[str | None] = mapped_column(UID)
+    path: Mapped[str | None] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+    built_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    job: Mapped[Job] = relationship(back_populates="report")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")
+
+
+class Delivery(Base):
+    """A report on its way to one destination: pending -> sending -> sent -> committed, or failed for good.
+
+    `sop_class_uid` and `sop_instance_uid` are those really sent (the fallback class has its own instance UID).
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (
+        UniqueConstraint("report_id", "destination"),
+        _one_of("state", ("pending", "sending", "sent", "committed", "failed")),
+        Index(None, "state", "next_attempt_at"),
+    )
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"), index=True)
+    destination: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), default="pending")
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    claim_token: Mapped[str | None] = mapped_column(String(36))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sop_instance_uid: Mapped[str | None] = mapped_column(UID, index=True)
+    sop_class_uid: Mapped[str | None] = mapped_column(UID)
+    transaction_uid: Mapped[str | None] = mapped_column(UID, index=True)
+    commitment_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    committed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    confirmed_by: Mapped[str | None] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+
+    report: Mapped[Report] = relationship(back_populates="deliveries")
+
+
+class Event(Base):
+    """What happened, in order: the trace of a study, and every change a person made."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class Rejection(Base):
+    """Something that was refused at the door, with the reason and where the bytes were put."""
+
+    __tablename__ = "rejections"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    code: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    status: Mapped[int | None] = mapped_column(Integer)
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    peer_address: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str | None] = mapped_column(UID)
+    quarantine_path: Mapped[str | None] = mapped_column(Text)
