@@ -4,7 +4,7 @@ Times are UTC (`DateTime(timezone=True)`; SQLite keeps them without offset, `Utc
 words, checked by the database. The schema is only ever made by the migrations; a test compares the two.
 
     studies 1--n instances                 what arrived
-    studies 1--n jobs                      one for each (study, image contents, model version)
+    studies 1--n jobs                      one for each (study, image contents, model version, revision)
     jobs 1--n image_results 1--n findings  what the model said
     jobs 1--1 reports 1--n deliveries      what the PACS gets, and whether it holds it for good
     events, rejections                     what happened, what was refused
@@ -136,14 +136,15 @@ class Instance(Base):
 class Job(Base):
     """One analysis of one study's image contents by one model version; the unit of work and of truth.
 
-    `digest` is the SHA-256 over the sorted (SOP Instance UID, content digest) of the images in scope, with the
+    A finished job is never changed: a retry is a new row with the next `revision`, so that no result changes without
+    a trace. `digest` is the SHA-256 over the sorted (SOP Instance UID, content digest) of the images in scope, with the
     out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
     is in the future.
     """
 
     __tablename__ = "jobs"
     __table_args__ = (
-        UniqueConstraint("study_id", "digest", "model_version"),
+        UniqueConstraint("study_id", "digest", "model_version", "revision"),
         _one_of("state", ("queued", "running", "done", "failed")),
         _one_of("lane", ("live", "archive")),
         _one_of("outcome", OUTCOMES),
