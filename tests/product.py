@@ -1,0 +1,151 @@
+"""bonewatch itself as a program of the tests: started as an operator would, asked through SQL and its commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests import processes
+from tests.peers import LOOPBACK, Service, accepts_connections, free_port, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLES = ROOT / "deploy" / "samples"
+
+
+def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:
+    """Return this process's environment with these settings and no other of ours."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BONEWATCH_")}
+    for name, value in settings.items():
+        environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value, default=str)
+    return environment
+
+
+class Bonewatch:
+    """One installation: a home, a port, its settings, and the roles that run of it.
+
+    Times are short so that tests are; everything else is the default that ships.
+    """
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        self.home = home
+        self.port = free_port()
+        self.settings: dict[str, object] = {
+            "home": str(home),
+            "dicom_host": LOOPBACK,
+            "dicom_port": self.port,
+            "quiet_seconds": 1.5,
+            "sweep_seconds": 1,
+            "requeue_seconds": 2,
+            "lease_seconds": 8,
+            "delivery_lease_seconds": 10,
+            "delivery_backoff_seconds": 1,
+            "delivery_backoff_maximum_seconds": 4,
+            "commitment_timeout_seconds": 20,
+            "minimum_free_bytes": 0,
+            **settings,
+        }
+        self._services: list[Service] = []
+
+    def start(self, *command: str, seconds: float = 90) -> Service:
+        """Start a role (default `up`) and return when the listener answers; `start_role` waits for nothing."""
+        service = self._service(command or ("up",))
+        return service.start(lambda: accepts_connections(self.port), seconds)
+
+    def start_role(self, *command: str) -> Service:
+        """Start a role that listens to nothing."""
+        return self._service(command).start(lambda: True)
+
+    def stop(self) -> None:
+        """Stop every role as Ctrl-C does, the last started first."""
+        while self._services:
+            self._services.pop().stop()
+
+    def kill(self) -> None:
+        """SIGKILL everything at once, children included: a power cut."""
+        while self._services:
+            self._services.pop().kill()
+
+    def command(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "worker.cli", *arguments],
+            env=clean_environment(self.settings),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def rows(self, sql: str, **parameters: object) -> list[dict[str, Any]]:
+        """Return the rows of a query, as an administrator's own client would get them; none before the first start."""
+        url = str(self.settings.get("database_url", f"sqlite:///file:{self.home}/bonewatch.sqlite3?mode=ro&uri=true"))
+        if "database_url" not in self.settings and not (self.home / "bonewatch.sqlite3").exists():
+            return []
+        engine = create_engine(url)
+        try:
+            with engine.connect() as connection:
+                return [dict(row) for row in connection.execute(text(sql), parameters).mappings()]
+        finally:
+            engine.dispose()
+
+    def one(self, sql: str, **parameters: object) -> Any:
+        """Return the only value of the only row of a query."""
+        (row,) = self.rows(sql, **parameters)
+        (value,) = row.values()
+        return value
+
+    def wait_for(self, sql: str, seconds: float, what: str, **parameters: object) -> Any:
+        """Wait until the only value of a query is true, and return it."""
+        return wait_until(lambda: self._checked(sql, **parameters), seconds, f"{what}\n{self.situation()}")
+
+    def wait_until_committed(self, studies: int, seconds: float = 90) -> None:
+        """Wait until this many studies have a finished job and no job or delivery is on its way."""
+        try:
+            wait_until(lambda: self._is_settled(studies), seconds, f"{studies} studies analysed and committed", 0.25)
+        except pytest.fail.Exception as failure:
+            pytest.fail(f"{failure}\n{self.situation()}", pytrace=False)
+
+    def situation(self) -> str:
+        """Return what there is, for the message of a failed test: states and reasons, and the ends of the logs."""
+        lines = []
+        for table, columns in (
+            ("studies", "id, state, revision"),
+            ("jobs", "id, study_id, state, attempts, outcome, reason, enqueued_at, lease_until"),
+            ("deliveries", "id, report_id, state, attempts, next_attempt_at, reason"),
+            ("rejections", "code, reason, status"),
+        ):
+            found = self.rows(f"SELECT {columns} FROM {table} ORDER BY 1 LIMIT 30")  # noqa: S608 - our own words
+            lines += [f"{table}:", *(f"  {list(row.values())}" for row in found)]
+        return "\n".join(lines + [f"{service.name}:\n{service.tail(3000)}" for service in self._services])
+
+    def processes(self) -> dict[int, str]:
+        """Return every process of the running roles with its command line."""
+        members = [member for service in self._services for member in processes.tree(service.pid)]
+        return {member: processes.command_line(member) for member in members}
+
+    def _service(self, command: tuple[str, ...]) -> Service:
+        log = self.home.parent / f"{self.home.name}-{command[0]}.log"
+        full = [sys.executable, "-m", "worker.cli", *command]
+        service = Service(f"bonewatch {command[0]}", full, log, clean_environment(self.settings))
+        self._services.append(service)
+        return service
+
+    def _checked(self, sql: str, **parameters: object) -> Any:
+        for service in self._services:
+            service.check()
+        return self.one(sql, **parameters)
+
+    def _is_settled(self, studies: int) -> bool:
+        done = self._checked("SELECT count(DISTINCT study_id) FROM jobs WHERE state IN ('done', 'failed')")
+        open_jobs = self.one("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
+        open_studies = self.one("SELECT count(*) FROM studies WHERE state = 'receiving'")
+        open_deliveries = self.one("SELECT count(*) FROM deliveries WHERE state != 'committed'")
+        return done >= studies and open_jobs == open_studies == open_deliveries == 0

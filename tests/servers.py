@@ -1,0 +1,178 @@
+"""Redis, PostgreSQL and Orthanc on this machine, each with its data in a folder of its own."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.peers import LOOPBACK, Service, accepts_connections, free_port, program, run
+
+
+@contextmanager
+def redis_server(folder: Path) -> Iterator[str]:
+    """Run a Redis without persistence and yield its URL."""
+    port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    options = ["--port", str(port), "--bind", LOOPBACK, "--save", "", "--appendonly", "no", "--dir", str(folder)]
+    service = Service("redis-server", [program("redis-server"), *options], folder / "redis.log")
+    service.start(lambda: accepts_connections(port))
+    try:
+        yield f"redis://{LOOPBACK}:{port}/0"
+    finally:
+        service.stop()
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """Run a fresh PostgreSQL cluster and yield the URL of its empty database.
+
+    PostgreSQL refuses to run as root: it then runs as the user `postgres`, in a folder that this user may enter.
+    """
+    initdb, postgres = program("initdb"), program("postgres")
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="bonewatch-postgres-"))
+    try:
+        if user is not None:
+            shutil.chown(folder, user, user)
+        data, port = folder / "data", free_port()
+        options = ["-U", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C"]
+        groups = None if user is None else []
+        subprocess.run(
+            [initdb, "-D", str(data), *options],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+            user=user,
+            group=user,
+            extra_groups=groups,
+        )
+        # Nothing here must outlive a power cut, so nothing waits for the disk.
+        options = ["-D", str(data), "-p", str(port), "-h", LOOPBACK, "-k", "", "-F"]
+        service = Service("postgres", [postgres, *options], folder / "postgres.log", user=user)
+        ready = ["-h", LOOPBACK, "-p", port, "-U", "postgres"]
+        service.start(lambda: run("pg_isready", *ready, expect=None).returncode == 0)
+        try:
+            yield f"postgresql+pg8000://postgres@{LOOPBACK}:{port}/postgres"
+        finally:
+            service.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Orthanc:
+    """A real Orthanc as the PACS: it holds studies, pushes them to us, receives our reports and commits them."""
+
+    ae_title = "ORTHANC"
+
+    def __init__(self, folder: Path, bonewatch_port: int, bonewatch_ae_title: str = "BONEWATCH") -> None:
+        self.folder = folder
+        self.dicom_port = free_port()
+        self.http_port = free_port()
+        self._bonewatch = {"AET": bonewatch_ae_title, "Host": LOOPBACK, "Port": bonewatch_port}
+        self._service: Service | None = None
+
+    def start(self) -> None:
+        """Start it on the data that it has."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        configuration = self.folder / "orthanc.json"
+        configuration.write_text(json.dumps(self._configuration(), indent=1))
+        command = [program("Orthanc"), "--verbose", str(configuration)]
+        self._service = Service("Orthanc", command, self.folder / "orthanc.log")
+        self._service.start(lambda: accepts_connections(self.http_port) and accepts_connections(self.dicom_port))
+
+    def stop(self) -> None:
+        """Stop it; its data stay."""
+        if self._service is not None:
+            self._service.stop()
+            self._service = None
+
+    def destination(self, name: str = "pacs", confirm: str = "commitment") -> dict[str, Any]:
+        """Return what bonewatch must know to send its reports here."""
+        return {
+            "name": name, "ae_title": self.ae_title, "host": LOOPBACK, "port": self.dicom_port, "confirm": confirm,
+        }  # fmt: skip
+
+    def upload(self, path: Path) -> str:
+        """Put one DICOM file into it, as an archive's importer would, and return Orthanc's name for the instance."""
+        return str(self.rest("POST", "/instances", path.read_bytes())["ID"])
+
+    def push_everything(self) -> None:
+        """Let it send all that it holds to bonewatch over C-STORE, as a PACS does; returns when the last is sent."""
+        order = {"Resources": self.rest("GET", "/studies"), "Synchronous": True}
+        answer = self.rest("POST", "/modalities/bonewatch/store", order)
+        assert answer["FailedInstancesCount"] == 0, answer
+
+    def studies(self) -> dict[str, str]:
+        """Return Orthanc's name of each study by StudyInstanceUID."""
+        return {
+            study["MainDicomTags"]["StudyInstanceUID"]: study["ID"] for study in self.rest("GET", "/studies?expand")
+        }
+
+    def instances(self, modality: str | None = None) -> list[str]:
+        """Return Orthanc's names of the instances, of one modality where that is given."""
+        return [
+            instance
+            for series in self.rest("GET", "/series?expand")
+            if modality in (None, series["MainDicomTags"].get("Modality"))
+            for instance in series["Instances"]
+        ]
+
+    def download(self, instance: str, folder: Path) -> Path:
+        """Save one instance as a file and return its path."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{instance}.dcm"
+        path.write_bytes(self.rest("GET", f"/instances/{instance}/file"))
+        return path
+
+    def rest(self, method: str, path: str, body: object = None) -> Any:
+        """Call its REST interface: bytes go and come as they are, everything else as JSON."""
+        data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(LOOPBACK, self.http_port, timeout=120)
+        try:
+            connection.request(method, path, body=data)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        assert response.status == 200, f"Orthanc answered {response.status} to {method} {path}: {content[:500]!r}"
+        is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+        return json.loads(content) if is_json else content
+
+    def _configuration(self) -> dict[str, Any]:
+        return {
+            "Name": "bonewatch tests",
+            "StorageDirectory": str(self.folder / "storage"),
+            "IndexDirectory": str(self.folder / "index"),
+            "Plugins": [],
+            "DicomAet": self.ae_title,
+            "DicomPort": self.dicom_port,
+            "HttpPort": self.http_port,
+            "AuthenticationEnabled": False,
+            "RemoteAccessAllowed": False,
+            "OverwriteInstances": False,
+            "DicomModalities": {"bonewatch": {**self._bonewatch, "AllowStorageCommitment": True}},
+            "JobsHistorySize": 50,
+            "ConcurrentJobs": 2,
+            "SaveJobs": False,
+            "StableAge": 2,
+            "HttpsVerifyPeers": False,
+        }
+
+
+@contextmanager
+def orthanc(folder: Path, bonewatch_port: int) -> Iterator[Orthanc]:
+    """Run an Orthanc that knows bonewatch at this port, and yield it."""
+    server = Orthanc(folder, bonewatch_port)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
