@@ -1,0 +1,157 @@
+"""The parts that `worker.settings` is made of: field types, how text becomes them, how a problem becomes words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic_core import ErrorDetails
+
+LOOKS_LIKE = 0.85
+"""How alike a variable and one of ours must be to count as a misspelling (ratio of `difflib`)."""
+
+
+def check_ae_title(value: str) -> str:
+    """Return an AE title without its padding.
+
+    Raises
+    ------
+    ValueError
+        PS3.5 6.2, VR AE: 1 to 16 characters of the default repertoire, no backslash, no control characters.
+    """
+    title = value.strip(" ")
+    if not 1 <= len(title) <= 16 or not title.isascii() or not title.isprintable() or "\\" in title:
+        raise ValueError("is not an AE title (1 to 16 characters, no backslash)")
+    return title
+
+
+AeTitle = Annotated[str, AfterValidator(check_ae_title)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class DestinationSetting(BaseModel):
+    """A PACS that receives reports, as a site writes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    ae_title: AeTitle
+    host: str = Field(min_length=1, max_length=253)
+    port: Port
+    confirm: Literal["commitment", "find", "store"] = "commitment"
+
+
+class AllowedCallerSetting(BaseModel):
+    """An AE that may push, from anywhere or from one host only; written ``AE`` or ``AE@host``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    ae_title: AeTitle
+    host: str | None = Field(default=None, min_length=1, max_length=253)
+
+
+def as_list(value: object) -> object:
+    """Split text at commas, or read it as a JSON list; anything else is left to pydantic."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return _json(value)
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def as_words(value: object) -> object:
+    """Read a list of DICOM code strings, which are upper case (PS3.5 6.2, VR CS)."""
+    words = as_list(value)
+    return tuple(str(word).strip().upper() for word in words) if isinstance(words, list | tuple) else words
+
+
+def as_callers(value: object) -> object:
+    """Read a list of ``AE`` and ``AE@host``."""
+    words = as_list(value)
+    return tuple(_caller(word) for word in words) if isinstance(words, list | tuple) else words
+
+
+def _caller(word: object) -> object:
+    if not isinstance(word, str):
+        return word
+    title, _, host = word.partition("@")
+    return {"ae_title": title, "host": host.strip()} if host else {"ae_title": title}
+
+
+def as_objects(value: object) -> object:
+    """Read text as a JSON list of objects."""
+    return _json(value) if isinstance(value, str) else value
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
+
+
+def secret_from_file(variable: str, environment: Mapping[str, str]) -> str | None:
+    """Return the secret in the file that ``<variable>_FILE`` names, or None where it names none.
+
+    Raises
+    ------
+    ValueError
+        When the variable itself is set too, or the file cannot be read or is empty.
+    """
+    name = environment.get(f"{variable}_FILE")
+    if not name:
+        return None
+    if environment.get(variable):
+        raise ValueError(f"{variable}: is set, and so is {variable}_FILE; set one of them")
+    try:
+        secret = Path(name).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        words = error.strerror if isinstance(error, OSError) else "not text"
+        raise ValueError(f"{variable}_FILE: the file cannot be read: {words}") from None
+    if not secret:
+        raise ValueError(f"{variable}_FILE: the file is empty")
+    return secret
+
+
+def misspelled(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Return a line for each name that is none of the known ones but looks like one.
+
+    A misspelled variable would be ignored in silence, and the site would believe in a choice that was never made.
+    Names that are like none of ours are left alone: they may belong to something else.
+    """
+    listed = sorted(known)
+    lines = []
+    for name in sorted(set(names) - set(listed)):
+        alike = difflib.get_close_matches(name, listed, n=1, cutoff=LOOKS_LIKE)
+        if alike:
+            lines.append(f"{name}: is no setting; did you mean {alike[0]}?")
+    return lines
+
+
+def explain(error: ErrorDetails, prefix: str, wants: Mapping[str, str], secrets: Iterable[str]) -> str:
+    """Turn one of pydantic's errors into a line: the variable, what is wrong, what it wants."""
+    where = error["loc"]
+    message = error["msg"].removeprefix("Value error, ")
+    if not where:
+        return message
+    field = str(where[0])
+    variable = f"{prefix}{field.upper()}"
+    if error["type"] == "extra_forbidden" and len(where) == 1:
+        return f"{variable}: is no setting"
+    place = "".join(f", item {part + 1}" if isinstance(part, int) else f", {part}" for part in where[1:])
+    line = f"{variable}{place}: {message[:1].lower()}{message[1:]}{_given(error, field in set(secrets))}"
+    return f"{line}; wants {wants[field]}" if wants.get(field) else line
+
+
+def _given(error: ErrorDetails, secret: bool) -> str:
+    value: Any = error.get("input")
+    if secret or not isinstance(value, str | int | float) or len(str(value)) > 80:
+        return ""
+    return f" (it is {value!r})"
