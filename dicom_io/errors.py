@@ -2,11 +2,14 @@
 
     DicomError
     ├── HeaderError                 the data set cannot be parsed, or an identifying attribute is missing or malformed
+    │   └── IncompleteHeader        it can be parsed; an identifying attribute is missing or malformed
     ├── StoreError                  the store cannot take a file (disk full, read-only, ...); try again later
     ├── PixelError                  an image cannot become an array; permanent for this file
     │   ├── PixelDataMissing
     │   ├── PixelDataTruncated
     │   ├── PixelsTooLarge          more declared than the limit allows; nothing was decoded
+    │   ├── PixelModuleInvalid      size, bits, lookup table or grey scale that contradict the standard or themselves
+    │   ├── PixelsBlank             every pixel says the same: there is nothing to analyse
     │   └── PixelsUndecodable       names the transfer syntax
     ├── ReportError                 a report cannot be built from these sources; permanent
     └── PeerError                   a remote AE
@@ -31,6 +34,10 @@ class HeaderError(DicomError):
     code = "header"
 
 
+class IncompleteHeader(HeaderError):
+    code = "header_incomplete"
+
+
 class StoreError(DicomError):
     code = "store_unavailable"
     retryable = True
@@ -50,6 +57,14 @@ class PixelDataTruncated(PixelError):
 
 class PixelsTooLarge(PixelError):
     code = "pixels_too_large"
+
+
+class PixelModuleInvalid(PixelError):
+    code = "pixel_module_invalid"
+
+
+class PixelsBlank(PixelError):
+    code = "pixels_blank"
 
 
 class PixelsUndecodable(PixelError):
