@@ -13,8 +13,9 @@ A `Database` must not cross a fork: build it in the process that uses it.
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -240,17 +241,16 @@ def _use_wal(url: URL) -> None:
     """
     deadline = time.monotonic() + UPGRADE_WAIT_SECONDS
     while True:
-        database = Database(url)
         try:
-            with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-                mode = connection.execute(text("PRAGMA journal_mode = WAL")).scalar_one()
-        except OperationalError as error:
+            with closing(sqlite3.connect(url.database or "", isolation_level=None)) as connection:
+                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as error:
             if time.monotonic() > deadline:
-                raise DatabaseUnavailable(_words(error)) from error
+                raise DatabaseUnavailable(f"the database {url} cannot use a WAL: {error}") from error
             time.sleep(0.05)
             continue
-        finally:
-            database.close()
+        except sqlite3.DatabaseError as error:
+            raise DatabaseUnavailable(f"the database {url} cannot be opened: {error}") from error
         if mode != "wal":
             raise DatabaseUnavailable(f"the database {url} cannot use a WAL here; a network folder cannot hold it")
         return

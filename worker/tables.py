@@ -50,7 +50,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Refuse a moment without offset; hand UTC to the driver."""
         if value is None:
             return None
@@ -58,7 +58,7 @@ class UtcDateTime(TypeDecorator[datetime]):
             raise ValueError("a moment without a time zone cannot be stored")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Put the offset back."""
         if value is None:
             return None
@@ -107,7 +107,10 @@ class Study(Base):
 
 
 class Instance(Base):
-    """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed."""
+    """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed.
+
+    `patient_id` stands here too: a study whose instances name different patients must not get a report.
+    """
 
     __tablename__ = "instances"
 
@@ -117,6 +120,7 @@ class Instance(Base):
     sop_class_uid: Mapped[str] = mapped_column(UID)
     series_instance_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    patient_id: Mapped[str | None] = mapped_column(String(64))
     modality: Mapped[str | None] = mapped_column(String(16))
     body_part_examined: Mapped[str | None] = mapped_column(String(64))
     laterality: Mapped[str | None] = mapped_column(String(16))
