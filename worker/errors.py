@@ -2,10 +2,19 @@
 
     WorkerError
     ├── SettingsError                a setting is missing, malformed or contradicts another; names its variable
-    └── DatabaseError                the database cannot be used
-        ├── DatabaseUnavailable      it does not answer, is locked or full; try again later
-        ├── DatabaseNotUpgraded      it has no schema or an older one: `bonewatch db upgrade`
-        └── DatabaseTooNew           a newer bonewatch has upgraded it; this one must not touch it
+    ├── DatabaseError                the database cannot be used
+    │   ├── DatabaseUnavailable      it does not answer, is locked or full; try again later
+    │   ├── DatabaseNotUpgraded      it has no schema or an older one: `bonewatch db upgrade`
+    │   └── DatabaseTooNew           a newer bonewatch has upgraded it; this one must not touch it
+    ├── BrokerError                  the embedded broker cannot be started or stopped
+    ├── QueueUnavailable             the broker does not answer; SQL still holds the work, the sweep sends it later
+    ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
+    ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
+    └── UnknownStudy                 nobody has sent a study of this UID
+    └── SupervisionError             `bonewatch up` cannot run its child processes
+        ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
+        ├── HomeInUse                another one runs in this home
+        └── Interrupted              somebody asked to stop while they were starting
 
 Messages are words for an operator and never carry patient data or a password.
 """
@@ -13,6 +22,8 @@ Messages are words for an operator and never carry patient data or a password.
 # ruff: noqa: N818 - the names say the state that a caller meets, as those of httpx and of dicom_io do
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class WorkerError(Exception):
@@ -51,3 +62,64 @@ class DatabaseTooNew(DatabaseError):
     """It has the schema of a newer bonewatch."""
 
     code = "database_too_new"
+
+
+class BrokerError(WorkerError):
+    """The embedded broker cannot be started or stopped."""
+
+    code = "broker"
+
+
+class QueueUnavailable(WorkerError):
+    """The broker does not answer. SQL is the truth: the sweep sends the message later."""
+
+    code = "queue_unavailable"
+    retryable = True
+
+
+class LeaseLost(WorkerError):
+    """The job was given to somebody else, or is finished; what was computed here is dropped."""
+
+    code = "lease_lost"
+
+
+class EnvironmentUnfit(WorkerError):
+    """This worker cannot analyse any study (no bundle, no store); the job is put back and no attempt is counted."""
+
+    code = "environment"
+    retryable = True
+
+
+class UnknownStudy(WorkerError):
+    """No study of this UID has been received."""
+
+    code = "unknown_study"
+
+
+class SupervisionError(WorkerError):
+    """`bonewatch up` cannot run its child processes."""
+
+    code = "supervision"
+
+
+class ChildFailed(SupervisionError):
+    """A child could not be brought up. `lines` are the last it printed."""
+
+    code = "child_failed"
+
+    def __init__(self, name: str, reason: str, lines: Sequence[str] = ()) -> None:
+        super().__init__(f"{name} {reason}")
+        self.name = name
+        self.lines = tuple(lines)
+
+
+class HomeInUse(SupervisionError):
+    """Another `bonewatch up` works in this home."""
+
+    code = "home_in_use"
+
+
+class Interrupted(SupervisionError):
+    """Somebody asked to stop while the children were still starting."""
+
+    code = "interrupted"
