@@ -1,0 +1,290 @@
+"""From a stored file to frames that can be analysed: float32, 0..1, 1 = bright bone.
+
+Decoding runs C and C++ code (GDCM, OpenJPEG, CharLS) on bytes from outside. What such code could be lured with is
+checked first: the declared size, the size in the codestream, the length of the data. What remains is a decoder's defect
+that kills the process. Decoding is not put into a process of its own, which would cost more time than the analysis:
+the caller is a worker process that may die. Whoever calls this in a service must have written down *before* the call
+that the job was tried, and give up after a few tries; such a file then costs a few workers and ends as failed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import get_frame
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.pixels import get_decoder
+from pydicom.pixels.decoders.base import Decoder
+from pydicom.pixels.processing import apply_color_lut
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000TransferSyntaxes,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
+
+from dicom_io.codestream import CodestreamSize, jpeg2000_size, jpeg_size
+from dicom_io.errors import (
+    HeaderError,
+    PixelDataMissing,
+    PixelDataTruncated,
+    PixelsBlank,
+    PixelsTooLarge,
+    PixelsUndecodable,
+)
+from dicom_io.grayscale import brightness_table, padding_mask
+from dicom_io.header import inflate, read_file_meta
+from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits, check_native_length, read_layout
+from dicom_io.types import Frame
+
+# What pydicom raises on bytes that are not what they say; it has no error of its own for most of it.
+_MALFORMED = (
+    InvalidDicomError,
+    EOFError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+)
+_SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+# Rec. ITU-R BT.601: the luma that YBR_FULL's Y is, too (PS3.3 C.7.6.3.1.2)
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame]:
+    """Yield the frames of an image, one at a time.
+
+    1. Read the data set and check what it declares against the limits.
+    2. For each frame: check the codestream's own size, decode, cut out the stored bits.
+    3. Grey: modality, VOI or percentiles, polarity; colour: luma. Padding becomes background.
+
+    Parameters
+    ----------
+    path : Path
+        A DICOM Part 10 file.
+    limits : PixelLimits, optional
+        The most that is decoded.
+
+    Yields
+    ------
+    Frame
+        Pixels float32, shape (rows, columns), 0..1, 1 = bright bone; spacing in mm where the header has it.
+
+    Raises
+    ------
+    HeaderError
+        When the file is not DICOM or cannot be parsed.
+    PixelError
+        The subclass says why there is no array.
+    OSError
+        When the file cannot be opened.
+
+    References
+    ----------
+    PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2, C.11.6; PS3.4 N.2; PS3.5 8.
+    """
+    limits = limits or PixelLimits()
+    ds = _read_data_set(path, limits)
+    with _parsing():
+        if "PixelData" not in ds:
+            raise PixelDataMissing("the data set has no pixel data; it is no image, or the file was cut short")
+        layout = read_layout(ds, limits)
+        spacing_mm = _spacing_mm(ds)
+        decoder = _find_decoder(ds.file_meta.TransferSyntaxUID)
+        if decoder.is_native:
+            check_native_length(layout, len(ds.PixelData or b""))
+    for index in range(layout.frames):
+        array, photometric = _decode(decoder, ds, layout, index)
+        with _parsing():
+            pixels = _grey(ds, layout, array, photometric)
+        if pixels.min() == pixels.max():
+            raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
+        yield Frame(number=index + 1, pixels=pixels, spacing_mm=spacing_mm)
+
+
+def transfer_syntax_text(uid: str) -> str:
+    """Return a transfer syntax's name and UID in words that are safe in a message, whatever a file calls it."""
+    if not re.fullmatch(r"[0-9.]{1,64}", uid):
+        return "a malformed transfer syntax UID"
+    name = UID(uid).name
+    return f"transfer syntax {uid}" if name == uid else f"{name} ({uid})"
+
+
+@contextmanager
+def _parsing() -> Iterator[None]:
+    """Turn pydicom's errors into HeaderError.
+
+    Their text can quote a value, so neither it nor the chain goes on: it might be a patient's. For the same reason
+    pydicom's warnings stay here.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except _MALFORMED as error:
+        raise HeaderError(f"the data set cannot be parsed ({type(error).__name__})") from None
+
+
+def _read_data_set(path: Path, limits: PixelLimits) -> Dataset:
+    if path.stat().st_size > limits.maximum_total_bytes:
+        raise PixelsTooLarge(f"the file is larger than {limits.maximum_total_bytes} bytes")
+    # From memory, because reading a file allocates first whatever length an element claims
+    stream = io.BytesIO(path.read_bytes())
+    transfer_syntax = UID(read_file_meta(stream))
+    with _parsing():
+        if transfer_syntax != DeflatedExplicitVRLittleEndian:
+            stream.seek(0)
+            return dcmread(stream)
+        # pydicom inflates without a bound
+        inflated = inflate(stream, limits.maximum_total_bytes + 1)
+        if inflated.seek(0, io.SEEK_END) > limits.maximum_total_bytes:
+            raise PixelsTooLarge(f"the data set inflates to more than {limits.maximum_total_bytes} bytes")
+        inflated.seek(0)
+        ds = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True)
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = transfer_syntax
+        return ds
+
+
+def _find_decoder(transfer_syntax: UID) -> Decoder:
+    try:
+        return get_decoder(transfer_syntax)
+    except NotImplementedError as error:
+        words = transfer_syntax_text(transfer_syntax)
+        raise PixelsUndecodable(f"{words} is not an image encoding that can be decoded here") from error
+
+
+def _decode(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int) -> tuple[NDArray[np.int32], str]:
+    """Return one frame, (rows, columns) or (rows, columns, 3), and the photometric interpretation that it has now."""
+    if decoder.is_encapsulated:
+        _check_codestream(ds, layout, index)
+    # Unused bits are cut off below, with regard to HighBit
+    options = {} if _has_own_precision(decoder.UID) else {"correct_unused_bits": False}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array, properties = decoder.as_array(ds, index=index, raw=True, allow_excess_frames=False, **options)
+    except (*_MALFORMED, MemoryError) as error:
+        words = transfer_syntax_text(decoder.UID)
+        raise PixelsUndecodable(f"{words}: no decoder could read frame {index + 1}") from error
+    return _stored_values(array, layout, decoder.UID), str(properties["photometric_interpretation"])
+
+
+def _has_own_precision(transfer_syntax: UID) -> bool:
+    """Tell the encodings whose decoders deliver samples of the codestream's precision rather than words."""
+    return bool(transfer_syntax.is_encapsulated) and transfer_syntax != RLELossless
+
+
+def _check_codestream(ds: Dataset, layout: PixelLayout, index: int) -> None:
+    """Check that a frame's codestream is the image that the header declares, before a decoder allocates for it."""
+    transfer_syntax = ds.file_meta.TransferSyntaxUID
+    words = transfer_syntax_text(transfer_syntax)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The same table as the decoder uses, so that what is checked is what is decoded
+            lengths = ds.get("ExtendedOffsetTableLengths")
+            offsets = (ds.ExtendedOffsetTable, lengths) if lengths and "ExtendedOffsetTable" in ds else None
+            frame = get_frame(ds.PixelData, index, number_of_frames=layout.frames, extended_offsets=offsets)
+    except _MALFORMED as error:
+        raise PixelDataTruncated(f"{words}: frame {index + 1} of {layout.frames} is not there") from error
+    if transfer_syntax == RLELossless:
+        return
+    size = _codestream_size(transfer_syntax, frame)
+    if size is None:
+        raise PixelsUndecodable(f"{words}: frame {index + 1} does not begin as such a codestream")
+    if (size.rows, size.columns, size.samples) != (layout.rows, layout.columns, layout.samples):
+        raise PixelsUndecodable(
+            f"{words}: frame {index + 1} is {size.rows} x {size.columns} with {size.samples} samples, the header says "
+            f"{layout.rows} x {layout.columns} with {layout.samples}"
+        )
+    if size.precision > 16 or size.progressive:
+        raise PixelsUndecodable(f"{words}: frame {index + 1} is of a kind that DICOM does not use for radiographs")
+
+
+def _codestream_size(transfer_syntax: UID, frame: bytes) -> CodestreamSize | None:
+    if transfer_syntax in JPEGTransferSyntaxes or transfer_syntax in JPEGLSTransferSyntaxes:
+        return jpeg_size(frame)
+    if transfer_syntax in JPEG2000TransferSyntaxes:
+        return jpeg2000_size(frame)
+    return None
+
+
+def _stored_values(array: NDArray[np.int32], layout: PixelLayout, transfer_syntax: UID) -> NDArray[np.int32]:
+    """Cut the stored bits out of the words (PS3.5 8.1.1): what lies above HighBit or below it may be an overlay.
+
+    Samples of a JPEG codestream are the stored bits already; those declared signed may still lack their sign.
+    """
+    wide = array.astype(np.int32)
+    if _has_own_precision(transfer_syntax):
+        if not layout.signed:
+            return wide
+    else:
+        wide >>= layout.high_bit + 1 - layout.bits_stored
+    wide &= (1 << layout.bits_stored) - 1
+    if layout.signed:
+        sign = 1 << (layout.bits_stored - 1)
+        wide = (wide ^ sign) - sign
+    return wide
+
+
+def _grey(ds: Dataset, layout: PixelLayout, array: NDArray[np.int32], photometric: str) -> NDArray[np.float32]:
+    if photometric in MONOCHROME:
+        return _monochrome(ds, array)
+    if photometric == "PALETTE COLOR":
+        colours = apply_color_lut(array, ds)
+        largest = np.iinfo(colours.dtype).max
+        return _luma(colours[..., :3], largest)
+    largest = 2**layout.bits_stored - 1
+    if photometric.startswith("YBR"):
+        luma: NDArray[np.float32] = array[..., 0].astype(np.float32) / np.float32(largest)
+        return luma.clip(0, 1)
+    return _luma(array, largest)
+
+
+def _monochrome(ds: Dataset, array: NDArray[np.int32]) -> NDArray[np.float32]:
+    lowest = int(array.min())
+    offsets = array - lowest
+    stored = np.arange(lowest, int(array.max()) + 1, dtype=np.int32)
+    padding = padding_mask(ds, stored)
+    counts = np.where(padding, 0, np.bincount(offsets.ravel(), minlength=len(stored)))
+    table = brightness_table(ds, stored, counts)
+    table[padding] = 0
+    pixels: NDArray[np.float32] = table[offsets]
+    return pixels
+
+
+def _luma(colours: NDArray[np.integer], largest: int) -> NDArray[np.float32]:
+    luma: NDArray[np.float32] = colours.astype(np.float32) @ _LUMA / np.float32(largest)
+    return luma.clip(0, 1)
+
+
+def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
+    """Return the distance of pixels (between rows, between columns) in mm.
+
+    PixelSpacing goes first: where it differs from ImagerPixelSpacing it was corrected for magnification or calibrated
+    (PS3.3 10.7.1.3). A digitised film has NominalScannedPixelSpacing.
+    """
+    for keyword in _SPACINGS:
+        with suppress(ValueError, TypeError):
+            between_rows, between_columns = (float(value) for value in ds.get(keyword) or ())
+            if 0 < between_rows < math.inf and 0 < between_columns < math.inf:
+                return between_rows, between_columns
+    return None
