@@ -73,6 +73,14 @@ def wait_until(predicate: Callable[[], Any], seconds: float, what: str, every: f
         time.sleep(every)
 
 
+_running: set[int] = set()
+
+
+def running() -> frozenset[int]:
+    """Return the process ids of the services that run now."""
+    return frozenset(_running)
+
+
 class Service:
     """A long-running program of a test, in a session of its own, with its output in a file.
 
@@ -115,6 +123,7 @@ class Service:
                 extra_groups=None if self._user is None else [],
                 start_new_session=True,
             )
+        _running.add(self.pid)
         try:
             wait_until(lambda: self.check() or ready(), seconds, f"{self.name} ready; log:\n{self.tail()}")
         except BaseException:
@@ -145,7 +154,7 @@ class Service:
             tail = self.tail()
             self.kill()
             pytest.fail(f"{self.name} has not ended within {seconds:g} s; log:\n{tail}")
-        self._process = None
+        self._forget()
         return status
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int | None:
@@ -163,5 +172,9 @@ class Service:
         if self._process.poll() is None:
             processes.kill_tree(self.pid)
         self._process.wait()
-        self._process = None
+        self._forget()
         processes.reap()
+
+    def _forget(self) -> None:
+        _running.discard(self.pid)
+        self._process = None

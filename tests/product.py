@@ -18,6 +18,7 @@ from tests.peers import LOOPBACK, Service, accepts_connections, free_port, wait_
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "deploy" / "samples"
+COMMAND = str(Path(sys.executable).with_name("bonewatch"))
 
 
 def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:
@@ -76,7 +77,7 @@ class Bonewatch:
     def command(self, *arguments: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "worker.cli", *arguments],
+            [COMMAND, *arguments],
             env=clean_environment(self.settings),
             capture_output=True,
             text=True,
@@ -133,7 +134,7 @@ class Bonewatch:
 
     def _service(self, command: tuple[str, ...]) -> Service:
         log = self.home.parent / f"{self.home.name}-{command[0]}.log"
-        full = [sys.executable, "-m", "worker.cli", *command]
+        full = [COMMAND, *command]
         service = Service(f"bonewatch {command[0]}", full, log, clean_environment(self.settings))
         self._services.append(service)
         return service

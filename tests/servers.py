@@ -72,11 +72,16 @@ class Orthanc:
 
     ae_title = "ORTHANC"
 
-    def __init__(self, folder: Path, bonewatch_port: int, bonewatch_ae_title: str = "BONEWATCH") -> None:
+    def __init__(self, folder: Path, bonewatch_port: int, *, allow_commitment: bool = True) -> None:
         self.folder = folder
         self.dicom_port = free_port()
         self.http_port = free_port()
-        self._bonewatch = {"AET": bonewatch_ae_title, "Host": LOOPBACK, "Port": bonewatch_port}
+        self._bonewatch = {
+            "AET": "BONEWATCH",
+            "Host": LOOPBACK,
+            "Port": bonewatch_port,
+            "AllowStorageCommitment": allow_commitment,
+        }
         self._service: Service | None = None
 
     def start(self) -> None:
@@ -158,7 +163,7 @@ class Orthanc:
             "AuthenticationEnabled": False,
             "RemoteAccessAllowed": False,
             "OverwriteInstances": False,
-            "DicomModalities": {"bonewatch": {**self._bonewatch, "AllowStorageCommitment": True}},
+            "DicomModalities": {"bonewatch": self._bonewatch},
             "JobsHistorySize": 50,
             "ConcurrentJobs": 2,
             "SaveJobs": False,

@@ -1,0 +1,173 @@
+"""kill -9 at the worst moments: afterwards one result and one report a study, nothing lost, nothing stuck."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+
+from tests import processes, scu
+from tests.builders import build_dx, write_part10
+from tests.peers import running, wait_until
+from tests.product import SAMPLES, Bonewatch
+from tests.servers import orthanc
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
+
+ONE_OF_EACH = """
+    SELECT s.study_instance_uid, count(DISTINCT j.id) AS jobs, count(DISTINCT r.id) AS reports
+    FROM studies s LEFT JOIN jobs j ON j.study_id = s.id LEFT JOIN reports r ON r.job_id = j.id
+    GROUP BY s.study_instance_uid
+"""
+FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """An Orthanc and a bonewatch that send to each other, both killed afterwards whatever happened."""
+    bonewatch = Bonewatch(tmp_path / "home")
+    with orthanc(tmp_path / "pacs", bonewatch.port) as pacs:
+        bonewatch.settings["destinations"] = [pacs.destination()]
+        try:
+            yield pacs, bonewatch
+        finally:
+            bonewatch.kill()
+
+
+def assert_one_result_and_one_report_a_study(pacs, bonewatch, studies: int) -> None:
+    rows = bonewatch.rows(ONE_OF_EACH)
+    assert [(row["jobs"], row["reports"]) for row in rows] == [(1, 1)] * studies
+    assert bonewatch.one("SELECT count(*) FROM v_results") == studies
+    results = bonewatch.rows(
+        "SELECT instance_id, frame_number, count(*) AS n FROM image_results GROUP BY instance_id, frame_number"
+    )
+    assert {row["n"] for row in results} == {1}
+    assert len(pacs.instances("SR")) == studies
+
+
+def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(pair):
+    pacs, bonewatch = pair
+    files = sorted(SAMPLES.glob("0[1-3]*/*.dcm"))
+    bonewatch.start("up")
+
+    assert set(scu.push(bonewatch.port, [scu.message(path) for path in files])) == {0}
+    wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)
+    victims = [pid for pid, command in bonewatch.processes().items() if is_analysis_worker(command)]
+    assert victims, bonewatch.processes()
+    for pid in reversed(victims):
+        processes.kill_tree(pid)
+    assert bonewatch.one("SELECT count(*) FROM jobs WHERE state = 'running'") == 1, "killed too late to show anything"
+
+    bonewatch.wait_until_committed(3, seconds=120)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, 3)
+    assert bonewatch.one("SELECT max(attempts) FROM jobs") == 2
+    bonewatch.stop()
+
+
+def is_analysis_worker(command: str) -> bool:
+    """Say whether this is the worker that analyses, or one of its pool; its keeper is left to do its work."""
+    return "worker.app" in command and command.endswith(" work") and "keeper" not in command
+
+
+def make_push(folder: Path) -> list[Path]:
+    """Return the files of six studies: one radiograph to analyse each, then seven images that are out of scope."""
+    files = []
+    for study in range(6):
+        for number in range(8):
+            extra = {} if number == 0 else {"SOPClassUID": FOR_PROCESSING, "PresentationIntentType": "FOR PROCESSING"}
+            words = {"study": f"crash-{study}", "instance": f"image-{number}"}
+            patient = {"PatientID": f"TEST-{study}", "InstanceNumber": number + 1}
+            ds = build_dx(**words, **patient, **extra)
+            files.append(write_part10(ds, folder / f"{study}-{number}.dcm"))
+    return files
+
+
+class Pusher(threading.Thread):
+    """Pushes messages one after the other on one association until it breaks; `acknowledged` grows meanwhile."""
+
+    def __init__(self, port: int, messages: list[scu.Message]) -> None:
+        super().__init__()
+        self.acknowledged: list[scu.Message] = []
+        self._port, self._messages = port, messages
+
+    def run(self) -> None:
+        assoc = scu.associate(self._port, self._messages)
+        for message in self._messages:
+            if scu.store(assoc, message) != 0:
+                break
+            self.acknowledged.append(message)
+        if assoc.is_established:
+            assoc.release()
+
+
+def test_everything_killed_in_the_middle_of_a_push_keeps_what_was_acknowledged(pair, tmp_path):
+    pacs, bonewatch = pair
+    files = {message.sop_instance_uid: path for path in make_push(tmp_path) for message in [scu.message(path)]}
+    messages = [scu.message(path) for path in files.values()]
+    bonewatch.start("up")
+
+    pusher = Pusher(bonewatch.port, messages)
+    pusher.start()
+    wait_until(lambda: len(pusher.acknowledged) >= 11, 60, "eleven instances acknowledged", every=0.001)
+    bonewatch.kill()
+    pusher.join(60)
+    assert 11 <= len(pusher.acknowledged) < len(messages), "killed too late to show anything"
+
+    bonewatch.start("up")
+    for message in pusher.acknowledged:
+        assert_is_stored(bonewatch, message)
+    rest = [message for message in messages if message not in pusher.acknowledged]
+    assert set(scu.push(bonewatch.port, rest)) == {0}
+
+    bonewatch.wait_until_committed(6, seconds=120)
+    for message in messages:
+        assert_is_stored(bonewatch, message)
+    assert bonewatch.one("SELECT count(*) FROM instances") == len(messages)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, 6)
+    bonewatch.stop()
+
+
+def assert_is_stored(bonewatch: Bonewatch, message: scu.Message) -> None:
+    path = bonewatch.one("SELECT path FROM instances WHERE sop_instance_uid = :uid", uid=message.sop_instance_uid)
+    assert scu.data_set(bonewatch.home / "store" / path) == message.data_set
+
+
+def test_when_up_itself_is_killed_its_children_go_too_and_the_next_up_starts(pair):
+    pacs, bonewatch = pair
+    (file,) = SAMPLES.glob("02*/*.dcm")
+    service = bonewatch.start("up")
+    family = [pid for pid in processes.tree(service.pid) if pid != service.pid]
+    assert family
+
+    service.send_signal(signal.SIGKILL)
+    assert service.wait(10) == -signal.SIGKILL
+    wait_until(lambda: not any(map(processes.is_alive, family)), 30, "the children of a killed `up` have ended")
+    assert not processes.left_behind(known=running())
+
+    bonewatch.start("up")
+    assert scu.push(bonewatch.port, [scu.message(file)]) == [0]
+    bonewatch.wait_until_committed(1)
+    assert str(dcmread(file, stop_before_pixels=True).StudyInstanceUID) in pacs.studies()
+    bonewatch.stop()
+
+
+def test_a_clean_stop_in_the_middle_of_work_leaves_no_process_and_loses_nothing(pair):
+    pacs, bonewatch = pair
+    files = sorted(SAMPLES.glob("0[1-2]*/*.dcm"))
+    service = bonewatch.start("up")
+    assert set(scu.push(bonewatch.port, [scu.message(path) for path in files])) == {0}
+    wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)
+
+    # What a terminal's Ctrl-C does: the signal goes to the whole foreground group.
+    os.killpg(service.pid, signal.SIGINT)
+    assert service.wait(60) == 0
+    assert not processes.left_behind(known=running())
+
+    bonewatch.start("up")
+    bonewatch.wait_until_committed(2)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, 2)
+    bonewatch.stop()

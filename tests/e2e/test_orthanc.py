@@ -1,0 +1,234 @@
+"""A real Orthanc as the PACS, DCMTK as a second sender, and everything that ships in between.
+
+Orthanc holds the sample studies and pushes them to us itself; `bonewatch up` answers with reports, which Orthanc stores
+and commits. The tests then read what lies in Orthanc, not what we believe that we sent. They run in order: the later
+ones push more to the same services.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from worker.app import create_app
+
+from tests import reports, scu
+from tests.peers import program, run, wait_until
+from tests.product import SAMPLES, Bonewatch
+from tests.servers import Orthanc, orthanc
+from worker.settings import load_settings
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
+
+ANSWERS = {"present", "inconclusive", "absent"}
+BOXES = """
+    SELECT i.sop_instance_uid, r.frame_number, f.x1, f.y1, f.x2, f.y2
+    FROM findings f JOIN image_results r ON r.id = f.image_result_id JOIN instances i ON i.id = r.instance_id
+    JOIN jobs j ON j.id = r.job_id JOIN reports p ON p.job_id = j.id
+    WHERE p.sop_instance_uid = :report ORDER BY 1, 2, 3, 4, 5, 6
+"""
+COUNTS = """
+    SELECT (SELECT count(*) FROM instances) AS instances, (SELECT count(*) FROM jobs) AS jobs,
+           (SELECT count(*) FROM image_results) AS results, (SELECT count(*) FROM reports) AS reports,
+           (SELECT count(*) FROM deliveries) AS deliveries, (SELECT count(*) FROM rejections) AS rejections
+"""
+
+
+@dataclass
+class Site:
+    """One PACS and one bonewatch that know each other."""
+
+    pacs: Orthanc
+    bonewatch: Bonewatch
+    folder: Path
+
+    def reports(self) -> list[Path]:
+        """Fetch every structured report out of the PACS."""
+        return [self.pacs.download(name, self.folder / "reports") for name in self.pacs.instances("SR")]
+
+
+def sample_files() -> list[Path]:
+    files = sorted(SAMPLES.glob("*/*.dcm"))
+    assert len({path.parent for path in files}) >= 8, "deploy/samples holds at least eight studies"
+    return files
+
+
+def sample_studies() -> set[str]:
+    return {str(dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in sample_files()}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Orthanc has pushed the samples, and every report has been committed."""
+    for name in ("dciodvfy", "dsrdump", "dcmsend", "storescu"):
+        program(name)
+    folder = tmp_path_factory.mktemp("orthanc")
+    bonewatch = Bonewatch(folder / "home")
+    with orthanc(folder / "pacs", bonewatch.port) as pacs:
+        for path in sample_files():
+            pacs.upload(path)
+        bonewatch.settings["destinations"] = [pacs.destination()]
+        try:
+            bonewatch.start("up")
+            pacs.push_everything()
+            bonewatch.wait_until_committed(len(sample_studies()), seconds=150)
+            yield Site(pacs, bonewatch, folder)
+            bonewatch.stop()
+        finally:
+            bonewatch.kill()
+
+
+def test_every_sample_gets_an_answer_and_one_report_that_the_pacs_committed(site):
+    studies = sample_studies()
+
+    rows = site.bonewatch.rows("SELECT * FROM v_results")
+    deliveries = site.bonewatch.rows("SELECT state, confirmed_by FROM deliveries")
+
+    assert {row["study_instance_uid"] for row in rows} == studies
+    assert {row["outcome"] for row in rows} <= ANSWERS
+    assert [tuple(row.values()) for row in deliveries] == [("committed", "commitment")] * len(studies)
+    assert len(site.pacs.instances("SR")) == len(studies)
+
+
+def test_every_report_lies_in_the_study_it_speaks_of(site):
+    for path in site.reports():
+        report = dcmread(path)
+        (study,) = site.bonewatch.rows(
+            "SELECT s.study_instance_uid, s.patient_id FROM reports r JOIN jobs j ON j.id = r.job_id "
+            "JOIN studies s ON s.id = j.study_id WHERE r.sop_instance_uid = :uid",
+            uid=str(report.SOPInstanceUID),
+        )
+        evidence = {
+            str(image.ReferencedSOPInstanceUID)
+            for item in report.CurrentRequestedProcedureEvidenceSequence
+            for series in item.ReferencedSeriesSequence
+            for image in series.ReferencedSOPSequence
+        }
+        images = site.bonewatch.rows(
+            "SELECT i.sop_instance_uid FROM instances i JOIN studies s ON s.id = i.study_id "
+            "WHERE s.study_instance_uid = :uid",
+            uid=str(report.StudyInstanceUID),
+        )
+
+        assert str(report.StudyInstanceUID) == study["study_instance_uid"]
+        assert str(report.PatientID) == study["patient_id"]
+        assert evidence == {image["sop_instance_uid"] for image in images}
+    # No study of its own for a report: Orthanc holds as many studies as were put into it.
+    assert set(site.pacs.studies()) == sample_studies()
+
+
+def test_dciodvfy_finds_no_error_in_any_report(site):
+    errors = {path.name: reports.validator_errors(path) for path in site.reports()}
+
+    assert errors
+    assert not {name: found for name, found in errors.items() if found}
+
+
+def test_dsrdump_and_highdicom_read_every_report(site):
+    for path in site.reports():
+        assert "Imaging Measurement Report" in reports.dump(path)
+        read = reports.read(path)
+        assert read.content.get_image_measurement_groups()
+        assert (read.CompletionFlag, read.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+        assert read.PreliminaryFlag == "PRELIMINARY"
+
+
+def test_the_corners_of_a_report_equal_the_boxes_of_the_database_to_half_a_pixel(site):
+    compared = 0
+    for path in site.reports():
+        read = reports.read(path)
+        rows = site.bonewatch.rows(BOXES, report=str(read.SOPInstanceUID))
+        of_database = sorted(tuple(row.values()) for row in rows)
+        of_report = sorted((box.sop_instance_uid, box.frame_number, *box.corners) for box in reports.boxes(read))
+
+        assert [box[:2] for box in of_report] == [box[:2] for box in of_database]
+        for shown, known in zip(of_report, of_database, strict=True):
+            assert shown[2:] == pytest.approx(known[2:], abs=0.5)
+        compared += len(of_report)
+    assert compared > 0, "no report has a box: nothing was compared"
+
+
+def test_sql_and_the_reports_say_the_same(site):
+    rows = {row["study_instance_uid"]: row for row in site.bonewatch.rows("SELECT * FROM v_results")}
+    for path in site.reports():
+        read = reports.read(path)
+        row = rows[str(read.StudyInstanceUID)]
+        found = reports.codes(read) & {reports.PRESENT, reports.ABSENT}
+        probabilities = reports.numbers(read, reports.PROBABILITY)
+
+        if row["outcome"] == "present":
+            assert reports.PRESENT in found
+        elif row["outcome"] == "absent":
+            assert found == {reports.ABSENT}
+            assert not reports.boxes(read)
+        else:
+            assert reports.PRESENT not in found
+        assert any(value == pytest.approx(row["probability"], abs=5e-4) for value in probabilities)
+
+
+def test_the_same_push_again_changes_nothing(site):
+    before = site.bonewatch.rows(COUNTS)
+
+    site.pacs.push_everything()
+    site.bonewatch.wait_until_committed(len(sample_studies()))
+
+    # The push holds our own reports now: accepted like anything a PACS has, and nothing to analyse.
+    after = site.bonewatch.rows(COUNTS)
+    grown = {key for key in before[0] if after[0][key] != before[0][key]}
+    assert grown <= {"instances"}
+    assert after[0]["instances"] == before[0]["instances"] + len(site.pacs.instances("SR"))
+    assert len(site.pacs.instances("SR")) == len(sample_studies())
+
+
+def test_the_same_celery_message_three_times_makes_one_result(site):
+    settings = load_settings(home=site.bonewatch.home)
+    before = site.bonewatch.rows(COUNTS)
+    job = site.bonewatch.one("SELECT min(id) FROM jobs")
+
+    app = create_app(settings)
+    for _ in range(3):
+        app.send_task("bonewatch.analyze", args=[job], queue="live")
+    with app.connection_for_read() as connection:
+        client = connection.default_channel.client
+        wait_until(lambda: not client.llen("live") and not client.hlen("unacked"), 30, "all messages worked off")
+    app.close()
+
+    assert site.bonewatch.rows(COUNTS) == before
+    assert site.bonewatch.one("SELECT attempts FROM jobs WHERE id = :id", id=job) == 1
+
+
+def test_dcmsend_and_storescu_push_too(site):
+    studies = site.bonewatch.one("SELECT count(*) FROM studies")
+    port, files = str(site.bonewatch.port), sample_files()
+    for index, (sender, path) in enumerate([("dcmsend", files[0]), ("storescu", files[1])]):
+        copy = site.folder / sender / "image.dcm"
+        copy.parent.mkdir()
+        scu.rename(ds := dcmread(path), str(index)).save_as(copy)
+        # -R of storescu: propose only what the files need, as dcmsend does by itself.
+        run(sender, *(["-R"] if sender == "storescu" else []), "-aec", "BONEWATCH", "localhost", port, copy)
+        assert site.bonewatch.one("SELECT count(*) FROM instances WHERE sop_instance_uid = :uid", uid=ds.SOPInstanceUID)
+
+    site.bonewatch.wait_until_committed(studies + 2)
+
+    rows = site.bonewatch.rows("SELECT outcome FROM v_results ORDER BY study_instance_uid")
+    assert len(rows) == studies + 2
+    assert {row["outcome"] for row in rows} <= ANSWERS
+
+
+def test_every_stored_file_is_bit_exact(site):
+    by_syntax = {dcmread(path, stop_before_pixels=True).file_meta.TransferSyntaxUID: path for path in sample_files()}
+    assert len(by_syntax) > 2, "the samples come in several transfer syntaxes"
+    copies = {}
+    for index, path in enumerate(by_syntax.values()):
+        copy = site.folder / f"bit-exact-{index}.dcm"
+        scu.rename(ds := dcmread(path), f"77{index}").save_as(copy)
+        copies[str(ds.SOPInstanceUID)] = copy
+
+    statuses = scu.push(site.bonewatch.port, [scu.message(copy) for copy in copies.values()])
+
+    assert set(statuses) == {0}
+    for uid, copy in copies.items():
+        stored = site.bonewatch.one("SELECT path FROM instances WHERE sop_instance_uid = :uid", uid=uid)
+        assert scu.data_set(site.bonewatch.home / "store" / stored) == scu.data_set(copy)
