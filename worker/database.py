@@ -259,12 +259,15 @@ def _use_wal(url: URL) -> None:
 def _create_engine(url: URL, timeout_seconds: float) -> Engine:
     address, arguments = driver_arguments(url)
     if url.drivername == SQLITE:
-        engine = create_engine(address, connect_args={"timeout": timeout_seconds})
+        engine = create_engine(address, connect_args={"timeout": timeout_seconds}, hide_parameters=True)
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     arguments |= {"timeout": timeout_seconds, "application_name": "bonewatch"}
-    return create_engine(address, connect_args=arguments, client_encoding="utf8", pool_pre_ping=True)
+    # hide_parameters: what SQLAlchemy says of a failed statement holds no values, for they are patient data.
+    return create_engine(
+        address, connect_args=arguments, client_encoding="utf8", pool_pre_ping=True, hide_parameters=True
+    )
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: Any) -> None:
