@@ -1,0 +1,141 @@
+"""`bundle.json`: what a bundle says of itself, validated strictly.
+
+Version 1. Each network names its trunk's file and its preprocessing; where both networks name the same, the trunk is
+kept and run once.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from models.decision import Calibration, OperatingPoints
+from models.preprocess import Preprocessing
+
+SCHEMA_VERSION = 1
+
+# A plain name in the bundle's own folder: no separators, no drive, no leading dot.
+FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}\.safetensors$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,39}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Coefficient = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PreprocessingEntry(_Strict):
+    """See `models.preprocess.Preprocessing`."""
+
+    longest_side: int = Field(ge=64, le=4096)
+    denoise: Literal["none", "median", "bilateral"]
+    denoise_size: Literal[3, 5]
+    stretch_percentiles: tuple[Annotated[float, Field(ge=0, lt=50)], Annotated[float, Field(gt=50, le=100)]]
+
+    def build(self) -> Preprocessing:
+        """Return the plain value that the preprocessing functions take."""
+        return Preprocessing(self.longest_side, self.denoise, self.denoise_size, self.stretch_percentiles)
+
+
+class TrunkEntry(_Strict):
+    """The convolution layers below a network."""
+
+    architecture: str
+    file: FileName
+
+
+class NetworkEntry(_Strict):
+    """One network: its name in the registry, the options it is built with, its trunk, input and weights."""
+
+    architecture: str
+    options: dict[str, int | float] = Field(default_factory=dict)
+    file: FileName
+    trunk: TrunkEntry
+    preprocessing: PreprocessingEntry
+
+
+class CalibrationEntry(_Strict):
+    """See `models.decision.Calibration`."""
+
+    intercept: Coefficient
+    classifier_weight: Coefficient
+    detector_weight: Coefficient
+
+    def build(self) -> Calibration:
+        """Return the plain value that computes the probability."""
+        return Calibration(self.intercept, self.classifier_weight, self.detector_weight)
+
+
+class DecisionEntry(_Strict):
+    """Operating points, score threshold and how they were chosen."""
+
+    low: Probability
+    high: Probability
+    box_score: Probability
+    rule: Line
+
+    @model_validator(mode="after")
+    def _ordered(self) -> DecisionEntry:
+        if self.low > self.high:
+            raise ValueError("the low operating point lies above the high one")
+        return self
+
+    def build(self) -> OperatingPoints:
+        """Return the plain value that decides."""
+        return OperatingPoints(self.low, self.high, self.box_score)
+
+
+class FileEntry(_Strict):
+    """The checksum and size of one weights file."""
+
+    sha256: Sha256
+    size_bytes: int = Field(gt=0, le=1_000_000_000)
+
+
+class Licence(_Strict):
+    """Who made a part of the bundle, and under which terms."""
+
+    work: Line
+    licence: Line
+    attribution: Line
+
+
+class Manifest(_Strict):
+    """All of `bundle.json`."""
+
+    schema_version: Literal[1]
+    name: Name
+    date: dt.date
+    intended_use: Line
+    width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    classifier: NetworkEntry
+    detector: NetworkEntry
+    calibration: CalibrationEntry
+    decision: DecisionEntry
+    files: dict[FileName, FileEntry]
+    training_data: Line
+    licences: tuple[Licence, ...] = Field(min_length=1)
+    metrics: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Manifest:
+        named = {entry.file for entry in (self.classifier, self.detector)}
+        named |= {entry.trunk.file for entry in (self.classifier, self.detector)}
+        if named != set(self.files):
+            odd = ", ".join(sorted(named ^ set(self.files)))
+            raise ValueError(f"the networks and the list of files disagree about {odd}")
+        return self
+
+    @property
+    def version(self) -> str:
+        """`<date>-<name>+<8 hex digits>`: the digits change with everything that can change an answer."""
+        answering = self.model_dump(mode="json", exclude={"intended_use", "training_data", "licences", "metrics"})
+        digest = hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()
+        return f"{self.date.isoformat()}-{self.name}+{digest[:8]}"

@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.analyzer import Analyzer, choose_dtype
+from models.bundle import load_bundle
+from models.types import Decision, ImageError
+from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="module")
+def analyzer(folder: Path) -> Analyzer:
+    return Analyzer(load_bundle(folder), device="cpu")
+
+
+def radiograph(rows: int = 90, columns: int = 70, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random((rows, columns), dtype=np.float32)
+
+
+def test_the_same_image_twice_gives_the_same_numbers(analyzer: Analyzer) -> None:
+    first, second = (analyzer.analyze(radiograph(), minimum_score=0.0) for _ in range(2))
+
+    assert first.probability == second.probability
+    assert first.boxes == second.boxes
+
+
+def test_two_analyzers_of_one_bundle_agree(folder: Path, analyzer: Analyzer) -> None:
+    other = Analyzer(load_bundle(folder), device="cpu")
+
+    assert other.analyze(radiograph(), 0.0).probability == analyzer.analyze(radiograph(), 0.0).probability
+    assert other.version == analyzer.version
+
+
+def test_different_images_give_different_probabilities(analyzer: Analyzer) -> None:
+    assert analyzer.analyze(radiograph(seed=1)).probability != analyzer.analyze(radiograph(seed=2)).probability
+
+
+@pytest.mark.parametrize("shape", [(90, 70), (70, 90), (33, 600), (301, 299)])
+def test_boxes_lie_inside_the_image_and_come_best_first(analyzer: Analyzer, shape: tuple[int, int]) -> None:
+    boxes = analyzer.analyze(radiograph(*shape), minimum_score=0.0).boxes
+
+    assert boxes, "random weights give candidates everywhere; without any this test would show nothing"
+    assert all(0 <= box.x1 < box.x2 <= shape[1] and 0 <= box.y1 < box.y2 <= shape[0] for box in boxes)
+    assert [box.score for box in boxes] == sorted((box.score for box in boxes), reverse=True)
+
+
+def test_the_minimum_score_changes_what_is_shown_and_not_what_is_decided(folder: Path) -> None:
+    bundle = load_bundle(folder)
+    every = Analyzer(bundle, device="cpu").analyze(radiograph(), minimum_score=0.0)
+    none = Analyzer(load_bundle(folder), device="cpu").analyze(radiograph(), minimum_score=1.0)
+
+    assert len(every.boxes) > len(none.boxes) == 0
+    assert every.decision is none.decision
+    assert every.probability == none.probability
+
+
+def test_separate_trunk_files_give_the_same_answer_as_a_shared_one(tmp_path: Path, analyzer: Analyzer) -> None:
+    write_tiny_bundle(tmp_path)
+    (tmp_path / "trunk2.safetensors").write_bytes((tmp_path / "trunk.safetensors").read_bytes())
+    manifest = tiny_manifest(tmp_path)
+    manifest["detector"]["trunk"] = {"architecture": "vgg16", "file": "trunk2.safetensors"}
+    write_manifest(tmp_path, manifest)
+
+    bundle = load_bundle(tmp_path)
+
+    assert bundle.detector_trunk is not bundle.classifier_trunk
+    separate = Analyzer(bundle, device="cpu").analyze(radiograph(), 0.0)
+    assert separate.boxes == analyzer.analyze(radiograph(), 0.0).boxes
+
+
+def test_a_detector_with_a_size_of_its_own_still_answers_in_source_pixels(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path)
+    manifest = tiny_manifest(tmp_path)
+    manifest["detector"]["preprocessing"] = {**manifest["detector"]["preprocessing"], "longest_side": 256}
+    write_manifest(tmp_path, manifest)
+
+    boxes = Analyzer(load_bundle(tmp_path), device="cpu").analyze(radiograph(90, 70), 0.0).boxes
+
+    assert boxes
+    assert max(box.x2 for box in boxes) <= 70
+
+
+def test_the_decision_follows_the_bundle_s_points(tmp_path: Path) -> None:
+    write_tiny_bundle(tmp_path)
+    manifest = tiny_manifest(tmp_path)
+    answers = {}
+    for name, low, high in (("present", 0.0, 0.0), ("inconclusive", 0.0, 1.0), ("absent", 1.0, 1.0)):
+        manifest["decision"] |= {"low": low, "high": high, "box_score": 1.0}
+        write_manifest(tmp_path, manifest)
+        answers[name] = Analyzer(load_bundle(tmp_path), device="cpu").analyze(radiograph()).decision
+
+    assert answers == {decision.value: decision for decision in Decision}
+
+
+def test_the_parameters_name_the_points_in_force(analyzer: Analyzer) -> None:
+    assert analyzer.parameters == (
+        "low operating point = 0.2000",
+        "high operating point = 0.8000",
+        "box score threshold = 0.5000",
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.zeros((1, 1), np.float32), "side of 1"),
+        (np.zeros((0, 0), np.float32), "side of 0"),
+        (np.zeros((40, 40, 3), np.float32), "two-dimensional"),
+        (np.zeros((40, 40), np.uint8), "floating point"),
+        (np.full((40, 40), 0.5, np.float32), "one grey value"),
+        (np.full((40, 40), np.nan, np.float32), "not finite"),
+        (np.linspace(0, 255, 1600, dtype=np.float32).reshape(40, 40), r"outside 0\.\.1"),
+        (np.zeros((40, 900), np.float32), "times as long"),
+    ],
+)
+def test_what_is_no_radiograph_is_refused_with_a_reason(analyzer: Analyzer, pixels: np.ndarray, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason):
+        analyzer.analyze(pixels)
+
+
+def test_float64_and_a_view_with_gaps_are_welcome(analyzer: Analyzer) -> None:
+    pixels = radiograph(180, 140)
+    every_second = pixels[::2, ::2]
+
+    assert analyzer.analyze(every_second.astype(np.float64)).probability == analyzer.analyze(every_second).probability
+
+
+def test_a_processor_without_bfloat16_gets_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    for question in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.setattr(torch.cpu, question, lambda: False, raising=False)
+
+    assert choose_dtype(torch.device("cpu")) is torch.float32
+
+
+def test_bfloat16_and_float32_tell_the_same_story(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    for able in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda able=able: able, raising=False)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able, raising=False)
+        answers.append(Analyzer(load_bundle(folder), device="cpu").analyze(radiograph(), 0.0).probability)
+
+    assert answers[0] == pytest.approx(answers[1], abs=0.05)
+
+
+def test_the_thread_count_is_set_on_request(folder: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        Analyzer(load_bundle(folder), device="cpu", threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,79 @@
+"""FracAtlas as this project reads it: rows of labels.csv, boxes in COCO form, pictures.
+
+FracAtlas: I. Abedeen et al., "FracAtlas: A Dataset for Fracture Classification, Localization and Segmentation of
+Musculoskeletal Radiographs", Scientific Data 10:521, 2023, CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ImageFile
+
+from models.images import read_image
+
+FloatArray = NDArray[np.float32]
+BODY_PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
+
+
+@dataclass(frozen=True, slots=True)
+class Radiograph:
+    """One labelled image; `boxes_xyxy` in pixels of the file, origin at its top left corner."""
+
+    name: str
+    path: Path
+    split: str
+    fractured: bool
+    truncated: bool
+    body_parts: tuple[str, ...]
+    boxes_xyxy: tuple[tuple[float, float, float, float], ...]
+
+    def pixels(self) -> FloatArray:
+        """Read the picture: float32, (rows, columns), 0..1."""
+        return read_truncated(self.path) if self.truncated else read_image(self.path)
+
+
+def load(folder: Path, split: str) -> list[Radiograph]:
+    """Read the labels and boxes of one split ('train' or 'valid') of the data folder, ordered by name."""
+    boxes = _boxes(folder / f"boxes_{split}.json")
+    with (folder / "labels.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+    return [_radiograph(folder, row, boxes[row["file_name"]]) for row in sorted(rows, key=lambda row: row["file_name"])]
+
+
+def read_truncated(path: Path) -> FloatArray:
+    """Read a JPEG that ends early; what is missing is grey. Only for measuring what such files do to the models."""
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        return read_image(path)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _boxes(path: Path) -> dict[str, list[tuple[float, float, float, float]]]:
+    coco = json.loads(path.read_text())
+    names = {image["id"]: image["file_name"] for image in coco["images"]}
+    boxes: dict[str, list[tuple[float, float, float, float]]] = defaultdict(list)
+    for annotation in coco["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        boxes[names[annotation["image_id"]]].append((x, y, x + width, y + height))
+    return boxes
+
+
+def _radiograph(folder: Path, row: dict[str, str], boxes: list[tuple[float, float, float, float]]) -> Radiograph:
+    return Radiograph(
+        name=row["file_name"],
+        path=folder / "images" / row["file_name"],
+        split=row["split"],
+        fractured=row["fractured"] == "1",
+        truncated=row["truncated"] == "1",
+        body_parts=tuple(part for part in BODY_PARTS if row[part] == "1"),
+        boxes_xyxy=tuple(boxes),
+    )
