@@ -44,7 +44,7 @@ def unknown_transfer_syntax() -> bytes:
 def enormous() -> bytes:
     """46341 x 46341 pixels, more than 2^31, declared in ten kilobytes of compressed data."""
     ds = build_dx(study="bomb", Rows=46341, Columns=46341, transfer_syntax=RLELossless)
-    fragment = bytes(10_000)
+    fragment = bytes(9_000)
     # PS3.5 A.4: an empty offset table, one fragment, the delimiter.
     ds.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0" + b"\xfe\xff\x00\xe0" + len(fragment).to_bytes(4, "little") + fragment
     ds.PixelData += b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -75,6 +75,7 @@ def structured_report() -> bytes:
         delattr(ds, keyword)
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
     ds.Modality = "SR"
+    ds.ReferencedPerformedProcedureStepSequence = ds.PerformedProcedureCodeSequence = Sequence()
     ds.ValueType = "CONTAINER"
     ds.ContinuityOfContent = "SEPARATE"
     ds.CompletionFlag, ds.VerificationFlag = "COMPLETE", "UNVERIFIED"

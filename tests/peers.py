@@ -61,15 +61,20 @@ def accepts_connections(port: int) -> bool:
         return False
 
 
-def wait_until(predicate: Callable[[], Any], seconds: float, what: str, every: float = 0.05) -> Any:
-    """Ask again and again until the answer is true, and return it; fail with `what` when the time is over."""
+def wait_until(
+    predicate: Callable[[], Any], seconds: float, what: str, every: float = 0.05, explain: Callable[[], str] = str
+) -> Any:
+    """Ask again and again until the answer is true, and return it; fail with `what` when the time is over.
+
+    `explain` is asked then, and only then, for what else a reader of the failure should see.
+    """
     end = time.monotonic() + seconds
     while True:
         answer = predicate()
         if answer:
             return answer
         if time.monotonic() > end:
-            pytest.fail(f"not seen within {seconds:g} s: {what}; last answer: {answer!r}")
+            pytest.fail(f"not seen within {seconds:g} s: {what}; last answer: {answer!r}\n{explain()}")
         time.sleep(every)
 
 
@@ -125,7 +130,7 @@ class Service:
             )
         _running.add(self.pid)
         try:
-            wait_until(lambda: self.check() or ready(), seconds, f"{self.name} ready; log:\n{self.tail()}")
+            wait_until(lambda: self.check() or ready(), seconds, f"{self.name} ready", explain=self.tail)
         except BaseException:
             self.kill()
             raise

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 from sqlalchemy import create_engine, text
 
 from tests import processes
@@ -105,14 +104,12 @@ class Bonewatch:
 
     def wait_for(self, sql: str, seconds: float, what: str, **parameters: object) -> Any:
         """Wait until the only value of a query is true, and return it."""
-        return wait_until(lambda: self._checked(sql, **parameters), seconds, f"{what}\n{self.situation()}")
+        return wait_until(lambda: self._checked(sql, **parameters), seconds, what, explain=self.situation)
 
     def wait_until_committed(self, studies: int, seconds: float = 90) -> None:
         """Wait until this many studies have a finished job and no job or delivery is on its way."""
-        try:
-            wait_until(lambda: self._is_settled(studies), seconds, f"{studies} studies analysed and committed", 0.25)
-        except pytest.fail.Exception as failure:
-            pytest.fail(f"{failure}\n{self.situation()}", pytrace=False)
+        what = f"{studies} studies analysed and committed"
+        wait_until(lambda: self._is_settled(studies), seconds, what, every=0.25, explain=self.situation)
 
     def situation(self) -> str:
         """Return what there is, for the message of a failed test: states and reasons, and the ends of the logs."""

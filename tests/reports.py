@@ -11,8 +11,9 @@ from pydicom.dataset import Dataset
 
 from tests.peers import run
 
-PRESENT, ABSENT = "52101004", "272519000"  # SCT
+FRACTURE = "72704001"  # SCT
 PROBABILITY = "122157"  # DCM
+_PRESENCE = {"52101004": "present", "272519000": "absent"}  # SCT
 
 
 @dataclass(frozen=True)
@@ -54,24 +55,35 @@ def boxes(report: Dataset) -> list[ReadBox]:
     return found
 
 
-def codes(report: Dataset) -> set[str]:
-    """Return the value of every code item of the tree."""
-    return {
-        item.ConceptCodeSequence[0].CodeValue
-        for item in _walk(report)
-        if item.ValueType == "CODE" and "CodeValue" in item.ConceptCodeSequence[0]
-    }
+@dataclass(frozen=True)
+class ReadAnswer:
+    """What a report says of one image: 'present', 'absent', another code's meaning, or None; and the probability."""
+
+    sop_instance_uid: str
+    frame_number: int
+    presence: str | None
+    probability: float | None
 
 
-def numbers(report: Dataset, concept: str) -> list[float]:
-    """Return the value of every numeric item with this concept name."""
-    return [
-        float(item.MeasuredValueSequence[0].NumericValue)
-        for item in _walk(report)
-        if item.ValueType == "NUM" and item.ConceptNameCodeSequence[0].CodeValue == concept
-    ]
+def answers(report: Dataset) -> list[ReadAnswer]:
+    """Return the answer of each image-level group (TID 1501)."""
+    found = []
+    for group in report.content.get_image_measurement_groups():
+        items = list(group[0].ContentSequence)
+        (image,) = (item for item in items if item.ValueType == "IMAGE")
+        reference = image.ReferencedSOPSequence[0]
+        evaluations = [item.ConceptCodeSequence[0] for item in items if _is(item, "CODE", FRACTURE)]
+        probabilities = [float(item.value) for item in items if _is(item, "NUM", PROBABILITY)]
+        found.append(
+            ReadAnswer(
+                str(reference.ReferencedSOPInstanceUID),
+                int(reference.get("ReferencedFrameNumber", 1)),
+                _PRESENCE.get(evaluations[0].CodeValue, evaluations[0].CodeMeaning) if evaluations else None,
+                probabilities[0] if probabilities else None,
+            )
+        )
+    return found
 
 
-def _walk(item: Dataset) -> list[Dataset]:
-    children = list(item.get("ContentSequence", []))
-    return children + [below for child in children for below in _walk(child)]
+def _is(item: Dataset, value_type: str, concept: str) -> bool:
+    return item.ValueType == value_type and item.ConceptNameCodeSequence[0].CodeValue == concept

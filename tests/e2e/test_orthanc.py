@@ -29,6 +29,11 @@ BOXES = """
     JOIN jobs j ON j.id = r.job_id JOIN reports p ON p.job_id = j.id
     WHERE p.sop_instance_uid = :report ORDER BY 1, 2, 3, 4, 5, 6
 """
+IMAGES = """
+    SELECT i.sop_instance_uid, r.frame_number, r.outcome, r.probability
+    FROM image_results r JOIN instances i ON i.id = r.instance_id
+    WHERE r.job_id = :job AND r.outcome != 'out_of_scope'
+"""
 COUNTS = """
     SELECT (SELECT count(*) FROM instances) AS instances, (SELECT count(*) FROM jobs) AS jobs,
            (SELECT count(*) FROM image_results) AS results, (SELECT count(*) FROM reports) AS reports,
@@ -155,17 +160,19 @@ def test_sql_and_the_reports_say_the_same(site):
     for path in site.reports():
         read = reports.read(path)
         row = rows[str(read.StudyInstanceUID)]
-        found = reports.codes(read) & {reports.PRESENT, reports.ABSENT}
-        probabilities = reports.numbers(read, reports.PROBABILITY)
+        shown = {(each.sop_instance_uid, each.frame_number): each for each in reports.answers(read)}
+        known = site.bonewatch.rows(IMAGES, job=row["job_id"])
 
-        if row["outcome"] == "present":
-            assert reports.PRESENT in found
-        elif row["outcome"] == "absent":
-            assert found == {reports.ABSENT}
-            assert not reports.boxes(read)
-        else:
-            assert reports.PRESENT not in found
-        assert any(value == pytest.approx(row["probability"], abs=5e-4) for value in probabilities)
+        assert row["report_sop_instance_uid"] == str(read.SOPInstanceUID)
+        assert set(shown) == {(image["sop_instance_uid"], image["frame_number"]) for image in known}
+        for image in known:
+            answer = shown[image["sop_instance_uid"], image["frame_number"]]
+            assert answer.probability == pytest.approx(image["probability"], abs=1e-4)
+            assert (answer.presence == "present") == (image["outcome"] == "present")
+            assert (answer.presence == "absent") == (image["outcome"] == "absent")
+        gravest = min((image["outcome"] for image in known), key=["present", "inconclusive", "absent"].index)
+        assert row["outcome"] == gravest
+        assert row["probability"] == pytest.approx(max(image["probability"] for image in known))
 
 
 def test_the_same_push_again_changes_nothing(site):
