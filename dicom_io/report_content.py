@@ -135,7 +135,8 @@ def _observer(algorithm: Algorithm) -> Any:
             name=plain(algorithm.name),
             manufacturer_name=plain(algorithm.manufacturer),
             model_name=plain(algorithm.name),
-            # TID 1004 has no row for a version; the serial number is where one installation tells itself from another.
+            # TID 1004 has no row for a version. The serial number tells one make of a model from the next, as in the
+            # report's equipment, from which it takes its default.
             serial_number=plain(algorithm.version),
         ),
     )

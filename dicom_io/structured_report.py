@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
 
 from dicom_io.errors import ReportError
-from dicom_io.report_content import device_uid, make_entries, measurement_report
+from dicom_io.report_content import make_entries, measurement_report
 from dicom_io.report_source import SourceImage, read_source
 from dicom_io.report_text import plain
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference
@@ -207,7 +207,7 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
         manufacturer=_long_string(content.algorithm.manufacturer),
         manufacturer_model_name=_long_string(content.algorithm.name),
         software_versions=_long_string(content.algorithm.version),
-        device_serial_number=_long_string(device_uid(content.algorithm)),
+        device_serial_number=_long_string(content.algorithm.version),
         is_complete=True,
         is_verified=False,
         is_final=False,

@@ -1,0 +1,189 @@
+"""Opening an association to a remote AE, and what it means when that fails (PS3.8 7.1, PS3.7 Annex D)."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pydicom.uid import UID
+from pynetdicom import AE, _config
+
+from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pydicom.dataset import Dataset
+    from pynetdicom.association import Association
+    from pynetdicom.presentation import PresentationContext
+
+    from dicom_io.types import Destination
+
+REJECTED_TRANSIENT = 2
+"""Result of an A-ASSOCIATE-RJ that may go differently later (PS3.8 Table 9-21)."""
+REJECTION_WORDS = {
+    (1, 2): "it does not support our application context",
+    (1, 3): "it does not know our AE title",
+    (1, 7): "it does not go by that AE title",
+    (2, 2): "it does not support our protocol version",
+    (3, 1): "it is congested",
+    (3, 2): "its limit of associations is reached",
+}
+"""Reject source and reason (PS3.8 Table 9-21) in words."""
+
+
+@contextmanager
+def open_association(
+    destination: Destination,
+    contexts: Sequence[PresentationContext],
+    handlers: Sequence[tuple[Any, ...]] = (),
+) -> Iterator[Association]:
+    """Associate with a destination; release at the end, or abort when the block fails.
+
+    Parameters
+    ----------
+    destination : dicom_io.types.Destination
+        Whom to call, and under which AE title. Its timeout holds for every step: connecting, negotiating, each answer.
+    contexts : sequence of pynetdicom.presentation.PresentationContext
+        What to offer, 128 at most (PS3.8 7.1.1.13).
+    handlers : sequence of tuple, optional
+        pynetdicom event handlers to bind.
+
+    Yields
+    ------
+    pynetdicom.association.Association
+        Established. The peer may still have accepted none of the contexts.
+
+    Raises
+    ------
+    dicom_io.errors.PeerUnreachable
+        Nobody answers there, or the association broke during negotiation.
+    dicom_io.errors.PeerBusy
+        The peer rejected the association for the moment.
+    dicom_io.errors.PeerRefused
+        The peer rejected the association for good, or the destination's settings cannot be called at all.
+    """
+    assoc = _associate(destination, contexts, handlers)
+    if not assoc.is_established:
+        raise _failure(destination, assoc)
+    try:
+        yield assoc
+    except (PeerBusy, PeerRefused):
+        _release(assoc)  # a refusal is an answer; the association is in order
+        raise
+    except BaseException:
+        assoc.abort()
+        raise
+    _release(assoc)
+
+
+def _release(assoc: Association) -> None:
+    if assoc.is_established:
+        assoc.release()
+
+
+def _associate(
+    destination: Destination, contexts: Sequence[PresentationContext], handlers: Sequence[tuple[Any, ...]]
+) -> Association:
+    # pynetdicom reads these switches from its module, not from the AE: no patient data in its log, and files sent
+    # as they lie on disk instead of decoded and encoded again.
+    _config.LOG_REQUEST_IDENTIFIERS = False
+    _config.LOG_RESPONSE_IDENTIFIERS = False
+    _config.STORE_SEND_CHUNKED_DATASET = True
+    try:
+        ae = AE(ae_title=destination.calling_ae_title)
+        ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = destination.timeout_seconds
+        ae.network_timeout = max(60.0, 2 * destination.timeout_seconds)
+        return ae.associate(
+            destination.host,
+            destination.port,
+            contexts=list(contexts),
+            ae_title=destination.ae_title,
+            evt_handlers=list(handlers),
+        )
+    except (TypeError, ValueError, RuntimeError, OSError) as error:
+        raise PeerRefused(f"{destination.name}: AE title, host or port cannot be called: {error}") from error
+
+
+def _failure(destination: Destination, assoc: Association) -> PeerBusy | PeerRefused | PeerUnreachable:
+    answer = assoc.acceptor.primitive
+    if assoc.is_rejected and answer is not None:
+        words = REJECTION_WORDS.get((answer.result_source, answer.diagnostic), "it gives no reason")
+        message = f"{destination.name} ({destination.ae_title}) rejected the association: {words}"
+        return PeerBusy(message) if answer.result == REJECTED_TRANSIENT else PeerRefused(message)
+    return PeerUnreachable(
+        f"{destination.name}: no association with {destination.ae_title} at {destination.host}:{destination.port}"
+    )
+
+
+def accepted_classes(assoc: Association) -> set[str]:
+    """Return the SOP classes that the peer accepted in any transfer syntax."""
+    return {str(context.abstract_syntax) for context in assoc.accepted_contexts}
+
+
+def require_class(destination: Destination, assoc: Association, sop_class_uid: str) -> None:
+    """Raise PeerRefused unless the peer accepted a SOP class."""
+    if sop_class_uid not in accepted_classes(assoc):
+        words = f"{destination.name} ({destination.ae_title}) does not accept {UID(sop_class_uid).name}"
+        raise PeerRefused(words)
+
+
+def ask(destination: Destination, send: Callable[..., Any], *arguments: Any) -> Any:
+    """Send a DIMSE request with one of pynetdicom's methods, its errors turned into ours.
+
+    Raises
+    ------
+    dicom_io.errors.PeerUnreachable
+        When the association has ended meanwhile.
+    dicom_io.errors.PeerRefused
+        When the peer accepted no presentation context for it.
+    """
+    try:
+        return send(*arguments)
+    except RuntimeError as error:
+        raise PeerUnreachable(f"{destination.name} ({destination.ae_title}) ended the association") from error
+    except (AttributeError, ValueError) as error:
+        raise PeerRefused(
+            f"{destination.name} ({destination.ae_title}): the request cannot be sent: {error}"
+        ) from error
+
+
+def require_status(destination: Destination, answer: Dataset, request: str) -> int:
+    """Return the status of a DIMSE answer that means success or a warning; raise what any other means.
+
+    Parameters
+    ----------
+    destination : dicom_io.types.Destination
+        Who answered.
+    answer : pydicom.dataset.Dataset
+        As pynetdicom returns it: empty when no valid answer came.
+    request : str
+        What was asked, for the message, such as ``"C-STORE"``.
+
+    Returns
+    -------
+    int
+        0x0000, 0xFF00 or 0xFF01 (pending), or a warning (0x0001, 0x0107, 0x0116, 0xBxxx).
+
+    Raises
+    ------
+    dicom_io.errors.PeerUnreachable
+        No answer: a timeout, an abort, or something that is not an answer.
+    dicom_io.errors.PeerBusy
+        0xA7xx (out of resources) and 0x0213 (resource limitation).
+    dicom_io.errors.PeerRefused
+        Any other failure.
+
+    References
+    ----------
+    PS3.7 Annex C; PS3.4 B.2.3 and C.4.1.1.4.
+    """
+    status = answer.get("Status")
+    if not isinstance(status, int):
+        raise PeerUnreachable(f"{destination.name} ({destination.ae_title}) did not answer our {request}")
+    if status in (0x0000, 0x0001, 0x0107, 0x0116, 0xFF00, 0xFF01) or 0xB000 <= status <= 0xBFFF:
+        return status
+    message = f"{destination.name} ({destination.ae_title}) answered our {request} with status 0x{status:04X}"
+    if status == 0x0213 or 0xA700 <= status <= 0xA7FF:
+        raise PeerBusy(message)
+    raise PeerRefused(message)
