@@ -48,6 +48,13 @@ _FRAMES = 0x00280008
 _ROWS = 0x00280010
 _COLUMNS = 0x00280011
 
+_KEYWORDS = {
+    _SOP_CLASS: "SOPClassUID",
+    _SOP_INSTANCE: "SOPInstanceUID",
+    _STUDY_INSTANCE: "StudyInstanceUID",
+    _SERIES_INSTANCE: "SeriesInstanceUID",
+}
+
 _WANTED = frozenset(
     (
         _CHARACTER_SET,
@@ -215,10 +222,10 @@ def _header(values: Mapping[int, bytes], encoding: Encoding, transfer_syntax_uid
 def _uid(values: Mapping[int, bytes], tag: int) -> str:
     uid = _text(values.get(tag, b""))
     if not uid:
-        raise IncompleteHeader(f"{tag_text(tag)} is missing or empty")
+        raise IncompleteHeader(f"{_KEYWORDS[tag]} {tag_text(tag)} is missing or empty")
     if not is_safe_uid(uid):
         # The value itself stays out of the message: what is no UID may be anything, a name included.
-        raise IncompleteHeader(f"{tag_text(tag)} is not a UID")
+        raise IncompleteHeader(f"{_KEYWORDS[tag]} {tag_text(tag)} is not a UID")
     return uid
 
 

@@ -1,0 +1,88 @@
+"""What `analyze --out` writes beside each other: the report and the marked image of each file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dicom_io.drawing import mark_image
+from dicom_io.errors import ReportError
+from dicom_io.structured_report import ReportContent, build_report
+from dicom_io.types import Algorithm, Outcome
+from worker.analyze import Answer, file_digest, local_now, reported_images
+
+ANALYSED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
+
+
+@dataclass
+class Output:
+    """A folder for reports and marked images; files of an earlier run are replaced.
+
+    Names come from the file's: `hand.dcm` gives `hand.sr.dcm` and `hand.png`. A second `hand.dcm` of the same run, from
+    another folder, gives `hand-2.sr.dcm`.
+    """
+
+    folder: Path
+    algorithm: Algorithm
+    box_score: float
+    _taken: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+
+    def write(self, answer: Answer) -> str | None:
+        """Write what there is to write for this answer; a failed or out-of-scope file gets nothing.
+
+        Returns
+        -------
+        str or None
+            Why there is no report, in words, where there should be one.
+
+        Raises
+        ------
+        OSError
+            When the folder cannot be written to.
+        """
+        if answer.outcome not in ANALYSED:
+            return None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stem = self._free_stem(answer.path)
+        _replace(self.folder / f"{stem}.png", self._marked(answer))
+        if answer.header is None:
+            return None
+        try:
+            report = build_report(self._content(answer))
+        except ReportError as error:
+            return f"no report: {error}"
+        _replace(self.folder / f"{stem}.sr.dcm", report.part10)
+        return None
+
+    def _free_stem(self, path: Path) -> str:
+        stem = path.stem or path.name
+        self._taken[stem] = count = self._taken.get(stem, 0) + 1
+        return stem if count == 1 else f"{stem}-{count}"
+
+    def _marked(self, answer: Answer) -> bytes:
+        if answer.frame is None or answer.pixels is None:
+            raise ValueError("an answer without an image cannot be drawn")
+        frame = f"  frame {answer.frame.number}" if len(answer.frames) > 1 else ""
+        lines = [
+            f"{answer.outcome.value.upper()}  probability {answer.frame.probability:.3f}{frame}",
+            f"model {answer.model_version}",
+        ]
+        return mark_image(answer.pixels, answer.frame.boxes, lines)
+
+    def _content(self, answer: Answer) -> ReportContent:
+        return ReportContent(
+            images=reported_images(answer, self.box_score),
+            outcome=answer.outcome,
+            algorithm=self.algorithm,
+            analysis_digest=file_digest(answer.path),
+            model_version=self.algorithm.version,
+            content_datetime=local_now(),
+        )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file so that its name only ever stands for a whole one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)  # noqa: PTH105 - Path.replace is the same; this says which call is atomic
