@@ -158,7 +158,7 @@ class Walk:
         The stack holds, for each open level, whether it is an item (elements follow) or a sequence (items follow), and
         the layout of its elements: inside UN of undefined length that is Implicit VR Little Endian (PS3.5 6.2.2).
         """
-        stack = [(False, self._inner(element, self.encoding))]
+        stack = [(element.tag == ITEM, self._inner(element, self.encoding))]
         while stack:
             in_item, encoding = stack[-1]
             inner = self._read_element(encoding)

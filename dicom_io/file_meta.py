@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import struct
 
-from dicom_io.types import InstanceHeader
 from dicom_io.uids import derive_uid
 
 IMPLEMENTATION_CLASS_UID = derive_uid("bonewatch", "implementation class")
 IMPLEMENTATION_VERSION_NAME = "BONEWATCH_1"  # PS3.7 D.3.3.2: at most 16 characters
 
 
-def encode_file_meta(header: InstanceHeader) -> bytes:
-    """Return preamble, prefix and file meta information for a data set with this header, the data set's neighbour.
+def encode_file_meta(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Return preamble, prefix and file meta information for a data set of this class, identity and encoding.
 
     References
     ----------
@@ -21,9 +20,9 @@ def encode_file_meta(header: InstanceHeader) -> bytes:
     group = b"".join(
         (
             struct.pack("<HH2sxxI", 0x0002, 0x0001, b"OB", 2) + b"\x00\x01",
-            _short(0x0002, b"UI", header.sop_class_uid),
-            _short(0x0003, b"UI", header.sop_instance_uid),
-            _short(0x0010, b"UI", header.transfer_syntax_uid),
+            _short(0x0002, b"UI", sop_class_uid),
+            _short(0x0003, b"UI", sop_instance_uid),
+            _short(0x0010, b"UI", transfer_syntax_uid),
             _short(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
             _short(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
         )
@@ -32,7 +31,7 @@ def encode_file_meta(header: InstanceHeader) -> bytes:
 
 
 def _short(element: int, vr: bytes, text: str) -> bytes:
-    value = text.encode("ascii")
+    value = text.encode("ascii", "replace")
     if len(value) % 2:
         value += b"\0" if vr == b"UI" else b" "  # PS3.5 6.2
     return struct.pack("<HH2sH", 0x0002, element, vr, len(value)) + value

@@ -77,5 +77,5 @@ def _same_host(host: str, address: str) -> bool:
 def _plain(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IPv4 caller on an IPv6 socket arrives as ::ffff:a.b.c.d."""
+    """Return the IPv4 address where a caller on an IPv6 socket arrives as ::ffff:a.b.c.d."""
     return getattr(address, "ipv4_mapped", None) or address

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -22,7 +23,7 @@ from dicom_io.types import InstanceHeader, StoredFile
 from dicom_io.uids import is_safe_uid
 
 _CHUNK_BYTES = 1 << 20
-_QUARANTINE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,150}", re.ASCII)
+_QUARANTINE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,80}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,11 @@ class InstanceStore:
         StoreError
             The disk cannot take it now; nothing is left behind.
         """
-        return self._put(encode_file_meta(header), data_set, header)
+        return self._put(
+            encode_file_meta(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid),
+            data_set,
+            header,
+        )
 
     def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
         """Store a report that we built, in place of an earlier one with the same UID, as durably as an instance."""
@@ -89,22 +94,25 @@ class InstanceStore:
             self._publish(path, target)
         return StoredFile(self._relative(target), written.digest, written.size_bytes)
 
-    def quarantine(self, part10: bytes | BinaryIO | StoredFile, name: str) -> str:
+    def quarantine(self, part10: bytes | StoredFile, name: str) -> str:
         """Put a refused file aside and return its path relative to the root.
 
-        The same name again replaces the file, so a sender that repeats a refused object does not fill the disk.
+        The name is completed with a piece of the content's digest: a sender that repeats a refused object does not fill
+        the disk, and one that refuses to be refused cannot replace an earlier one.
         """
-        if _QUARANTINE_NAME.fullmatch(name) is None:
-            name = hashlib.sha256(name.encode()).hexdigest()
-        target = self.root / "quarantine" / f"{name}.dcm"
+        if isinstance(part10, bytes):
+            return self.quarantine_data_set(b"", io.BytesIO(part10), name)
+        target = self._quarantined(name, part10.digest)
         with _as_store_errors():
-            if isinstance(part10, StoredFile):
-                self._move(self.path(part10.path), target)
-            else:
-                stream = io.BytesIO(part10) if isinstance(part10, bytes) else part10
-                with self._incoming(_remaining(stream)) as (temporary, path):
-                    _copy(b"", stream, temporary)
-                    self._publish(path, target)
+            self._move(self.path(part10.path), target)
+        return self._relative(target)
+
+    def quarantine_data_set(self, prefix: bytes, data_set: BinaryIO, name: str) -> str:
+        """Put a refused data set aside behind `prefix`; otherwise as `quarantine`."""
+        with _as_store_errors(), self._incoming(len(prefix) + _remaining(data_set)) as (temporary, path):
+            written = _copy(prefix, data_set, temporary)
+            target = self._quarantined(name, written.digest)
+            self._publish(path, target)
         return self._relative(target)
 
     def discard(self, stored: StoredFile) -> None:
@@ -126,6 +134,19 @@ class InstanceStore:
         if parts.is_absolute() or absolute == root or not absolute.is_relative_to(root):
             raise StoreError("a path leads out of the store")
         return absolute
+
+    def spool(self) -> BinaryIO:
+        """Return an unnamed file on the store's disk for something that is still arriving; it vanishes when closed.
+
+        Raises
+        ------
+        StoreError
+            There is no room for it.
+        """
+        if self.free_bytes() < self.minimum_free_bytes:
+            raise StoreError("the disk of the store is nearly full")
+        with _as_store_errors():
+            return tempfile.TemporaryFile(dir=self._folder("incoming"))
 
     def free_bytes(self) -> int:
         """Return the bytes that are free for us on the store's file system."""
@@ -195,6 +216,11 @@ class InstanceStore:
                 raise
         _sync_folder(target.parent)
         _sync_folder(source.parent)
+
+    def _quarantined(self, name: str, digest: str) -> Path:
+        if _QUARANTINE_NAME.fullmatch(name) is None:
+            name = "unnamed"
+        return self.root / "quarantine" / f"{name}.{digest[:16]}.dcm"
 
     def _folder(self, *parts: str) -> Path:
         folder = self.root.joinpath(*parts)

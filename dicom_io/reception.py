@@ -1,0 +1,232 @@
+"""One C-STORE or N-EVENT-REPORT request at a time: checked, made durable, recorded, and only then answered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from pydicom.dataset import Dataset
+
+from dicom_io.admission import Throttle, printable_uid
+from dicom_io.commitment import parse_event_report
+from dicom_io.elements import tag_text
+from dicom_io.equivalence import same_object
+from dicom_io.errors import HeaderError, IncompleteHeader, StoreError
+from dicom_io.file_meta import encode_file_meta
+from dicom_io.header import read_data_set_header
+from dicom_io.incident import incident
+from dicom_io.intake import Intake, IntakeUnavailable
+from dicom_io.store import InstanceStore
+from dicom_io.types import InstanceHeader, Peer, Registration, Rejection, StoredFile
+from dicom_io.uids import is_safe_uid
+from dicom_io.wire import IncomingDataSet, address_of, printable
+
+log = structlog.get_logger()
+
+# PS3.4 B.2.3 and PS3.7 Annex C.
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_EVENT_TYPE = 0x0113
+INVALID_ARGUMENT_VALUE = 0x0115
+UNRECOGNISED_OPERATION = 0x0211
+RESOURCE_LIMITATION = 0x0213
+OUT_OF_RESOURCES = 0xA700
+DATA_SET_MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What the command says, and the data set that came with it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    data_set: IncomingDataSet
+    peer: Peer
+
+
+class _Refused(Exception):  # noqa: N818 - a turn of the road inside this module, not an error of the package
+    """The request gets a failure status. `keep` says whether the data set is put aside in quarantine."""
+
+    def __init__(self, status: int, code: str, reason: str, *, keep: bool, quarantine_path: str | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.code = code
+        self.reason = reason
+        self.keep = keep
+        self.quarantine_path = quarantine_path
+
+
+class Reception:
+    """Answers the requests of all associations; safe to use from many threads."""
+
+    def __init__(self, store: InstanceStore, intake: Intake, throttle: Throttle | None = None) -> None:
+        self._store = store
+        self._intake = intake
+        self._throttle = throttle or Throttle()
+
+    def store_instance(self, event: Any) -> Dataset:
+        """Answer a C-STORE request (handler of EVT_C_STORE).
+
+        1. Parse the header; refuse what cannot be parsed, lacks its identity, or is not what the command says.
+        2. Write the data set, unchanged, durably.
+        3. Have it recorded, durably.
+        4. Only now answer Success.
+        """
+        request = _request(event)
+        try:
+            self._receive(request)
+        except _Refused as refused:
+            return self._refuse(request, refused)
+        except Exception as error:  # noqa: BLE001 - the edge to the network: whatever it was, the peer gets an answer
+            log.critical("reception_failed", **incident(error))
+            unexpected = _Refused(PROCESSING_FAILURE, "internal_error", "an unexpected error in bonewatch", keep=True)
+            return self._refuse(request, unexpected)
+        finally:
+            request.data_set.close()
+        return _status(SUCCESS)
+
+    def commitment(self, event: Any) -> tuple[int, None]:
+        """Answer an N-EVENT-REPORT request of storage commitment (handler of EVT_N_EVENT_REPORT)."""
+        try:
+            report = parse_event_report(event.event_information, event.event_type)
+            self._intake.commitment(report)
+        except IntakeUnavailable as error:
+            log.warning("commitment_not_recorded", code=error.code)
+            return RESOURCE_LIMITATION, None
+        except HeaderError as error:
+            return self._refuse_commitment(event, str(error)), None
+        except Exception as error:  # noqa: BLE001 - pydicom raises many types for malformed data sets
+            log.warning("commitment_unreadable", **incident(error))
+            return self._refuse_commitment(event, "the answer to a commitment request cannot be read"), None
+        log.info("commitment_received", committed=len(report.committed), failed=len(report.failed))
+        return SUCCESS, None
+
+    def _receive(self, request: _Request) -> None:
+        incoming = request.data_set
+        if incoming.too_large:
+            # The limit is one of our resources; nothing of the object was kept.
+            raise _Refused(OUT_OF_RESOURCES, "too_large", "the instance is larger than the limit", keep=False)
+        if incoming.error is not None:
+            raise _Refused(OUT_OF_RESOURCES, incoming.error.code, str(incoming.error), keep=False)
+        header = _checked_header(request)
+        try:
+            stored = self._store.put_data_set(incoming.stream(), header)
+            registration = self._intake.register(header, stored, request.peer)
+            if registration is Registration.CONFLICT:
+                self._settle_conflict(header, stored)
+        except (StoreError, IntakeUnavailable) as error:
+            raise _Refused(OUT_OF_RESOURCES, error.code, str(error), keep=False) from error
+        log.info(
+            "instance_received", registration=registration.value, size_bytes=stored.size_bytes, **_caller(request.peer)
+        )
+
+    def _settle_conflict(self, header: InstanceHeader, stored: StoredFile) -> None:
+        """Tell a second encoding of the same object from another object under the same UID."""
+        existing = self._intake.existing(header.sop_instance_uid)
+        if existing is not None and same_object(self._store.path(existing.path), self._store.path(stored.path)):
+            self._store.discard(stored)
+            return
+        raise _Refused(
+            DUPLICATE_SOP_INSTANCE,
+            "duplicate_uid",
+            "another instance with this SOP Instance UID and different content is stored already",
+            keep=False,
+            quarantine_path=self._store.quarantine(stored, header.sop_instance_uid),
+        )
+
+    def _refuse(self, request: _Request, refused: _Refused) -> Dataset:
+        """Put aside, record, answer. When the record fails, the answer is "later": a refusal unseen is a loss."""
+        status = refused.status
+        uid = request.sop_instance_uid if is_safe_uid(request.sop_instance_uid) else None
+        # The same temporary refusal may come a thousand times an hour, for a sender retries.
+        repeated = status == OUT_OF_RESOURCES and not self._throttle.admits(refused.code, request.peer.ae_title)
+        log.warning("instance_refused", code=refused.code, status=f"0x{status:04X}", **_caller(request.peer))
+        try:
+            path = refused.quarantine_path or (self._quarantine(request) if refused.keep else None)
+            if not repeated:
+                self._intake.reject(Rejection(refused.code, refused.reason, request.peer, status, uid, path))
+        except IntakeUnavailable:
+            log.warning("rejection_not_recorded", code=refused.code)
+            status = OUT_OF_RESOURCES
+        except Exception as error:  # noqa: BLE001 - the edge to the network
+            log.critical("rejection_not_recorded", code=refused.code, **incident(error))
+            status = OUT_OF_RESOURCES
+        return _status(status, refused.reason)
+
+    def _quarantine(self, request: _Request) -> str | None:
+        prefix = encode_file_meta(
+            printable_uid(request.sop_class_uid),
+            printable_uid(request.sop_instance_uid),
+            printable_uid(request.transfer_syntax_uid),
+        )
+        try:
+            return self._store.quarantine_data_set(prefix, request.data_set.stream(), request.sop_instance_uid)
+        except StoreError as error:
+            # The refusal stands without it; the sender still has the object.
+            log.warning("quarantine_failed", code=error.code)
+            return None
+
+    def _refuse_commitment(self, event: Any, reason: str) -> int:
+        peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc))
+        if not self._throttle.admits("commitment_malformed", peer.ae_title, peer.address):
+            return INVALID_ARGUMENT_VALUE
+        try:
+            self._intake.reject(Rejection("commitment_malformed", reason, peer, INVALID_ARGUMENT_VALUE))
+        except IntakeUnavailable:
+            log.warning("rejection_not_recorded", code="commitment_malformed")
+            return RESOURCE_LIMITATION
+        return INVALID_ARGUMENT_VALUE
+
+
+def refuse_action(_event: Any) -> tuple[int, None]:
+    """Answer an N-ACTION request: we are no SCP of storage commitment, we keep nothing for others."""
+    return UNRECOGNISED_OPERATION, None
+
+
+def verify(_event: Any) -> int:
+    """Answer a C-ECHO request (PS3.4 Annex A)."""
+    return SUCCESS
+
+
+def _request(event: Any) -> _Request:
+    return _Request(
+        sop_class_uid=str(event.request.AffectedSOPClassUID or ""),
+        sop_instance_uid=str(event.request.AffectedSOPInstanceUID or ""),
+        transfer_syntax_uid=str(event.context.transfer_syntax),
+        data_set=event.request.DataSet,
+        peer=Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc)),
+    )
+
+
+def _checked_header(request: _Request) -> InstanceHeader:
+    """Return the header if it is whole and is what the command announced (PS3.4 B.2.3)."""
+    try:
+        header = read_data_set_header(request.data_set.stream(), request.transfer_syntax_uid)
+    except IncompleteHeader as error:
+        raise _Refused(DATA_SET_MISMATCH, error.code, str(error), keep=True) from error
+    except HeaderError as error:
+        raise _Refused(CANNOT_UNDERSTAND, error.code, str(error), keep=True) from error
+    for tag, of_command, of_data_set in (
+        (0x00080016, request.sop_class_uid, header.sop_class_uid),
+        (0x00080018, request.sop_instance_uid, header.sop_instance_uid),
+    ):
+        if of_command.strip(" \0") != of_data_set:
+            reason = f"{tag_text(tag)} of the data set differs from the command's"
+            raise _Refused(DATA_SET_MISMATCH, "command_mismatch", reason, keep=True)
+    return header
+
+
+def _status(status: int, comment: str = "") -> Dataset:
+    answer = Dataset()
+    answer.Status = status
+    if comment:
+        answer.ErrorComment = comment[:64]  # (0000,0902) is LO
+    return answer
+
+
+def _caller(peer: Peer) -> dict[str, str]:
+    return {"ae_title": peer.ae_title, "address": peer.address}

@@ -1,0 +1,59 @@
+"""Stand-ins for the ports of dicom_io: they keep the promises of the real ones, in memory."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from dicom_io.intake import IntakeUnavailable
+from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, Rejection, StoredFile
+
+
+@dataclass
+class FakeIntake:
+    """An intake in memory; while `unavailable`, it refuses every record as a locked database would."""
+
+    unavailable: bool = False
+    files: dict[str, StoredFile] = field(default_factory=dict)
+    headers: list[InstanceHeader] = field(default_factory=list)
+    peers: list[Peer] = field(default_factory=list)
+    registrations: list[Registration] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    commitments: list[CommitmentReport] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def register(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
+        with self._lock:
+            self._require_available()
+            registration = self._compare(header.sop_instance_uid, stored)
+            self.registrations.append(registration)
+            if registration is Registration.NEW:
+                self.files[header.sop_instance_uid] = stored
+                self.headers.append(header)
+                self.peers.append(peer)
+            return registration
+
+    def existing(self, sop_instance_uid: str) -> StoredFile | None:
+        with self._lock:
+            self._require_available()
+            return self.files.get(sop_instance_uid)
+
+    def reject(self, rejection: Rejection) -> None:
+        with self._lock:
+            self._require_available()
+            self.rejections.append(rejection)
+
+    def commitment(self, report: CommitmentReport) -> None:
+        with self._lock:
+            self._require_available()
+            self.commitments.append(report)
+
+    def _compare(self, sop_instance_uid: str, stored: StoredFile) -> Registration:
+        known = self.files.get(sop_instance_uid)
+        if known is None:
+            return Registration.NEW
+        return Registration.DUPLICATE if known.digest == stored.digest else Registration.CONFLICT
+
+    def _require_available(self) -> None:
+        if self.unavailable:
+            raise IntakeUnavailable("the database is locked")
