@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from dicom_io.listener_settings import AllowedCaller, ListenerSettings
+from dicom_io.scope import ScopeRule
 from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
 from worker.errors import SettingsError
@@ -75,14 +77,18 @@ class Settings(BaseSettings):
     maximum_associations: Annotated[int, Field(ge=1, le=1000, description="a count")] = 20
     maximum_pdu: Annotated[int, Field(ge=4096, le=16 * 1024**2, description="bytes")] = 131072
     network_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 60.0
+    acse_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
+    message_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 1800.0
     minimum_free_bytes: Annotated[int, Field(ge=0, description="bytes")] = 1024**3
     maximum_instance_bytes: Annotated[int, Field(ge=1024**2, description="bytes, a mebibyte at least")] = 1024**3
-    stop_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
+    stop_seconds: Annotated[Seconds, Field(description="seconds")] = 20.0
 
     # What is analysed; unset means the rule's own default (dicom_io.scope.ScopeRule)
     body_parts: Annotated[Words | None, Field(description="BodyPartExamined words, separated by commas")] = None
     modalities: Annotated[Words | None, Field(description="Modality codes, separated by commas")] = None
     accept_unknown_body_part: Annotated[bool | None, Field(description="true or false")] = None
+    accept_for_processing: Annotated[bool, Field(description="true or false")] = False
+    accept_derived_secondary: Annotated[bool, Field(description="true or false")] = False
 
     # Studies and jobs
     quiet_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
@@ -211,6 +217,35 @@ class Settings(BaseSettings):
             return parse_database_url(f"sqlite:///{self.home / 'bonewatch.sqlite3'}")
         return parse_database_url(self.database_url.get_secret_value())
 
+    def listener(self) -> ListenerSettings:
+        """Return what the listener takes."""
+        return ListenerSettings(
+            ae_title=self.ae_title,
+            bind_host=self.dicom_host,
+            port=self.dicom_port,
+            require_called_ae_title=self.require_called_ae_title,
+            allowed_callers=tuple(AllowedCaller(each.ae_title, each.host) for each in self.allowed_callers),
+            maximum_associations=self.maximum_associations,
+            maximum_pdu=self.maximum_pdu,
+            acse_timeout_seconds=self.acse_timeout_seconds,
+            network_timeout_seconds=self.network_timeout_seconds,
+            message_timeout_seconds=self.message_timeout_seconds,
+            shutdown_seconds=self.stop_seconds,
+            minimum_free_bytes=self.minimum_free_bytes,
+            maximum_instance_bytes=self.maximum_instance_bytes,
+        )
+
+    def scope(self) -> ScopeRule:
+        """Return which instances are to be analysed: the rule's defaults, and what the site has set."""
+        rule = ScopeRule()
+        return ScopeRule(
+            modalities=rule.modalities if self.modalities is None else frozenset(self.modalities),
+            body_parts=rule.body_parts if self.body_parts is None else frozenset(map(_term, self.body_parts)),
+            accept_unknown_body_part=bool(self.accept_unknown_body_part),
+            accept_for_processing=self.accept_for_processing,
+            accept_derived_secondary=self.accept_derived_secondary,
+        )
+
     def destinations_tuple(self) -> tuple[Destination, ...]:
         """Return the destinations as `dicom_io` takes them."""
         return tuple(
@@ -235,10 +270,15 @@ class Settings(BaseSettings):
             lines.append("no list of callers: every AE that reaches the port may push (BONEWATCH_ALLOWED_CALLERS)")
         if self.accept_unknown_body_part is None:
             lines.append(
-                "nothing said of images without a body part: the rule's default holds "
+                "nothing said of images that do not say their body part: they are not analysed "
                 "(BONEWATCH_ACCEPT_UNKNOWN_BODY_PART)"
             )
         return tuple(lines)
+
+
+def _term(body_part: str) -> str:
+    # The rule compares terms of PS3.16 Annex L, which have no spaces, however a device writes them.
+    return "".join(character for character in body_part if character.isalnum())
 
 
 def load_settings(**overrides: Any) -> Settings:

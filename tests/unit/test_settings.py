@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from dicom_io.listener_settings import ListenerSettings
+from dicom_io.scope import ScopeRule
 from tests.product import ROOT
 from worker.errors import SettingsError
 from worker.settings import PREFIX, SECRETS, Settings, load_settings
@@ -153,6 +155,28 @@ def test_destinations_are_called_from_our_own_ae_title(monkeypatch):
     (pacs,) = load_settings(ae_title="WATCH").destinations_tuple()
     assert (pacs.name, pacs.ae_title, pacs.host, pacs.port) == ("pacs", "PACS", "10.0.0.5", 104)
     assert (pacs.calling_ae_title, pacs.confirm) == ("WATCH", "find")
+
+
+def test_the_defaults_of_the_listener_are_the_listeners_own():
+    assert load_settings().listener() == ListenerSettings()
+
+
+def test_the_listener_gets_what_the_site_has_set():
+    listener = load_settings(ae_title="WATCH", dicom_port=0, allowed_callers="PACS@10.0.0.0/8").listener()
+    assert (listener.ae_title, listener.port) == ("WATCH", 0)
+    assert listener.admits("PACS", "10.1.2.3")
+    assert not listener.admits("PACS", "11.1.2.3")
+
+
+def test_the_defaults_of_the_scope_rule_are_the_rules_own():
+    assert load_settings().scope() == ScopeRule()
+
+
+def test_the_scope_rule_gets_what_the_site_has_set():
+    rule = load_settings(body_parts="hand,upper arm", modalities="cr", accept_unknown_body_part=True).scope()
+    assert rule == ScopeRule(
+        modalities=frozenset({"CR"}), body_parts=frozenset({"HAND", "UPPERARM"}), accept_unknown_body_part=True
+    )
 
 
 def test_what_only_the_site_can_choose_is_named_until_it_has_chosen():

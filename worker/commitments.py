@@ -1,0 +1,98 @@
+"""What a PACS's storage commitment answer does to the deliveries that it is about (PS3.4 Annex J)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_io.types import CommitmentReport
+from worker.events import record
+from worker.tables import Delivery, Report
+
+FAILURE_WORDS = {
+    0x0110: "processing failure",
+    0x0112: "it does not have the object",
+    0x0119: "the object is of another SOP class there",
+    0x0122: "it does not commit this SOP class",
+    0x0131: "it has seen this transaction before",
+    0x0213: "its resources are exhausted",
+}
+"""Failure Reason (0008,1197) in words, PS3.3 C.14.1.1."""
+
+
+def settle(session: Session, report: CommitmentReport, now: datetime, backoff: Callable[[int], float]) -> int:
+    """Commit, or queue again, the deliveries of a transaction; return how many changed.
+
+    A delivery changes only where both its transaction and its SOP Instance UID are named. The answer may arrive
+    before the sender has noted that it asked, on another association and in another process: a delivery is therefore
+    settled in whatever state it is, and its claim is taken away, so that the sender's own late note finds nothing.
+
+    - Committed: final. A later failure under the same transaction does not undo it.
+    - Failed: pending again after a back-off; the object is sent anew. The same failure twice counts once.
+    - No delivery of ours: recorded as an event, nothing else. A PACS may answer for what was deleted here.
+    """
+    deliveries = session.scalars(
+        select(Delivery).filter_by(transaction_uid=report.transaction_uid).order_by(Delivery.id).with_for_update()
+    ).all()
+    failures = dict(report.failed)
+    committed = set(report.committed) - set(failures)
+    changed = 0
+    for delivery in deliveries:
+        if delivery.sop_instance_uid in committed:
+            changed += _commit(session, delivery, now)
+        elif delivery.sop_instance_uid in failures:
+            changed += _queue_again(session, delivery, failures[delivery.sop_instance_uid], now, backoff)
+    if not {delivery.sop_instance_uid for delivery in deliveries} & (committed | set(failures)):
+        record(session, "commitment_unknown", now, transaction_uid=report.transaction_uid)
+    return changed
+
+
+def _commit(session: Session, delivery: Delivery, now: datetime) -> bool:
+    if delivery.state == "committed":
+        return False
+    _release(delivery)
+    delivery.state = "committed"
+    delivery.sent_at = delivery.sent_at or now
+    delivery.committed_at = now
+    delivery.confirmed_by = "commitment"
+    delivery.reason = None
+    _trace(session, "committed", delivery, now)
+    return True
+
+
+def _queue_again(
+    session: Session, delivery: Delivery, failure: int, now: datetime, backoff: Callable[[int], float]
+) -> bool:
+    # Pending already: this failure was heard before, or the object is on its way again.
+    if delivery.state not in ("sending", "sent"):
+        return False
+    _release(delivery)
+    words = FAILURE_WORDS.get(failure, "it gives no known reason")
+    delivery.state = "pending"
+    delivery.next_attempt_at = now + timedelta(seconds=backoff(delivery.attempts))
+    delivery.commitment_requested_at = None
+    delivery.reason = f"{delivery.destination} did not commit the report: {words} (0x{failure & 0xFFFF:04X})"
+    _trace(session, "commitment_failed", delivery, now, failure_reason=failure)
+    return True
+
+
+def _release(delivery: Delivery) -> None:
+    delivery.claim_token = None
+    delivery.lease_until = None
+    delivery.next_attempt_at = None
+
+
+def _trace(session: Session, kind: str, delivery: Delivery, now: datetime, **detail: object) -> None:
+    report = session.get_one(Report, delivery.report_id)
+    record(
+        session,
+        kind,
+        now,
+        study_id=report.job.study_id,
+        job_id=report.job_id,
+        destination=delivery.destination,
+        **detail,
+    )

@@ -1,0 +1,239 @@
+"""The listener's way into the database: what arrived, what was refused, what a PACS has committed.
+
+Everything here is one short transaction, durable when the method returns: the listener answers Success after that
+and not before. A database that cannot take it now raises `IntakeUnavailable`, and the sender hears "later" (0xA700).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from dicom_io.scope import ScopeRule, out_of_scope_reason
+from sqlalchemy import Insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from dicom_io.intake import IntakeUnavailable
+from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, StoredFile
+from dicom_io.types import Rejection as Refusal
+from worker.columns import fitted
+from worker.commitments import settle
+from worker.database import Database
+from worker.errors import DatabaseError
+from worker.events import record
+from worker.tables import Base, Instance, Rejection, Study, utc_now
+
+
+class SqlIntake:
+    """Registers what the listener receives; implements `dicom_io.intake.Intake`. Threads may share one.
+
+    Parameters
+    ----------
+    database : Database
+        Where to.
+    rule : ScopeRule
+        Which instances are to be analysed.
+    backoff : callable
+        The seconds to wait after so many attempts before a report is sent again that a PACS did not commit.
+    clock : callable
+        The present moment, with its offset.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        rule: ScopeRule,
+        backoff: Callable[[int], float],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._database = database
+        self._rule = rule
+        self._backoff = backoff
+        self._clock = clock
+
+    def register(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
+        """Record a stored instance.
+
+        1. Find or make the study's row and lock it: the sweep cannot complete the study meanwhile.
+        2. Find the instance. The same content again changes nothing: it neither re-opens the study nor prolongs its
+           quiet time, for a sender that repeats itself would otherwise keep the study from ever being complete.
+           Other content, or another study, under the same SOP Instance UID is a conflict.
+        3. Otherwise insert it, and let it re-open a complete study, unless it is an object that is not analysed
+           (a report, a presentation state; our own, perhaps, which the PACS forwards): that changes no result.
+
+        Raises
+        ------
+        dicom_io.intake.IntakeUnavailable
+            When the database cannot take it now; nothing was recorded.
+        """
+        reason = out_of_scope_reason(header, self._rule)
+        with self._available():
+            while True:
+                # Two associations may bring the same instance at the same moment. The one that loses the race starts
+                # again, so that an empty study which it made for it is not kept, and then finds the other's row.
+                try:
+                    with self._database.write() as session:
+                        return self._register(session, header, stored, peer, reason)
+                except _OvertakenError:
+                    continue
+
+    def _register(
+        self, session: Session, header: InstanceHeader, stored: StoredFile, peer: Peer, reason: str | None
+    ) -> Registration:
+        existing = session.scalars(select(Instance).filter_by(sop_instance_uid=header.sop_instance_uid)).one_or_none()
+        if existing is not None:
+            return _compare(existing, header, stored)
+        now = self._clock()
+        study = _lock_study(session, header, now)
+        values = fitted(
+            Instance,
+            study_id=study.id,
+            sop_instance_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            series_instance_uid=header.series_instance_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            patient_id=header.patient_id,
+            modality=header.modality,
+            body_part_examined=header.body_part_examined,
+            laterality=header.laterality,
+            view_position=header.view_position,
+            number_of_frames=header.number_of_frames,
+            out_of_scope_reason=reason,
+            path=stored.path,
+            digest=stored.digest,
+            size_bytes=stored.size_bytes,
+            calling_ae_title=peer.ae_title,
+            peer_address=peer.address,
+            received_at=now,
+        )
+        if session.scalar(_insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
+            raise _OvertakenError
+        _describe(session, study, header, now)
+        _touch(session, study, now, in_scope=reason is None)
+        return Registration.NEW
+
+    def existing(self, sop_instance_uid: str) -> StoredFile | None:
+        """Return the file on record for an instance, None where there is none.
+
+        Raises
+        ------
+        dicom_io.intake.IntakeUnavailable
+            When the database does not answer now.
+        """
+        with self._available(), self._database.read() as session:
+            found = session.scalars(select(Instance).filter_by(sop_instance_uid=sop_instance_uid)).one_or_none()
+            return None if found is None else StoredFile(found.path, found.digest, found.size_bytes)
+
+    def reject(self, rejection: Refusal) -> None:
+        """Record something that was refused at the door.
+
+        Raises
+        ------
+        dicom_io.intake.IntakeUnavailable
+            When the database cannot take it now.
+        """
+        values = fitted(
+            Rejection,
+            at=self._clock(),
+            code=rejection.code,
+            reason=rejection.reason,
+            status=rejection.status,
+            calling_ae_title=rejection.peer.ae_title,
+            peer_address=rejection.peer.address,
+            sop_instance_uid=rejection.sop_instance_uid,
+            quarantine_path=rejection.quarantine_path,
+        )
+        with self._available(), self._database.write() as session:
+            session.add(Rejection(**values))
+
+    def commitment(self, report: CommitmentReport) -> None:
+        """Record what a PACS answered to a storage commitment request; the same answer twice changes nothing.
+
+        Raises
+        ------
+        dicom_io.intake.IntakeUnavailable
+            When the database cannot take it now.
+        """
+        with self._available(), self._database.write() as session:
+            settle(session, report, self._clock(), self._backoff)
+
+    @contextmanager
+    def _available(self) -> Iterator[None]:
+        try:
+            yield
+        except DatabaseError as error:
+            raise IntakeUnavailable(str(error)) from error
+        except SQLAlchemyError as error:
+            # What the database refuses for any other reason must not be answered Success either. The class alone:
+            # the message holds the statement's values, which are patient data.
+            raise IntakeUnavailable(f"the database refuses the record: {type(error).__name__}") from None
+
+
+class _OvertakenError(Exception):
+    """Another association has just recorded the same instance."""
+
+
+def _compare(existing: Instance, header: InstanceHeader, stored: StoredFile) -> Registration:
+    same = existing.digest == stored.digest and existing.study.study_instance_uid == header.study_instance_uid
+    return Registration.DUPLICATE if same else Registration.CONFLICT
+
+
+def _lock_study(session: Session, header: InstanceHeader, now: datetime) -> Study:
+    # SQLite has no row locks and needs none: the transaction holds its one write lock.
+    wanted = select(Study).filter_by(study_instance_uid=header.study_instance_uid).with_for_update()
+    study = session.scalars(wanted).one_or_none()
+    if study is not None:
+        return study
+    values = fitted(
+        Study,
+        study_instance_uid=header.study_instance_uid,
+        patient_id=header.patient_id,
+        accession_number=header.accession_number,
+        study_date=header.study_date,
+        state="receiving",
+        source="push",
+        first_instance_at=now,
+        last_instance_at=now,
+        revision=0,
+    )
+    made = session.scalar(_insert_new(session, Study, "study_instance_uid", values).returning(Study.id))
+    if made is not None:
+        record(session, "received_first", now, study_id=made)
+    return session.scalars(wanted).one()
+
+
+def _insert_new(session: Session, table: type[Base], key: str, values: dict[str, object]) -> Insert:
+    """Return an INSERT that waits for whoever inserts the same key, and does nothing where that one succeeds."""
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    return sqlite.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+
+
+def _describe(session: Session, study: Study, header: InstanceHeader, now: datetime) -> None:
+    """Fill in what the first instances left out; the trace tells when one names another patient."""
+    said = fitted(
+        Study,
+        patient_id=header.patient_id,
+        accession_number=header.accession_number,
+        study_date=header.study_date,
+    )
+    for name, value in said.items():
+        if getattr(study, name) is None and value is not None:
+            setattr(study, name, value)
+    if said["patient_id"] not in (None, study.patient_id):
+        record(session, "patient_differs", now, study_id=study.id, sop_instance_uid=header.sop_instance_uid)
+
+
+def _touch(session: Session, study: Study, now: datetime, *, in_scope: bool) -> None:
+    """Start the quiet time anew; re-open the study for an image that came late."""
+    if study.state == "complete":
+        if not in_scope:
+            return
+        study.state = "receiving"
+        study.completed_at = None
+        record(session, "reopened", now, study_id=study.id)
+    # Listeners on two machines may disagree about the time by a little: it never runs backwards here.
+    study.last_instance_at = max(study.last_instance_at, now)
