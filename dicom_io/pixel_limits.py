@@ -6,7 +6,6 @@ declared is read first and held against limits; `codestream` does the same for w
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -17,6 +16,8 @@ from dicom_io.grayscale import number
 MONOCHROME = frozenset({"MONOCHROME1", "MONOCHROME2"})
 ONE_SAMPLE = MONOCHROME | {"PALETTE COLOR"}
 THREE_SAMPLES = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
+# Terms of the standard that are repeated in a message; anything else might be anything
+OTHER_TERMS = frozenset({"HSV", "ARGB", "CMYK", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "XYB"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,8 @@ def _check_size(layout: PixelLayout, limits: PixelLimits) -> None:
 def _check_samples(layout: PixelLayout) -> None:
     expected = 1 if layout.photometric in ONE_SAMPLE else 3 if layout.photometric in THREE_SAMPLES else None
     if expected is None:
-        known = re.fullmatch(r"[A-Z0-9_ ]{1,16}", layout.photometric)
-        word = layout.photometric if known else "of another kind"
-        raise PixelModuleInvalid(f"a PhotometricInterpretation {word} is not a radiograph's")
+        word = layout.photometric if layout.photometric in OTHER_TERMS else "unknown or missing"
+        raise PixelModuleInvalid(f"the photometric interpretation is {word}: not a radiograph's")
     if layout.samples != expected:
         raise PixelModuleInvalid(f"{layout.photometric} has {expected} samples a pixel, {layout.samples} are declared")
     if layout.bits_allocated not in {8, 16}:

@@ -1,0 +1,277 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian
+
+from dicom_io.errors import PixelModuleInvalid, PixelsBlank
+from dicom_io.grayscale import (
+    brightness_table,
+    is_inverted,
+    modality_values,
+    padding_mask,
+    percentile_brightness,
+    read_lookup_table,
+    window_brightness,
+)
+from tests.builders import build_radiograph
+
+STORED = np.arange(0, 4096, dtype=np.int32)
+ONCE_EACH = np.ones(4096, dtype=np.int64)
+
+
+def lookup_item(entries, first=0, bits=12, count=None, data=None):
+    item = Dataset()
+    item.LUTDescriptor = [len(entries) if count is None else count, first, bits]
+    item.LUTData = np.asarray(entries, "<u2").tobytes() if data is None else data
+    item["LUTData"].VR = "OW"
+    return item
+
+
+def bare(**overrides):
+    return build_radiograph("CR", **overrides)
+
+
+def brightness(ds):
+    return brightness_table(ds, STORED, ONCE_EACH)
+
+
+@pytest.mark.parametrize(
+    ("function", "centre", "width", "value", "expected"),
+    [
+        # PS3.3 C.11.2.1.2.1: c = 2048, w = 4096 maps 0 to 0, 4095 to 1, and the note's other examples below
+        ("LINEAR", 2048, 4096, 0, 0.0),
+        ("LINEAR", 2048, 4096, 4095, 1.0),
+        ("LINEAR", 2048, 1, 2047, 0.0),
+        ("LINEAR", 2048, 1, 2048, 1.0),
+        ("LINEAR", 0, 100, -50, 0.0),
+        ("LINEAR", 0, 100, 49, 1.0),
+        ("LINEAR", 0, 100, 0, 50 / 99),
+        # C.11.2.1.3.2
+        ("LINEAR_EXACT", 2048, 4096, 0, 0.0),
+        ("LINEAR_EXACT", 2048, 4096, 4095, 4095 / 4096),
+        ("LINEAR_EXACT", 0.5, 1, 0.75, 0.75),
+        # C.11.2.1.3.1
+        ("SIGMOID", 2048, 4096, 2048, 0.5),
+        ("SIGMOID", 2048, 4096, 4096, 1 / (1 + math.exp(-2))),
+        ("SIGMOID", 0, 1, -1e6, 0.0),
+        # not a word of the standard: LINEAR is its default
+        ("SOMETHING", 0, 100, 49, 1.0),
+    ],
+)
+def test_windows_follow_the_formulas_of_the_standard(function, centre, width, value, expected):
+    answer = window_brightness(np.array([value], dtype=np.float64), centre, width, function)
+
+    assert answer == pytest.approx([expected], abs=1e-12)
+
+
+@given(
+    value=st.integers(-40000, 70000),
+    centre=st.floats(-1000, 1000),
+    width=st.floats(1.001, 5000),
+)
+def test_the_linear_window_equals_the_standards_pseudo_code(value, centre, width):
+    if value <= centre - 0.5 - (width - 1) / 2:
+        expected = 0.0
+    elif value > centre - 0.5 + (width - 1) / 2:
+        expected = 1.0
+    else:
+        expected = (value - (centre - 0.5)) / (width - 1) + 0.5
+
+    answer = window_brightness(np.array([float(value)]), centre, width, "LINEAR")
+
+    assert answer == pytest.approx([expected], abs=1e-9)
+
+
+@pytest.mark.parametrize(("function", "width"), [("LINEAR", 0.5), ("LINEAR", 0), ("LINEAR_EXACT", 0), ("SIGMOID", -1)])
+def test_a_width_that_the_standard_forbids_counts_as_no_window(function, width):
+    assert window_brightness(np.array([1.0]), 1, width, function) is None
+
+
+def test_the_first_of_several_windows_is_used():
+    ds = bare(WindowCenter=[2048, 100], WindowWidth=[4096, 10])
+
+    assert brightness(ds)[1000] == pytest.approx(1000 / 4095, abs=1e-6)
+
+
+def test_a_lookup_table_goes_before_a_window():
+    entries = np.minimum(np.arange(4096) * 2, 4095)
+    ds = bare(WindowCenter=2048, WindowWidth=4096, VOILUTSequence=[lookup_item(entries)])
+
+    assert brightness(ds)[1000] == pytest.approx(2000 / 4095, abs=1e-6)
+
+
+def test_rescale_comes_before_the_window():
+    ds = bare(RescaleSlope=2, RescaleIntercept=-1000, WindowCenter=0.5, WindowWidth=2001)
+
+    table = brightness(ds)
+
+    assert table[[0, 500, 1000]] == pytest.approx([0, 0.5, 1], abs=1e-6)
+
+
+def test_a_modality_lookup_table_replaces_the_rescale():
+    ds = bare(ModalityLUTSequence=[lookup_item([10, 20, 30], first=5)], RescaleSlope=7)
+
+    assert list(modality_values(ds, np.array([0, 5, 6, 7, 100]))) == [10, 10, 20, 30, 30]
+
+
+def test_a_lookup_table_for_signed_input_begins_below_zero():
+    table = read_lookup_table(lookup_item([1, 2, 3], first=65535), signed_input=True, little_endian=True)
+
+    assert list(table.apply(np.array([-5.0, -1.0, 0.0, 1.0, 9.0]))) == [1, 1, 2, 3, 3]
+
+
+def test_a_descriptor_of_zero_entries_means_65536():
+    entries = np.arange(65536)
+    table = read_lookup_table(lookup_item(entries, bits=16, count=0), signed_input=False, little_endian=True)
+
+    assert table.apply(np.array([65535.0])) == [65535]
+
+
+@pytest.mark.parametrize("data", [bytes([7, 8, 9, 0]), np.array([7, 8, 9], "<u2").tobytes(), [7, 8, 9]])
+def test_eight_bit_entries_are_read_as_bytes_and_as_words(data):
+    item = lookup_item([], bits=8, count=3)
+    item["LUTData"].VR = "US" if isinstance(data, list) else "OW"
+    item.LUTData = data
+
+    table = read_lookup_table(item, signed_input=False, little_endian=True)
+
+    assert list(table.entries) == [7, 8, 9]
+
+
+def test_entries_larger_than_their_declared_bits_set_the_scale():
+    table = read_lookup_table(lookup_item([0, 4095], bits=8), signed_input=False, little_endian=True)
+
+    assert table.bits == 12
+
+
+def test_entries_of_a_big_endian_data_set_are_read_in_its_order():
+    item = lookup_item([], count=2, data=np.array([1, 256], ">u2").tobytes())
+    ds = bare(VOILUTSequence=[item], transfer_syntax=ExplicitVRBigEndian)
+
+    assert brightness_table(ds, STORED[:2], ONCE_EACH[:2]) == pytest.approx([1 / 4095, 256 / 4095])
+
+
+@pytest.mark.parametrize(
+    "item", [lookup_item([1, 2], count=3), lookup_item([1, 2], bits=0), lookup_item([1, 2], bits=17), Dataset()]
+)
+def test_a_lookup_table_that_contradicts_itself_is_refused(item):
+    with pytest.raises(PixelModuleInvalid):
+        read_lookup_table(item, signed_input=False, little_endian=True)
+
+
+@pytest.mark.parametrize(
+    ("photometric", "shape", "sign", "intent", "inverted"),
+    [
+        ("MONOCHROME2", None, None, None, False),
+        ("MONOCHROME2", "IDENTITY", -1, "FOR PRESENTATION", False),
+        ("MONOCHROME1", None, None, None, True),
+        # both say the same thing, so once
+        ("MONOCHROME1", "INVERSE", 1, "FOR PRESENTATION", True),
+        # contradictions without an arbiter
+        ("MONOCHROME2", "INVERSE", None, None, True),
+        ("MONOCHROME1", "IDENTITY", None, None, True),
+        # contradictions with one: 1 = small values are bone
+        ("MONOCHROME2", "INVERSE", -1, None, False),
+        ("MONOCHROME2", "INVERSE", 1, None, True),
+        ("MONOCHROME1", "IDENTITY", -1, None, False),
+        ("MONOCHROME1", "IDENTITY", 1, None, True),
+        # the arbiter is not asked where there is nothing to decide
+        ("MONOCHROME2", None, 1, None, False),
+        ("MONOCHROME1", "INVERSE", -1, None, True),
+        # raw data were never meant for display
+        ("MONOCHROME2", None, 1, "FOR PROCESSING", True),
+        ("MONOCHROME1", None, -1, "FOR PROCESSING", False),
+        ("MONOCHROME1", None, None, "FOR PROCESSING", True),
+    ],
+)
+def test_polarity_is_decided_once(photometric, shape, sign, intent, inverted):
+    ds = bare(
+        PhotometricInterpretation=photometric,
+        PresentationLUTShape=shape,
+        PixelIntensityRelationshipSign=sign,
+        PresentationIntentType=intent,
+    )
+
+    assert is_inverted(ds) is inverted
+
+
+def test_monochrome1_is_inverted_after_the_window():
+    # C.7.6.3.1.2: the smallest value is white *after* any VOI transformation; before it, 0 would come out as 0
+    ds = bare(PhotometricInterpretation="MONOCHROME1", WindowCenter=512, WindowWidth=1024)
+
+    assert brightness(ds)[[0, 1023, 4095]] == pytest.approx([1, 0, 0], abs=1e-6)
+
+
+def test_percentiles_leave_out_half_a_per_cent_at_either_end():
+    values = np.arange(1000.0)
+
+    answer = percentile_brightness(values, np.ones(1000, dtype=np.int64))
+
+    assert answer[[0, 4, 994, 999]] == pytest.approx([0, 0, 1, 1])
+    assert answer[499] == pytest.approx((499 - 4) / (994 - 4))
+
+
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=300).filter(lambda pixels: len(set(pixels)) > 1))
+def test_percentiles_agree_with_numpys_on_the_pixels_themselves(pixels):
+    counts = np.bincount(pixels, minlength=51)
+    low, high = np.percentile(pixels, [0.5, 99.5], method="inverted_cdf")
+    if low == high:
+        low, high = min(pixels), max(pixels)
+
+    answer = percentile_brightness(np.arange(51.0), counts)
+
+    assert answer == pytest.approx(np.clip((np.arange(51) - low) / (high - low), 0, 1))
+
+
+def test_percentiles_are_right_when_the_rescale_turns_the_values_round():
+    ds = bare(RescaleSlope=-1, RescaleIntercept=4095)
+
+    table = brightness(ds)
+
+    assert table[0] == 1
+    assert table[4095] == 0
+
+
+def test_a_window_beside_the_pixels_gives_way_to_percentiles():
+    ds = bare(WindowCenter=60000, WindowWidth=10)
+
+    table = brightness(ds)
+
+    assert table[[0, 4095]] == pytest.approx([0, 1])
+
+
+def test_an_image_of_one_value_is_blank():
+    counts = np.zeros(4096, dtype=np.int64)
+    counts[17] = 100
+
+    with pytest.raises(PixelsBlank):
+        brightness_table(bare(), STORED, counts)
+
+
+def test_a_rescale_slope_of_zero_is_refused():
+    with pytest.raises(PixelModuleInvalid, match="RescaleSlope"):
+        brightness(bare(RescaleSlope=0))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({}, []),
+        ({"PixelPaddingValue": 7}, [7]),
+        ({"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 2}, [0, 1, 2]),
+        ({"PixelPaddingValue": 2, "PixelPaddingRangeLimit": 0}, [0, 1, 2]),
+        ({"PixelPaddingValue": 65535, "PixelRepresentation": 1}, [-1]),
+        ({"PixelPaddingValue": 65535, "PixelRepresentation": 0}, []),
+    ],
+)
+def test_padding_is_one_value_or_a_range(attributes, expected):
+    ds = Dataset()
+    for keyword, value in attributes.items():
+        setattr(ds, keyword, value)
+    stored = np.arange(-10, 10, dtype=np.int32)
+
+    assert list(stored[padding_mask(ds, stored)]) == expected
