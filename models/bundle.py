@@ -7,27 +7,24 @@ parsed; every tensor must have the name and shape that the architecture asks for
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from models.classifier import CLASSIFIERS, LocationMapClassifier
 from models.detector import DETECTORS, FasterRCNNDetector
-from models.manifest import SCHEMA_VERSION, FileEntry, Manifest, NetworkEntry
+from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, read_manifest
 from models.types import BundleError
 from models.vgg import VGG16Trunk
 
-SHIPPED = Path(__file__).parent / "weights"
-MANIFEST_NAME = "bundle.json"
-MAXIMUM_MANIFEST_BYTES = 1_000_000
+__all__ = ["SHIPPED", "Bundle", "load_bundle", "read_manifest"]
+
 TRUNKS: dict[str, Callable[..., nn.Module]] = {"vgg16": VGG16Trunk}
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
@@ -81,28 +78,6 @@ def load_bundle(path: Path | None = None) -> Bundle:
         detector=_network(DETECTORS, manifest.detector, manifest.width, tensors),
         card=_card(folder),
     )
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read and validate `bundle.json` alone; raises BundleError."""
-    path = folder / MANIFEST_NAME
-    try:
-        if path.stat().st_size > MAXIMUM_MANIFEST_BYTES:
-            raise BundleError(f"{MANIFEST_NAME} is larger than {MAXIMUM_MANIFEST_BYTES} bytes")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BundleError(f"no readable {MANIFEST_NAME} in {folder}") from error
-    except ValueError as error:
-        raise BundleError(f"{MANIFEST_NAME} is not JSON") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(f"{MANIFEST_NAME} has schema version {version!r}; this program reads {SCHEMA_VERSION}")
-    try:
-        return Manifest.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise BundleError(f"{MANIFEST_NAME} is wrong at {where}: {first['msg']}") from error
 
 
 def _read_tensors(path: Path, entry: FileEntry) -> dict[str, Tensor]:

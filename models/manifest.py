@@ -9,14 +9,19 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from models.decision import Calibration, OperatingPoints
 from models.preprocess import Preprocessing
+from models.types import BundleError
 
 SCHEMA_VERSION = 1
+SHIPPED = Path(__file__).parent / "weights"
+MANIFEST_NAME = "bundle.json"
+MAXIMUM_MANIFEST_BYTES = 1_000_000
 
 # A plain name in the bundle's own folder: no separators, no drive, no leading dot.
 FileName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}\.safetensors$")]
@@ -139,3 +144,25 @@ class Manifest(_Strict):
         answering = self.model_dump(mode="json", exclude={"intended_use", "training_data", "licences", "metrics"})
         digest = hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()
         return f"{self.date.isoformat()}-{self.name}+{digest[:8]}"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and validate `bundle.json` alone, without torch; raises BundleError."""
+    path = folder / MANIFEST_NAME
+    try:
+        if path.stat().st_size > MAXIMUM_MANIFEST_BYTES:
+            raise BundleError(f"{MANIFEST_NAME} is larger than {MAXIMUM_MANIFEST_BYTES} bytes")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise BundleError(f"no readable {MANIFEST_NAME} in {folder}") from error
+    except ValueError as error:
+        raise BundleError(f"{MANIFEST_NAME} is not JSON") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{MANIFEST_NAME} has schema version {version!r}; this program reads {SCHEMA_VERSION}")
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise BundleError(f"{MANIFEST_NAME} is wrong at {where}: {first['msg']}") from error
