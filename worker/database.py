@@ -87,7 +87,7 @@ class Database:
         worker.errors.DatabaseUnavailable
             When the database does not answer.
         """
-        with _translated(), Session(self._reader, autoflush=False) as session, session.begin():
+        with _translated(), Session(self._reader, autoflush=False, expire_on_commit=False) as session, session.begin():
             yield session
 
     def close(self) -> None:

@@ -1,0 +1,347 @@
+"""What the listener's records become, on SQLite here and on PostgreSQL in tests/integration/test_postgresql.py."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import ProgrammingError
+
+from dicom_io.intake import IntakeUnavailable
+from dicom_io.scope import ScopeRule
+from dicom_io.types import CommitmentReport, Peer, Registration, StoredFile
+from dicom_io.types import Rejection as Refusal
+from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, header, sqlite_database
+from worker.database import Database
+from worker.errors import DatabaseUnavailable
+from worker.intake import SqlIntake
+from worker.tables import Delivery, Event, Instance, Rejection, Study
+
+PEER = Peer("PACS", "10.0.0.5")
+ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+TRANSACTION = "2.25.777"
+
+
+@pytest.fixture
+def database(tmp_path):
+    made = sqlite_database(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def intake(database, clock):
+    return SqlIntake(database, ScopeRule(), backoff=lambda attempts: 10.0 * attempts, clock=clock)
+
+
+def stored(digest="a"):
+    return StoredFile(f"instances/{digest}.dcm", digest * 64, 4711)
+
+
+def only(database, table):
+    with database.read() as session:
+        return session.scalars(select(table)).one()
+
+
+def count(database, table):
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table))
+
+
+def kinds(database):
+    with database.read() as session:
+        return list(session.scalars(select(Event.kind).order_by(Event.id)))
+
+
+def complete(database, clock):
+    with database.write() as session:
+        study = session.scalars(select(Study)).one()
+        study.state, study.completed_at = "complete", clock()
+
+
+def test_the_first_instance_makes_the_study(intake, database):
+    assert intake.register(header(), stored(), PEER) is Registration.NEW
+    study, instance = only(database, Study), only(database, Instance)
+    assert (study.study_instance_uid, study.patient_id, study.accession_number) == ("2.25.1", "P-1", "A-1")
+    assert (study.state, study.first_instance_at, study.last_instance_at) == ("receiving", MORNING, MORNING)
+    assert (instance.study_id, instance.sop_instance_uid, instance.patient_id) == (study.id, "2.25.101", "P-1")
+    assert (instance.path, instance.digest, instance.size_bytes) == ("instances/a.dcm", "a" * 64, 4711)
+    assert (instance.calling_ae_title, instance.peer_address) == ("PACS", "10.0.0.5")
+    assert instance.out_of_scope_reason is None
+    assert kinds(database) == ["received_first"]
+
+
+def test_every_new_instance_starts_the_quiet_time_anew(intake, database, clock):
+    intake.register(header("2.25.101"), stored(), PEER)
+    clock.advance(20)
+    intake.register(header("2.25.102"), stored("b"), PEER)
+    study = only(database, Study)
+    assert (study.first_instance_at, study.last_instance_at) == (MORNING, MORNING + timedelta(seconds=20))
+    assert kinds(database) == ["received_first"]
+
+
+def test_the_quiet_time_never_runs_backwards(intake, database, clock):
+    intake.register(header("2.25.101"), stored(), PEER)
+    clock.advance(-5)
+    intake.register(header("2.25.102"), stored("b"), PEER)
+    assert only(database, Study).last_instance_at == MORNING
+
+
+def test_the_same_content_again_is_a_duplicate_and_changes_nothing(intake, database, clock):
+    intake.register(header(), stored(), PEER)
+    complete(database, clock)
+    clock.advance(20)
+    assert intake.register(header(), stored(), PEER) is Registration.DUPLICATE
+    study = only(database, Study)
+    assert (study.state, study.last_instance_at) == ("complete", MORNING)
+    assert count(database, Instance) == 1
+
+
+def test_other_content_under_the_same_uid_is_a_conflict_and_changes_nothing(intake, database):
+    intake.register(header(), stored("a"), PEER)
+    assert intake.register(header(), stored("b"), PEER) is Registration.CONFLICT
+    assert only(database, Instance).digest == "a" * 64
+
+
+def test_the_same_uid_in_another_study_is_a_conflict_and_makes_no_study(intake, database):
+    intake.register(header(study="2.25.1"), stored(), PEER)
+    assert intake.register(header(study="2.25.2"), stored(), PEER) is Registration.CONFLICT
+    assert only(database, Study).study_instance_uid == "2.25.1"
+
+
+def test_the_file_on_record_is_named_for_comparison(intake):
+    intake.register(header(), stored(), PEER)
+    assert intake.existing("2.25.101") == stored()
+    assert intake.existing("2.25.102") is None
+
+
+def test_a_late_image_reopens_a_complete_study(intake, database, clock):
+    intake.register(header("2.25.101"), stored(), PEER)
+    complete(database, clock)
+    clock.advance(3600)
+    intake.register(header("2.25.102"), stored("b"), PEER)
+    study = only(database, Study)
+    assert (study.state, study.completed_at) == ("receiving", None)
+    assert study.last_instance_at == clock()
+    assert kinds(database) == ["received_first", "reopened"]
+
+
+def test_a_late_object_that_is_not_analysed_is_kept_and_reopens_nothing(intake, database, clock):
+    intake.register(header("2.25.101"), stored(), PEER)
+    complete(database, clock)
+    clock.advance(3600)
+    late = header("2.25.102", sop_class_uid=ENCAPSULATED_PDF, modality="DOC")
+    assert intake.register(late, stored("b"), PEER) is Registration.NEW
+    assert only(database, Study).state == "complete"
+    with database.read() as session:
+        reason = session.scalars(select(Instance.out_of_scope_reason).filter_by(sop_instance_uid="2.25.102")).one()
+    assert "PDF" in reason
+
+
+def test_an_object_that_is_not_analysed_still_shows_that_the_sender_is_at_work(intake, database, clock):
+    intake.register(header("2.25.101"), stored(), PEER)
+    clock.advance(20)
+    intake.register(header("2.25.102", sop_class_uid=ENCAPSULATED_PDF), stored("b"), PEER)
+    assert only(database, Study).last_instance_at == clock()
+
+
+def test_what_the_first_instance_leaves_out_the_next_one_fills_in(intake, database):
+    intake.register(header("2.25.101", patient_id=None, accession_number=None), stored(), PEER)
+    intake.register(header("2.25.102", patient_id="P-9"), stored("b"), PEER)
+    study = only(database, Study)
+    assert (study.patient_id, study.accession_number) == ("P-9", "A-1")
+
+
+def test_another_patient_in_the_same_study_is_on_the_trace_without_a_name(intake, database):
+    intake.register(header("2.25.101", patient_id="P-1"), stored(), PEER)
+    intake.register(header("2.25.102", patient_id="P-2"), stored("b"), PEER)
+    assert only(database, Study).patient_id == "P-1"
+    assert kinds(database) == ["received_first", "patient_differs"]
+    with database.read() as session:
+        details = session.scalars(select(Event.detail)).all()
+        patients = session.scalars(select(Instance.patient_id).order_by(Instance.id)).all()
+    assert "P-2" not in str(details)
+    assert patients == ["P-1", "P-2"]
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["HA\0ND", "H" * 70_000, "\ud800HAND", "HAND\n\x1b[31m", "手" * 65, " "],
+    ids=["nul", "long", "surrogate", "escape", "wide", "blank"],
+)
+def test_no_text_of_a_header_keeps_an_instance_out(intake, database, hostile):
+    texts = dict.fromkeys(
+        ("modality", "body_part_examined", "laterality", "view_position", "patient_id", "accession_number"), hostile
+    )
+    wild = header(**texts, study_date=hostile, number_of_frames=10**12)
+    assert intake.register(wild, stored(), Peer("A\0" * 20, "f" * 100)) is Registration.NEW
+    instance = only(database, Instance)
+    assert instance.number_of_frames == 2**31 - 1
+    assert all(len(value) <= 64 and value.isprintable() for value in (instance.patient_id, instance.body_part_examined))
+    assert intake.register(wild, stored(), PEER) is Registration.DUPLICATE
+
+
+def test_two_over_long_patient_ids_do_not_become_one(intake, database):
+    intake.register(header("2.25.101", patient_id="P" * 100 + "1"), stored(), PEER)
+    intake.register(header("2.25.102", patient_id="P" * 100 + "2"), stored("b"), PEER)
+    assert "patient_differs" in kinds(database)
+
+
+def together(*calls):
+    """Make all calls at the same moment, each on a thread of its own, and return their answers."""
+    gate = threading.Barrier(len(calls))
+
+    def one(call):
+        gate.wait()
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result() for future in [pool.submit(one, call) for call in calls]]
+
+
+def test_associations_that_bring_one_study_at_the_same_moment_share_its_row(intake, database):
+    files = [(header(f"2.25.10{number}"), stored(str(number))) for number in range(8)]
+    answers = together(*(lambda each=each: intake.register(*each, PEER) for each in files))
+    assert answers == [Registration.NEW] * 8
+    assert (count(database, Study), count(database, Instance)) == (1, 8)
+    assert kinds(database) == ["received_first"]
+
+
+def test_associations_that_bring_one_instance_at_the_same_moment_store_it_once(intake, database):
+    answers = together(*[lambda: intake.register(header(), stored(), PEER)] * 8)
+    assert sorted(answers) == ["duplicate"] * 7 + ["new"]
+    assert (count(database, Study), count(database, Instance)) == (1, 1)
+
+
+def test_one_uid_in_two_studies_at_the_same_moment_leaves_one_study(intake, database):
+    studies = [header(study=f"2.25.{number}") for number in range(1, 9)]
+    answers = together(*(lambda each=each: intake.register(each, stored(), PEER) for each in studies))
+    assert sorted(answers) == ["conflict"] * 7 + ["new"]
+    assert count(database, Study) == 1
+
+
+def test_a_refusal_is_recorded_whatever_its_sender_calls_itself(intake, database):
+    refusal = Refusal("header", "no\0 UID", Peer("X" * 40, "10.0.0.5"), 0xA900, "1.2.../../etc/passwd" * 9, "q/1.dcm")
+    intake.reject(refusal)
+    row = only(database, Rejection)
+    assert (row.code, row.reason, row.status, row.at) == ("header", "no  UID", 0xA900, MORNING)
+    assert (row.calling_ae_title, row.quarantine_path) == ("X" * 16, "q/1.dcm")
+    assert len(row.sop_instance_uid) == 64
+
+
+class Broken(Database):
+    """A database that answers as told."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def write(self):
+        raise self._error
+
+    read = write
+
+
+@pytest.mark.parametrize(
+    "error", [DatabaseUnavailable("the disk is full"), ProgrammingError("INSERT", {"patient_id": "P-1"}, Exception())]
+)
+def test_a_database_that_cannot_take_it_is_unavailable_and_never_success(error):
+    intake = SqlIntake(Broken(error), ScopeRule(), backoff=float)
+    calls = [
+        lambda: intake.register(header(), stored(), PEER),
+        lambda: intake.reject(Refusal("x", "y", PEER)),
+        lambda: intake.existing("2.25.101"),
+        lambda: intake.commitment(CommitmentReport(TRANSACTION, ())),
+    ]
+    for call in calls:
+        with pytest.raises(IntakeUnavailable) as caught:
+            call()
+        assert caught.value.retryable
+        assert "P-1" not in str(caught.value)
+
+
+def test_a_vanished_table_is_unavailable_and_never_success(intake, database):
+    with database.write() as session:
+        session.execute(text("ALTER TABLE instances RENAME TO elsewhere"))
+    try:
+        with pytest.raises(IntakeUnavailable):
+            intake.register(header(), stored(), PEER)
+    finally:
+        with database.write() as session:
+            session.execute(text("ALTER TABLE elsewhere RENAME TO instances"))
+
+
+# Storage commitment
+
+
+@pytest.fixture
+def delivery(database):
+    with database.write() as session:
+        job = a_job(session, a_study(session))
+        return a_delivery(
+            session, job, state="sent", attempts=2, transaction_uid=TRANSACTION, sent_at=MORNING, claim_token="token"
+        )
+
+
+def test_a_commitment_is_final(intake, database, delivery, clock):
+    clock.advance(60)
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    row = only(database, Delivery)
+    assert (row.state, row.committed_at, row.confirmed_by) == ("committed", clock(), "commitment")
+    assert (row.sent_at, row.claim_token, row.next_attempt_at) == (MORNING, None, None)
+    assert kinds(database) == ["committed"]
+
+
+def test_the_same_commitment_twice_counts_once(intake, database, delivery, clock):
+    for _ in range(2):
+        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+        clock.advance(60)
+    assert only(database, Delivery).committed_at == MORNING
+    assert kinds(database) == ["committed"]
+
+
+def test_a_commitment_may_come_before_its_sender_has_noted_that_it_sent(intake, database, delivery):
+    with database.write() as session:
+        row = session.get_one(Delivery, delivery.id)
+        row.state, row.sent_at = "sending", None
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    row = only(database, Delivery)
+    assert (row.state, row.sent_at, row.claim_token) == ("committed", MORNING, None)
+
+
+def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, delivery):
+    failed = CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0112),))
+    intake.commitment(failed)
+    intake.commitment(failed)
+    row = only(database, Delivery)
+    assert (row.state, row.next_attempt_at) == ("pending", MORNING + timedelta(seconds=20))
+    assert row.reason == "pacs did not commit the report: it does not have the object (0x0112)"
+    assert kinds(database) == ["commitment_failed"]
+
+
+def test_a_commitment_is_not_undone_by_a_late_failure(intake, database, delivery):
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    intake.commitment(CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0110),)))
+    assert only(database, Delivery).state == "committed"
+
+
+def test_an_object_named_as_committed_and_failed_is_failed(intake, database, delivery):
+    uid = delivery.sop_instance_uid
+    intake.commitment(CommitmentReport(TRANSACTION, (uid,), ((uid, 0x0110),)))
+    assert only(database, Delivery).state == "pending"
+
+
+@pytest.mark.parametrize(("transaction", "instance"), [("2.25.778", "2.25.9001"), (TRANSACTION, "2.25.1")])
+def test_a_commitment_that_is_not_about_ours_is_on_the_trace_and_no_error(
+    intake, database, delivery, transaction, instance
+):
+    intake.commitment(CommitmentReport(transaction, (instance,)))
+    assert only(database, Delivery).state == "sent"
+    assert kinds(database) == ["commitment_unknown"]
