@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import platform
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 import torchvision
@@ -17,6 +18,17 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from training.cache import Sample, plan
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes; `start` holds an earlier run's weights to go on from."""
+
+    data: Path
+    weights: Path
+    cache: Path
+    run: Path
+    start: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +61,14 @@ def available(data: Path, cache: Path, split: str) -> list[Sample]:
     ]
 
 
-class Average:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Average(Generic[Network]):
     """Exponential average of a module's weights: steadier than the last step's."""
 
-    def __init__(self, module: nn.Module, decay: float) -> None:
-        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+    def __init__(self, module: Network, decay: float) -> None:
+        self.module: Network = copy.deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
 
     @torch.no_grad()
@@ -90,6 +105,14 @@ class Run:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "run.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def rate_at(step: int, total: int, warmup: int) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth: a factor for the learning rates."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +22,18 @@ from tqdm import tqdm
 from models.detector import FasterRCNNDetector, detections_of
 from training.cache import Sample, load_vgg
 from training.metrics import BoxesOfImage, average_precision, free_response
-from training.runs import Average, Maps, Run, available, load_checkpoint, map_shape, read_maps, save_checkpoint
+from training.runs import (
+    Average,
+    Maps,
+    Places,
+    Run,
+    available,
+    load_checkpoint,
+    map_shape,
+    rate_at,
+    read_maps,
+    save_checkpoint,
+)
 
 
 @dataclass(frozen=True)
@@ -58,14 +68,6 @@ def batches(samples: list[Sample], cache: Path, config: Config, first_step: int)
             if len(drawn) == config.batch:
                 break
         yield [read_maps(cache, sample, "conv4") for sample in drawn]
-
-
-def rate_at(step: int, config: Config) -> float:
-    """Linear warm-up, then half a cosine down to a twentieth; a factor of the rates."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    done = min(1.0, (step - config.warmup) / max(1, config.steps - config.warmup))
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def train_step(detector: FasterRCNNDetector, optimizer: torch.optim.Optimizer, batch: list[Maps]) -> float:
@@ -109,17 +111,6 @@ def evaluate(detector: FasterRCNNDetector, samples: list[Sample], cache: Path) -
     }
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes; `start` holds an earlier run's weights to go on from."""
-
-    data: Path
-    weights: Path
-    cache: Path
-    run: Path
-    start: Path | None = None
-
-
 def build(places: Places, config: Config) -> tuple[FasterRCNNDetector, torch.optim.Optimizer]:
     """Build detector and optimizer; block 5 has a rate of its own."""
     torch.manual_seed(config.seed)
@@ -155,12 +146,12 @@ def run(places: Places, config: Config) -> None:
     steps = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", mininterval=5)
     for step, batch in zip(steps, batches(samples, places.cache, config, first), strict=False):
         for group in optimizer.param_groups:
-            group["lr"] = group["base"] * rate_at(step, config)
+            group["lr"] = group["base"] * rate_at(step, config.steps, config.warmup)
         losses.append(train_step(detector, optimizer, batch))
         average.update(detector, step)
         last = step == config.steps
         if last or step % config.evaluate_every == 0:
-            figures = evaluate(average.module, valid, places.cache)  # type: ignore[arg-type]
+            figures = evaluate(average.module, valid, places.cache)
             record.record(step=step, samples=len(samples), loss=float(np.mean(losses[-500:])), **figures)
             if figures["map50"] > best:
                 best = figures["map50"]
