@@ -146,12 +146,15 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
     encoding = _true_encoding(stream, encoding_of(transfer_syntax_uid))
     walk = Walk(stream, encoding)
     values: dict[int, bytes] = {}
+    beginning = walk.position
     for element in walk.elements(before_tag=_BEFORE_TAG):
         if element.tag in _WANTED:
             if element.tag in values:
                 # PS3.5 7.1: at most once. Two values for one tag are two truths, and readers differ in which they take.
                 raise HeaderError(f"{tag_text(element.tag)} occurs twice")
             values[element.tag] = walk.value(element, _MAXIMUM_VALUE_BYTES)
+    if walk.position == beginning:
+        raise HeaderError("this is not a DICOM data set")
     return _header(values, encoding, transfer_syntax_uid)
 
 

@@ -151,8 +151,7 @@ class InstanceStore:
     def free_bytes(self) -> int:
         """Return the bytes that are free for us on the store's file system."""
         with _as_store_errors():
-            self.root.mkdir(parents=True, exist_ok=True)
-            return shutil.disk_usage(self.root).free
+            return shutil.disk_usage(self._folder()).free
 
     def remove_abandoned(self) -> int:
         """Remove what dead writers left in `incoming/` and return how many files that were.
@@ -191,7 +190,7 @@ class InstanceStore:
         if shutil.disk_usage(folder).free - expected_bytes < self.minimum_free_bytes:
             raise StoreError("the disk of the store is nearly full")
         path = folder / f"{secrets.token_hex(16)}.part"
-        with path.open("xb") as temporary:
+        with open(path, "xb", opener=_open_private) as temporary:
             try:
                 fcntl.flock(temporary, fcntl.LOCK_EX)
                 if os.fstat(temporary.fileno()).st_nlink == 0:
@@ -225,7 +224,9 @@ class InstanceStore:
     def _folder(self, *parts: str) -> Path:
         folder = self.root.joinpath(*parts)
         with _as_store_errors():
-            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            for each in (self.root, *reversed(folder.relative_to(self.root).parents), folder):
+                self.root.joinpath(each).mkdir(exist_ok=True, mode=0o750)
         return folder
 
     def _make_durable(self, folder: Path) -> None:
@@ -247,6 +248,11 @@ def _safe(uid: str) -> str:
     if not is_safe_uid(uid):
         raise HeaderError("what should name a file is not a UID")
     return uid
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Create a file that nobody outside our user and group can read: these are patients' images."""
+    return os.open(path, flags, 0o640)
 
 
 def _copy(prefix: bytes, data_set: BinaryIO, target: BinaryIO) -> _Written:
