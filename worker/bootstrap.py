@@ -1,0 +1,164 @@
+"""The one place that puts the parts together.
+
+A `Runtime` is cheap and opens nothing. Each part is made when it is first asked for, in the process that asks: a
+connection to the database and a model on a device must never cross a fork. The bundle is loaded by a worker's child on
+its first job and kept.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import structlog
+
+from dicom_io.pixels import read_frames
+from dicom_io.store import InstanceStore
+from dicom_io.structured_report import as_comprehensive_sr, build_report
+from models.types import ModelError
+from worker.database import Database, open_database
+from worker.delivery import DeliveryCollaborators
+from worker.delivery_states import DeliveryRule
+from worker.errors import EnvironmentUnfit
+from worker.pacs import RemotePacs
+from worker.pipeline import Analyzer, Collaborators, ReportRule
+from worker.queues import Queue
+from worker.reports import ReportStore
+from worker.settings import Settings
+from worker.sweep import SweepCollaborators, SweepRule
+from worker.tables import utc_now
+
+log = structlog.get_logger(__name__)
+
+MANUFACTURER = "bonewatch"
+Part = TypeVar("Part")
+
+
+class Runtime:
+    """The parts of one process, each made once, when it is needed.
+
+    Parameters
+    ----------
+    settings : worker.settings.Settings
+        What the site chose.
+    queue : worker.queues.Queue
+        Where messages go.
+    """
+
+    def __init__(self, settings: Settings, queue: Queue) -> None:
+        self.settings = settings
+        self.queue = queue
+        self._parts: dict[str, Any] = {}
+        self._process = os.getpid()
+        self._lock = threading.RLock()
+
+    @property
+    def database(self) -> Database:
+        """The database, checked to have this version's schema."""
+        return self._once("database", lambda: open_database(self.settings.sqlalchemy_url()))
+
+    @property
+    def store(self) -> ReportStore:
+        """The files."""
+        return self._once("store", self._make_store)
+
+    def analyzer(self) -> Analyzer:
+        """Return the model; the first call loads the bundle.
+
+        Raises
+        ------
+        worker.errors.EnvironmentUnfit
+            When it cannot be loaded here; the next call tries again.
+        """
+        return self._once("analyzer", self._load_analyzer)
+
+    def model_version(self) -> str:
+        """Read the version of the bundle that is installed now, from its manifest alone."""
+        from models.bundle import SHIPPED, read_manifest  # noqa: PLC0415 - as in _load_analyzer
+
+        return read_manifest(self.settings.bundle or SHIPPED).version
+
+    def pipeline(self) -> Collaborators:
+        """Return what an analysis works with."""
+        settings = self.settings
+        return Collaborators(
+            database=self.database,
+            store=self.store,
+            read_frames=read_frames,
+            analyzer=self.analyzer(),
+            build_report=build_report,
+            manufacturer=MANUFACTURER,
+            destinations=tuple(destination.name for destination in settings.destinations),
+            rule=ReportRule(failed=settings.report_failed, out_of_scope=settings.report_out_of_scope),
+            clock=utc_now,
+        )
+
+    def deliverer(self) -> DeliveryCollaborators:
+        """Return what a delivery works with."""
+        return DeliveryCollaborators(
+            database=self.database,
+            store=self.store,
+            pacs=RemotePacs(),
+            fallback=self._fallback,
+            destinations={each.name: each for each in self.settings.destinations_tuple()},
+            rule=self.delivery_rule(),
+            clock=utc_now,
+        )
+
+    def delivery_rule(self) -> DeliveryRule:
+        """Return how patient deliveries are."""
+        settings = self.settings
+        return DeliveryRule(
+            lease_seconds=settings.delivery_lease_seconds,
+            backoff_seconds=settings.delivery_backoff_seconds,
+            backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
+            commitment_wait_seconds=settings.commitment_wait_seconds,
+            commitment_timeout_seconds=settings.commitment_timeout_seconds,
+            commitment_attempts=settings.commitment_attempts,
+        )
+
+    def sweeper(self) -> SweepCollaborators:
+        """Return what a sweep works with."""
+        settings = self.settings
+        return SweepCollaborators(
+            database=self.database,
+            queue=self.queue,
+            model_version=self.model_version,
+            rule=SweepRule(settings.quiet_seconds, settings.requeue_seconds, settings.maximum_attempts),
+            clock=utc_now,
+        )
+
+    def _once(self, name: str, make: Callable[[], Part]) -> Part:
+        with self._lock:
+            if self._process != os.getpid():
+                self._process, self._parts = os.getpid(), {}
+            if name not in self._parts:
+                self._parts[name] = make()
+            return cast("Part", self._parts[name])
+
+    def _make_store(self) -> ReportStore:
+        return InstanceStore(self.settings.store, self.settings.minimum_free_bytes)
+
+    def _load_analyzer(self) -> Analyzer:
+        # Imported here: torch takes seconds to import, and its threads do not survive a fork.
+        from models.analyzer import Analyzer as BundleAnalyzer  # noqa: PLC0415
+        from models.bundle import load_bundle  # noqa: PLC0415
+
+        settings = self.settings
+        try:
+            analyzer = BundleAnalyzer(load_bundle(settings.bundle), device=settings.device, threads=settings.threads)
+        except ModelError as error:
+            raise EnvironmentUnfit(f"this worker has no usable model: {error}") from error
+        except (OSError, RuntimeError, MemoryError) as error:
+            # RuntimeError is what torch raises for a device that is not there or has no memory left.
+            raise EnvironmentUnfit(f"this worker cannot load its model ({type(error).__name__})") from error
+        log.info("model loaded", model_version=analyzer.version)
+        return analyzer
+
+    def _fallback(self, report: Path) -> Path:
+        """Make the Comprehensive SR form of a report, for a PACS that takes no other."""
+        form = as_comprehensive_sr(report.read_bytes())
+        return self.store.path(self.store.put_report(form.part10, form.reference.sop_instance_uid).path)

@@ -1,0 +1,145 @@
+"""The one transaction that makes an analysis true: results, findings, outcome, report and deliveries together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
+
+from dicom_io.types import Box, ReportReference
+from worker.database import Database
+from worker.errors import LeaseLost
+from worker.events import record
+from worker.jobs import Claim, changed_rows, holds
+from worker.outcomes import ImageOutcome, StudyOutcome
+from worker.tables import Delivery, Finding, ImageResult, Job, Report
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOutcome:
+    """A report that lies in the store (`reference` and `path`), or the reason why it could not be built."""
+
+    reference: ReportReference | None = None
+    path: str | None = None
+    predecessor_sop_instance_uid: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """Everything that an analysis found out; `report` is None where none is wanted for this outcome."""
+
+    study: StudyOutcome
+    images: tuple[ImageOutcome, ...] = ()
+    report: ReportOutcome | None = None
+    analysis_seconds: float | None = None
+
+
+def finish(
+    database: Database, held: Claim, result: JobResult, *, destinations: Sequence[str], now: datetime
+) -> tuple[int, ...]:
+    """Write the result of a job, all of it or nothing.
+
+    1. End the job, on condition that it is still ours.
+    2. Write one row an image (a frame) and one a finding.
+    3. Write the report, and one delivery a destination.
+
+    Returns
+    -------
+    tuple of int
+        The deliveries to be made.
+
+    Raises
+    ------
+    worker.errors.LeaseLost
+        When the job belongs to somebody else by now; nothing was written.
+    """
+    with database.write() as session:
+        _end_job(session, held, result, now)
+        for image in result.images:
+            _add_image(session, held.job_id, image)
+        record(
+            session,
+            "analysed",
+            now,
+            study_id=held.study_id,
+            job_id=held.job_id,
+            outcome=result.study.outcome.value,
+            images=len(result.images),
+        )
+        if result.report is None:
+            return ()
+        return _add_report(session, held, result.report, destinations, now)
+
+
+def _end_job(session: Session, held: Claim, result: JobResult, now: datetime) -> None:
+    changed = changed_rows(
+        session,
+        update(Job)
+        .where(holds(held))
+        .values(
+            state="done",
+            outcome=result.study.outcome.value,
+            probability=result.study.probability,
+            reason=result.study.reason,
+            analysis_seconds=result.analysis_seconds,
+            finished_at=now,
+            claim_token=None,
+            lease_until=None,
+        ),
+    )
+    if changed == 0:
+        raise LeaseLost(f"job {held.job_id} was given to somebody else; this result is dropped")
+
+
+def _add_image(session: Session, job_id: int, image: ImageOutcome) -> None:
+    session.add(
+        ImageResult(
+            job_id=job_id,
+            instance_id=image.instance_id,
+            frame_number=image.frame_number,
+            outcome=image.outcome.value,
+            probability=image.probability,
+            reason_code=image.reason_code,
+            reason=image.reason,
+            analysis_seconds=image.seconds,
+            findings=[_finding(number, box) for number, box in enumerate(image.boxes, start=1)],
+        )
+    )
+
+
+def _finding(number: int, box: Box) -> Finding:
+    return Finding(number=number, x1=box.x1, y1=box.y1, x2=box.x2, y2=box.y2, score=box.score)
+
+
+def _add_report(
+    session: Session, held: Claim, outcome: ReportOutcome, destinations: Sequence[str], now: datetime
+) -> tuple[int, ...]:
+    reference = outcome.reference
+    report = Report(
+        job_id=held.job_id,
+        state="failed" if reference is None else "built",
+        reason=outcome.reason,
+        path=outcome.path,
+        predecessor_sop_instance_uid=outcome.predecessor_sop_instance_uid,
+        built_at=now,
+    )
+    session.add(report)
+    if reference is None:
+        record(session, "report_failed", now, study_id=held.study_id, job_id=held.job_id, reason=outcome.reason or "")
+        return ()
+    report.sop_instance_uid = reference.sop_instance_uid
+    report.sop_class_uid = reference.sop_class_uid
+    report.series_instance_uid = reference.series_instance_uid
+    uid = reference.sop_instance_uid
+    record(session, "report_built", now, study_id=held.study_id, job_id=held.job_id, sop_instance_uid=uid)
+    deliveries = [
+        Delivery(report=report, destination=name, sop_instance_uid=uid, sop_class_uid=reference.sop_class_uid)
+        for name in destinations
+    ]
+    session.add_all(deliveries)
+    session.flush()
+    return tuple(delivery.id for delivery in deliveries)

@@ -1,0 +1,97 @@
+"""From the answers for images to the one answer for a study.
+
+The study takes the gravest of its images: present, inconclusive, failed, absent, out_of_scope, in that order. Its
+probability is that of the gravest image: the highest one among the images that have the study's outcome. A study
+that is failed or out of scope therefore has none: a number beside "failed" would read as an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from dicom_io.types import Box, Outcome
+
+GRAVEST_FIRST = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.FAILED, Outcome.ABSENT, Outcome.OUT_OF_SCOPE)
+LONGEST_REASON = 500
+_FINDINGS = {
+    Outcome.PRESENT: "a fracture is suspected in",
+    Outcome.INCONCLUSIVE: "no clear answer (between the operating points, or classifier and detector disagree) in",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageOutcome:
+    """The answer for one frame of one instance; `probability` is None exactly where it was not analysed."""
+
+    instance_id: int
+    frame_number: int
+    outcome: Outcome
+    probability: float | None = None
+    boxes: tuple[Box, ...] = ()
+    reason_code: str | None = None
+    reason: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudyOutcome:
+    """The answer for a study, with its reason in words."""
+
+    outcome: Outcome
+    probability: float | None = None
+    reason: str | None = None
+
+
+def gravest(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return the gravest of at least one outcome."""
+    return min(outcomes, key=GRAVEST_FIRST.index)
+
+
+def study_outcome(images: Sequence[ImageOutcome], out_of_scope_reasons: Iterable[str] = ()) -> StudyOutcome:
+    """Return the study's outcome, probability and reason.
+
+    Parameters
+    ----------
+    images : sequence of ImageOutcome
+        Every frame in scope; none for a study that has nothing to analyse.
+    out_of_scope_reasons : iterable of str
+        Why the other instances were left out, in words; used where nothing is in scope.
+    """
+    if not images:
+        reason = joined(out_of_scope_reasons) or "the study holds nothing to analyse"
+        return StudyOutcome(Outcome.OUT_OF_SCOPE, reason=reason)
+    outcome = gravest(image.outcome for image in images)
+    of_outcome = [image for image in images if image.outcome is outcome]
+    probability = max((image.probability for image in of_outcome if image.probability is not None), default=None)
+    return StudyOutcome(outcome, probability, _reason(images, outcome, len(of_outcome)))
+
+
+def failed(reason: str) -> StudyOutcome:
+    """Return the outcome of a study that could not be analysed as a whole."""
+    return StudyOutcome(Outcome.FAILED, reason=shortened(reason))
+
+
+def joined(reasons: Iterable[str]) -> str:
+    """Join different reasons, each once and in order of appearance, into one short text."""
+    return shortened("; ".join(dict.fromkeys(reasons)))
+
+
+def shortened(text: str) -> str:
+    """Return the text, cut where it would be longer than a table can show."""
+    return text if len(text) <= LONGEST_REASON else text[: LONGEST_REASON - 3] + "..."
+
+
+def _reason(images: Sequence[ImageOutcome], outcome: Outcome, count: int) -> str | None:
+    parts = []
+    if outcome in _FINDINGS:
+        parts.append(f"{_FINDINGS[outcome]} {count} of {_images(len(images))}")
+    unread = [image for image in images if image.outcome is Outcome.FAILED]
+    if unread:
+        reasons = joined(image.reason or "no reason given" for image in unread)
+        parts.append(f"{len(unread)} of {_images(len(images))} could not be analysed: {reasons}")
+    return shortened("; ".join(parts)) or None
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

@@ -1,0 +1,226 @@
+"""From a claimed job to its result: frames -> analysis -> outcome -> report -> one transaction.
+
+A straight function. Everything it talks to is an argument (`Collaborators`, built in `worker.bootstrap`), so that
+each step can be made to fail in a test. Nothing outside SQL and the store changes, the report's file has a name that
+derives from the job's identity, and SQL changes in one transaction at the end: whatever happens on the way, running
+it again gives the same result, once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from dicom_io.errors import DicomError, HeaderError, PixelError
+from dicom_io.types import Algorithm, Box, Frame, Outcome
+from models.types import ImageAnalysis, ImageError
+from worker.completion import JobResult, ReportOutcome, finish
+from worker.database import Database
+from worker.errors import EnvironmentUnfit
+from worker.jobs import Claim
+from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study_outcome
+from worker.plan import Plan, PlannedImage, load_plan
+from worker.reports import BuildReport, ReportStore, make_report, report_content
+
+log = structlog.get_logger(__name__)
+
+
+class Analyzer(Protocol):
+    """The model (`models.analyzer.Analyzer`)."""
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The operating points and thresholds, a line each."""
+
+    def analyze(self, pixels: NDArray[np.float32]) -> ImageAnalysis:
+        """Analyse one frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRule:
+    """For which outcomes beside present, inconclusive and absent a report is made."""
+
+    failed: bool = True
+    out_of_scope: bool = False
+
+    def wants(self, outcome: Outcome) -> bool:
+        """Say whether a study of this outcome gets a report."""
+        if outcome is Outcome.FAILED:
+            return self.failed
+        return outcome is not Outcome.OUT_OF_SCOPE or self.out_of_scope
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborators:
+    """What the pipeline works with."""
+
+    database: Database
+    store: ReportStore
+    read_frames: Callable[[Path], Iterator[Frame]]
+    analyzer: Analyzer
+    build_report: BuildReport
+    manufacturer: str
+    destinations: tuple[str, ...]
+    rule: ReportRule
+    clock: Callable[[], datetime]
+
+
+def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], None]) -> tuple[int, ...]:
+    """Do the work of one claimed job.
+
+    1. Read what the job is about; a study that must not be analysed ends here, failed with the reason.
+    2. Analyse every frame of every image in scope; what cannot be read is failed with its reason, the others go on.
+    3. Take the gravest outcome.
+    4. Build the report where one is wanted, and keep its file.
+    5. Write everything in one transaction, on condition that the job is still ours.
+
+    Parameters
+    ----------
+    held : worker.jobs.Claim
+        The right to do this.
+    parts : Collaborators
+        What it is done with.
+    check_lease : callable
+        Called between frames; raises LeaseLost when the job was given to somebody else.
+
+    Returns
+    -------
+    tuple of int
+        The deliveries to be made.
+
+    Raises
+    ------
+    worker.errors.EnvironmentUnfit
+        When this worker cannot analyse any study, or not this one's model version.
+    worker.errors.LeaseLost
+        When the job belongs to somebody else by now; nothing was written.
+    dicom_io.errors.StoreError
+        When the store cannot take the report; try again later.
+    """
+    started = time.perf_counter()
+    plan = load_plan(parts.database, held)
+    if plan.model_version != parts.analyzer.version:
+        raise EnvironmentUnfit(
+            f"the job wants model {plan.model_version}, this worker has {parts.analyzer.version}: "
+            "install the same bundle on every machine"
+        )
+    images: tuple[ImageOutcome, ...] = ()
+    report = None
+    if plan.obstacle is not None:
+        study = failed(plan.obstacle)
+    else:
+        images = tuple(_analyse_images(plan.images, parts, check_lease))
+        study = study_outcome(images, (each.reason for each in plan.left_out))
+        report = _report(plan, images, study, parts)
+    result = JobResult(study, images, report, time.perf_counter() - started)
+    deliveries = finish(parts.database, held, result, destinations=parts.destinations, now=parts.clock())
+    log.info(
+        "analysed",
+        outcome=study.outcome.value,
+        images=len(images),
+        seconds=round(result.analysis_seconds or 0.0, 3),
+        report="none" if report is None else "built" if report.reference else "failed",
+    )
+    return deliveries
+
+
+def _analyse_images(
+    images: tuple[PlannedImage, ...], parts: Collaborators, check_lease: Callable[[], None]
+) -> Iterator[ImageOutcome]:
+    for image in images:
+        for answer in _analyse_frames(image, parts):
+            check_lease()
+            yield answer
+
+
+def _analyse_frames(image: PlannedImage, parts: Collaborators) -> Iterator[ImageOutcome]:
+    number = 0
+    try:
+        for frame in parts.read_frames(_existing(image, parts.store)):
+            number = frame.number
+            yield _analyse_frame(image, frame, parts.analyzer)
+    except (PixelError, HeaderError) as error:
+        # A decoder that gave up does not go on: the frames after this one are not analysed either, and it says so.
+        yield _unread(image, number, error.code, str(error))
+    except FileNotFoundError:
+        yield _unread(image, number, "file_missing", "the image's file is missing from the store")
+    else:
+        if number == 0:
+            yield _unread(image, 0, "pixel_data_missing", "the image has no frame")
+
+
+def _existing(image: PlannedImage, store: ReportStore) -> Path:
+    """Return the image's path; a store that is gone as a whole is not this image's fault."""
+    try:
+        path = store.path(image.path)
+    except DicomError as error:
+        raise FileNotFoundError from error
+    if not path.exists():
+        root = path.parents[len(Path(image.path).parts) - 1]
+        if not root.is_dir() or not any(root.iterdir()):
+            raise EnvironmentUnfit("the store's folder is empty or not there: is its disk mounted?")
+        raise FileNotFoundError
+    return path
+
+
+def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> ImageOutcome:
+    try:
+        analysis = analyzer.analyze(frame.pixels)
+    except ImageError as error:
+        return _failed(image, frame.number, "image", str(error))
+    return ImageOutcome(
+        instance_id=image.instance_id,
+        frame_number=frame.number,
+        outcome=Outcome(analysis.decision.value),
+        probability=float(analysis.probability),
+        boxes=tuple(Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in analysis.boxes),
+        seconds=analysis.seconds,
+    )
+
+
+def _failed(image: PlannedImage, number: int, code: str, reason: str) -> ImageOutcome:
+    return ImageOutcome(image.instance_id, number, Outcome.FAILED, reason_code=code, reason=shortened(reason))
+
+
+def _unread(image: PlannedImage, last: int, code: str, reason: str) -> ImageOutcome:
+    """Return the outcome of what comes after the last frame that could be read.
+
+    Frame number 0 stands for an instance of several frames of which none could be read.
+    """
+    if image.number_of_frames <= 1:
+        return _failed(image, max(last, 1), code, reason)
+    if last == 0:
+        return _failed(image, 0, code, reason)
+    words = f"{reason}; frames {last + 1} to {image.number_of_frames} were not analysed"
+    return _failed(image, last + 1, code, words if last + 1 < image.number_of_frames else reason)
+
+
+def _report(
+    plan: Plan, images: tuple[ImageOutcome, ...], study: StudyOutcome, parts: Collaborators
+) -> ReportOutcome | None:
+    if not parts.rule.wants(study.outcome):
+        return None
+    algorithm = Algorithm(
+        name=parts.analyzer.name,
+        version=parts.analyzer.version,
+        manufacturer=parts.manufacturer,
+        parameters=parts.analyzer.parameters,
+    )
+    content = report_content(plan, images, study, algorithm, parts.store)
+    return make_report(content, parts.build_report, parts.store)

@@ -1,0 +1,100 @@
+"""What a claimed job is about: read from SQL in one go, so that no transaction is open while an image is analysed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dicom_io.types import ReportReference
+from worker.database import Database
+from worker.jobs import Claim
+from worker.studies import images_of_digest
+from worker.tables import Instance, Job, Report, Study
+
+MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
+CHANGED_IMAGES = "the images that this job was planned for are no longer in the database"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """One instance in scope; `path` is relative to the root of the store."""
+
+    instance_id: int
+    path: str
+    number_of_frames: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One instance that is not analysed, and why, in words."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The job's identity and its images. `obstacle` says why nothing of this study may be analysed, if so."""
+
+    study_instance_uid: str
+    digest: str
+    revision: int
+    model_version: str
+    content_datetime: datetime
+    images: tuple[PlannedImage, ...]
+    left_out: tuple[LeftOut, ...]
+    predecessor: ReportReference | None
+    obstacle: str | None = None
+
+
+def load_plan(database: Database, held: Claim) -> Plan:
+    """Read what a claimed job is about."""
+    with database.read() as session:
+        job = session.get_one(Job, held.job_id)
+        study = session.get_one(Study, held.study_id)
+        instances = session.scalars(
+            select(Instance).where(Instance.study_id == held.study_id).order_by(Instance.id)
+        ).all()
+        in_scope = [each for each in instances if each.out_of_scope_reason is None]
+        images = images_of_digest(in_scope, job.digest)
+        return Plan(
+            study_instance_uid=study.study_instance_uid,
+            digest=job.digest,
+            revision=job.revision,
+            model_version=job.model_version,
+            content_datetime=held.started_at,
+            images=tuple(PlannedImage(each.id, each.path, each.number_of_frames) for each in images or ()),
+            left_out=tuple(
+                LeftOut(each.path, each.out_of_scope_reason) for each in instances if each.out_of_scope_reason
+            ),
+            predecessor=_predecessor(session, study, held.job_id),
+            obstacle=_obstacle(instances, images),
+        )
+
+
+def _obstacle(instances: Sequence[Instance], images: tuple[Instance, ...] | None) -> str | None:
+    if images is None:
+        return CHANGED_IMAGES
+    # An empty patient ID names nobody; two that differ name two people. A study with nothing in scope gets no report.
+    patients = {each.patient_id.strip() for each in instances if each.patient_id and each.patient_id.strip()}
+    return MIXED_PATIENTS if images and len(patients) > 1 else None
+
+
+def _predecessor(session: Session, study: Study, job_id: int) -> ReportReference | None:
+    """Return the study's latest report that was made before this one (PS3.3 C.17.2, Predecessor Documents)."""
+    report = session.scalars(
+        select(Report)
+        .join(Report.job)
+        .where(Job.study_id == study.id, Job.id != job_id, Report.state == "built")
+        .order_by(Report.id.desc())
+        .limit(1)
+    ).first()
+    if report is None or not (report.sop_class_uid and report.sop_instance_uid and report.series_instance_uid):
+        return None
+    return ReportReference(
+        report.sop_class_uid, report.sop_instance_uid, report.series_instance_uid, study.study_instance_uid
+    )

@@ -1,0 +1,86 @@
+"""The seam between a job's results and the structured report that tells them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from dicom_io.errors import ReportError
+from dicom_io.structured_report import Report, ReportContent
+from dicom_io.types import Algorithm, Outcome, ReportedImage, StoredFile
+from worker.completion import ReportOutcome
+from worker.outcomes import ImageOutcome, StudyOutcome, shortened
+from worker.plan import Plan
+
+BuildReport = Callable[[ReportContent], Report]
+
+
+class ReportStore(Protocol):
+    """Where reports are kept (`dicom_io.store.InstanceStore`)."""
+
+    def path(self, relative: str) -> Path:
+        """Return the absolute path of a stored file."""
+
+    def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
+        """Keep a report; the same UID again replaces it."""
+
+
+def report_content(
+    plan: Plan, images: Sequence[ImageOutcome], study: StudyOutcome, algorithm: Algorithm, store: ReportStore
+) -> ReportContent:
+    """Return what the report says. It depends on the plan and the results alone: building twice gives the same bytes.
+
+    The content date and time are those of the job's first start, which a worker that starts over finds again in SQL,
+    on this machine's wall clock (a report shows no time zone unless its sources do).
+    The revision is part of the analysis digest, so that a retry makes a new object and not the old one with new words.
+    """
+    paths = {image.instance_id: store.path(image.path) for image in plan.images}
+    reported = [_reported(image, paths[image.instance_id]) for image in images]
+    if study.outcome is Outcome.OUT_OF_SCOPE:
+        reported = [
+            ReportedImage(store.path(each.path), 0, Outcome.OUT_OF_SCOPE, reason=each.reason) for each in plan.left_out
+        ]
+    return ReportContent(
+        images=tuple(reported),
+        outcome=study.outcome,
+        algorithm=algorithm,
+        analysis_digest=f"{plan.digest}.{plan.revision}",
+        model_version=plan.model_version,
+        predecessor=plan.predecessor,
+        content_datetime=plan.content_datetime.astimezone(),
+    )
+
+
+def make_report(content: ReportContent, build: BuildReport, store: ReportStore) -> ReportOutcome:
+    """Build the report and keep it in the store.
+
+    Returns
+    -------
+    worker.completion.ReportOutcome
+        With the reason, where these sources cannot give a report; the results are kept all the same.
+
+    Raises
+    ------
+    dicom_io.errors.StoreError
+        When the store cannot take it.
+    """
+    predecessor = content.predecessor.sop_instance_uid if content.predecessor else None
+    try:
+        report = build(content)
+    except ReportError as error:
+        return ReportOutcome(reason=shortened(str(error)))
+    stored = store.put_report(report.part10, report.reference.sop_instance_uid)
+    return ReportOutcome(report.reference, stored.path, predecessor)
+
+
+def _reported(image: ImageOutcome, path: Path) -> ReportedImage:
+    analysed = image.outcome in (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
+    return ReportedImage(
+        path=path,
+        frame_number=image.frame_number,
+        outcome=image.outcome,
+        probability=image.probability if analysed else None,
+        boxes=image.boxes,
+        reason=image.reason,
+    )

@@ -1,0 +1,97 @@
+"""Doing again what failed: a person asks for it, and a new row says so."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.orm import Session
+
+from worker.database import Database
+from worker.errors import UnknownStudy
+from worker.events import record
+from worker.studies import add_job, current_digest
+from worker.tables import Delivery, Job, Report, Study, utc_now
+
+
+def retry_study(
+    database: Database, study_instance_uid: str, *, model_version: str, now: datetime | None = None
+) -> int | None:
+    """Plan a new analysis of a study with the images it has now and the model given.
+
+    Returns
+    -------
+    int or None
+        The new job; None where one of this study still waits or runs, or none was ever made (it still receives).
+
+    Raises
+    ------
+    worker.errors.UnknownStudy
+        When nobody has sent such a study.
+    """
+    with database.write() as session:
+        study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == study_instance_uid))
+        if study_id is None:
+            raise UnknownStudy(f"no study {study_instance_uid} has been received")
+        return _retry(session, study_id, model_version, now or utc_now())
+
+
+def retry_failed(
+    database: Database, *, model_version: str, limit: int | None = None, now: datetime | None = None
+) -> tuple[int, ...]:
+    """Plan a new analysis of every study whose latest job failed, as a whole or for one of its images.
+
+    Returns
+    -------
+    tuple of int
+        The new jobs, oldest failure first.
+    """
+    latest = select(func.max(Job.id)).group_by(Job.study_id)
+    with database.read() as session:
+        failed = session.scalars(
+            select(Job.study_id)
+            .where(Job.id.in_(latest), or_(Job.state == "failed", Job.outcome == "failed"))
+            .order_by(Job.finished_at)
+            .limit(limit)
+        ).all()
+    made = []
+    for study_id in failed:
+        with database.write() as session:
+            made.append(_retry(session, study_id, model_version, now or utc_now()))
+    return tuple(job_id for job_id in made if job_id is not None)
+
+
+def revive_deliveries(database: Database, *, study_instance_uid: str | None = None, now: datetime | None = None) -> int:
+    """Make deliveries that failed for good pending again, of one study or of all; return how many."""
+    wanted = select(Delivery, Job).join(Delivery.report).join(Report.job).where(Delivery.state == "failed")
+    if study_instance_uid is not None:
+        wanted = wanted.join(Job.study).where(Study.study_instance_uid == study_instance_uid)
+    at = now or utc_now()
+    with database.write() as session:
+        rows = session.execute(wanted.with_for_update(of=Delivery)).all()
+        for delivery, job in rows:
+            delivery.state = "pending"
+            delivery.attempts = 0
+            delivery.next_attempt_at = delivery.claim_token = delivery.lease_until = None
+            delivery.transaction_uid = None
+            record(
+                session, "delivery_retry", at, study_id=job.study_id, job_id=job.id, destination=delivery.destination
+            )
+        return len(rows)
+
+
+def _retry(session: Session, study_id: int, model_version: str, now: datetime) -> int | None:
+    # The study's row is locked so that two people's retries make one job, on PostgreSQL too.
+    session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+    jobs = session.scalars(select(Job).where(Job.study_id == study_id).order_by(Job.id)).all()
+    if not jobs or any(job.state in ("queued", "running") for job in jobs):
+        return None
+    return add_job(
+        session,
+        study_id,
+        digest=current_digest(session, study_id),
+        model_version=model_version,
+        lane="live",
+        now=now,
+        kind="retry",
+    )

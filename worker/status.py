@@ -1,0 +1,155 @@
+"""How things stand: for `bonewatch status`, whether or not the broker answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from worker.database import Database
+from worker.errors import QueueUnavailable
+from worker.tables import Delivery, Job, Rejection, Report, Study, utc_now
+
+FAILURES_SHOWN = 20
+
+
+class QueueLengths(Protocol):
+    """Something that knows how many messages wait (`worker.queues.CeleryQueue`)."""
+
+    def lengths(self) -> Mapping[str, int]:
+        """Return how many messages wait in each queue; raises QueueUnavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job that a worker holds now."""
+
+    job_id: int
+    study_instance_uid: str
+    claimed_by: str | None
+    attempts: int
+    started_at: datetime | None
+    lease_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that failed for good: `kind` is analysis, report or delivery."""
+
+    study_instance_uid: str
+    kind: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A picture of one moment. `queues` is None where the broker does not answer; `broker_error` then says why."""
+
+    queues: Mapping[str, int] | None
+    broker_error: str | None
+    receiving: int
+    jobs: Mapping[str, int]
+    outcomes: Mapping[str, int]
+    deliveries: Mapping[str, int]
+    running: tuple[RunningJob, ...]
+    waiting_with_reason: tuple[tuple[str, int], ...]
+    deliveries_waiting_with_reason: tuple[tuple[str, int], ...]
+    failures: tuple[Failure, ...]
+    rejections_24h: int
+    oldest_queued_at: datetime | None
+
+
+def snapshot(database: Database, queue: QueueLengths, now: datetime | None = None) -> Status:
+    """Return how things stand. Outcomes and failures are those of each study's latest job."""
+    at = now or utc_now()
+    queues: Mapping[str, int] | None = None
+    broker_error: str | None = None
+    try:
+        queues = queue.lengths()
+    except QueueUnavailable as error:
+        broker_error = str(error)
+    with database.read() as session:
+        latest = Job.id.in_(select(func.max(Job.id)).group_by(Job.study_id))
+        day = Rejection.at >= at - timedelta(days=1)
+        return Status(
+            queues=queues,
+            broker_error=broker_error,
+            receiving=_count(session, Study.id, Study.state == "receiving"),
+            jobs=_by(session, Job.state),
+            outcomes=_by(session, Job.outcome, latest, Job.outcome.is_not(None)),
+            deliveries=_by(session, Delivery.state),
+            running=_running(session),
+            waiting_with_reason=_reasons(session, Job.reason, Job.state == "queued"),
+            deliveries_waiting_with_reason=_reasons(session, Delivery.reason, Delivery.state.in_(("pending", "sent"))),
+            failures=_failures(session, latest),
+            rejections_24h=_count(session, Rejection.id, day),
+            oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
+        )
+
+
+def _count(session: Session, key: InstrumentedAttribute[int], condition: ColumnElement[bool]) -> int:
+    return session.scalar(select(func.count(key)).where(condition)) or 0
+
+
+def _by(
+    session: Session,
+    column: InstrumentedAttribute[str] | InstrumentedAttribute[str | None],
+    *where: ColumnElement[bool],
+) -> dict[str, int]:
+    rows = session.execute(select(column, func.count()).where(*where).group_by(column).order_by(column))
+    return {str(word): count for word, count in rows}
+
+
+def _reasons(
+    session: Session, column: InstrumentedAttribute[str | None], condition: ColumnElement[bool]
+) -> tuple[tuple[str, int], ...]:
+    count = func.count()
+    rows = session.execute(
+        select(column, count).where(condition, column.is_not(None)).group_by(column).order_by(count.desc()).limit(10)
+    )
+    return tuple((str(reason), number) for reason, number in rows)
+
+
+def _running(session: Session) -> tuple[RunningJob, ...]:
+    rows = session.execute(
+        select(Job, Study.study_instance_uid).join(Job.study).where(Job.state == "running").order_by(Job.started_at)
+    )
+    return tuple(
+        RunningJob(job.id, uid, job.claimed_by, job.attempts, job.started_at, job.lease_until) for job, uid in rows
+    )
+
+
+def _failures(session: Session, latest: ColumnElement[bool]) -> tuple[Failure, ...]:
+    of_job = select(Job, Study.study_instance_uid).join(Job.study)
+    analyses = session.execute(
+        of_job.where(latest, Job.outcome == "failed").order_by(Job.finished_at.desc()).limit(FAILURES_SHOWN)
+    )
+    found = [
+        Failure(uid, "analysis", job.reason or "", job.finished_at)
+        for job, uid in analyses
+        if job.finished_at is not None
+    ]
+    of_report = select(Report, Study.study_instance_uid).join(Report.job).join(Job.study)
+    reports = session.execute(
+        of_report.where(latest, Report.state == "failed").order_by(Report.id.desc()).limit(FAILURES_SHOWN)
+    )
+    found += [Failure(uid, "report", report.reason or "", report.built_at) for report, uid in reports]
+    deliveries = session.execute(
+        select(Delivery, Report.built_at, Study.study_instance_uid)
+        .join(Delivery.report)
+        .join(Report.job)
+        .join(Job.study)
+        .where(Delivery.state == "failed")
+        .order_by(Delivery.id.desc())
+        .limit(FAILURES_SHOWN)
+    )
+    found += [
+        Failure(uid, "delivery", f"{delivery.destination}: {delivery.reason or ''}", delivery.sent_at or built_at)
+        for delivery, built_at, uid in deliveries
+    ]
+    return tuple(sorted(found, key=lambda failure: failure.at, reverse=True)[:FAILURES_SHOWN])

@@ -1,0 +1,156 @@
+"""When a study is complete, and the job that this makes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import exists, func, select, update
+from sqlalchemy.orm import Session
+
+from worker.database import Database
+from worker.events import record
+from worker.jobs import changed_rows
+from worker.tables import Instance, Job, Study
+
+LANES = ("live", "archive")
+
+
+def study_digest(images: Iterable[tuple[str, str]]) -> str:
+    """Return the identity of a study's image contents.
+
+    Parameters
+    ----------
+    images : iterable of (str, str)
+        SOP Instance UID and digest of the data set of every image in scope, in any order.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    # A UID holds digits and dots, a digest hexadecimal digits: the separators cannot occur in either.
+    text = "\n".join(sorted(f"{uid} {digest}" for uid, digest in images))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def images_of_digest(images: Sequence[Instance], digest: str) -> tuple[Instance, ...] | None:
+    """Return those instances in scope that a job was planned for, or None where they are no longer there.
+
+    Instances are only ever added. The ones a job means are therefore the first n in order of arrival, for the n that
+    gives its digest: an image that came after the job was made belongs to the next job.
+    """
+    ordered = sorted(images, key=lambda instance: instance.id)
+    for count in range(len(ordered), -1, -1):
+        chosen = ordered[:count]
+        if study_digest((each.sop_instance_uid, each.digest) for each in chosen) == digest:
+            return tuple(chosen)
+    return None
+
+
+def close_quiet_studies(
+    database: Database, *, model_version: str, quiet_seconds: float, now: datetime, limit: int
+) -> tuple[int, ...]:
+    """Close the studies that have been quiet for long enough, and make a job of each whose contents are new.
+
+    Every study is closed in a transaction of its own, on condition that it is still quiet in it: an image that
+    arrives meanwhile keeps its study open.
+
+    Returns
+    -------
+    tuple of int
+        The new jobs.
+    """
+    cutoff = now - timedelta(seconds=quiet_seconds)
+    with database.read() as session:
+        quiet = session.scalars(
+            select(Study.id)
+            .where(Study.state == "receiving", Study.last_instance_at <= cutoff)
+            .order_by(Study.last_instance_at)
+            .limit(limit)
+        ).all()
+    made = (_close(database, study_id, model_version, cutoff, now) for study_id in quiet)
+    return tuple(job_id for job_id in made if job_id is not None)
+
+
+def _close(database: Database, study_id: int, model_version: str, cutoff: datetime, now: datetime) -> int | None:
+    with database.write() as session:
+        closed = changed_rows(
+            session,
+            update(Study)
+            .where(Study.id == study_id, Study.state == "receiving", Study.last_instance_at <= cutoff)
+            .values(state="complete", completed_at=now),
+        )
+        if closed == 0:
+            return None
+        record(session, "completed", now, study_id=study_id)
+        digest = current_digest(session, study_id)
+        known = select(
+            exists().where(Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version)
+        )
+        if session.scalar(known):
+            return None
+        study = session.get_one(Study, study_id)
+        lane = "live" if study.source == "push" else "archive"
+        return add_job(session, study_id, digest=digest, model_version=model_version, lane=lane, now=now)
+
+
+def current_digest(session: Session, study_id: int) -> str:
+    """Return the digest of all images in scope that the study has now."""
+    rows = session.execute(
+        select(Instance.sop_instance_uid, Instance.digest).where(
+            Instance.study_id == study_id, Instance.out_of_scope_reason.is_(None)
+        )
+    )
+    return study_digest((uid, digest) for uid, digest in rows)
+
+
+def add_job(
+    session: Session, study_id: int, *, digest: str, model_version: str, lane: str, now: datetime, kind: str = "queued"
+) -> int:
+    """Add a queued job with the next revision of its identity, and the event that says so; return its key."""
+    last = session.scalar(
+        select(func.max(Job.revision)).where(
+            Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version
+        )
+    )
+    job = Job(
+        study_id=study_id,
+        digest=digest,
+        model_version=model_version,
+        lane=lane,
+        revision=(last or 0) + 1,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    record(session, kind, now, study_id=study_id, job_id=job.id, lane=lane, revision=job.revision)
+    return job.id
+
+
+def replan(database: Database, *, model_version: str, now: datetime, limit: int) -> int:
+    """Give the jobs that wait for a model that is no longer installed to the one that is; return how many.
+
+    Such a job has no result yet, so nothing of record changes. One that another worker, still with the old model,
+    claims meanwhile is left alone.
+    """
+    with database.write() as session:
+        jobs = session.scalars(
+            select(Job)
+            .where(Job.state == "queued", Job.model_version != model_version)
+            .order_by(Job.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        for job in jobs:
+            taken = session.scalar(
+                select(func.max(Job.revision)).where(
+                    Job.study_id == job.study_id, Job.digest == job.digest, Job.model_version == model_version
+                )
+            )
+            before, job.model_version, job.revision = job.model_version, model_version, (taken or 0) + 1
+            job.next_attempt_at = None
+            record(session, "replanned", now, study_id=job.study_id, job_id=job.id, before=before, after=model_version)
+            session.flush()
+        return len(jobs)
