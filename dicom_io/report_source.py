@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import struct
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,7 @@ PADDING = b"\0 "
 class SourceImage:
     """A source instance, reduced to valid values; text is empty and numbers are None where the header has none.
 
+    `patient_id_as_sent` is for telling patients apart, even by identifiers that no report can carry;
     `patient_and_study` holds the attributes that a report shares with its sources and their Specific Character Set;
     `laterality` is one of R, L and B; `imager_pixel_spacing` is (between rows, between columns) in millimetres.
     """
@@ -87,6 +89,7 @@ class SourceImage:
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
+    patient_id_as_sent: bytes = field(repr=False)
     patient_and_study: Dataset = field(repr=False)
     modality: str
     rows: int | None
@@ -130,7 +133,10 @@ def read_source(path: Path) -> SourceImage:
     """
     wanted = [*UIDS, *TYPE_2, *TYPE_3, *IMAGE]
     try:
-        ds = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted, "AnatomicRegionSequence"])
+        with warnings.catch_warnings():
+            # pydicom warns of character sets that it does not know; `SourceText` sees to them.
+            warnings.simplefilter("ignore")
+            ds = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted, "AnatomicRegionSequence"])
     except (OSError, EOFError, InvalidDicomError, BytesLengthException, ValueError, NotImplementedError) as error:
         raise ReportError("a source instance cannot be read") from error
     raw = {keyword: _raw(ds, keyword) for keyword in wanted}
@@ -143,6 +149,7 @@ def read_source(path: Path) -> SourceImage:
         sop_instance_uid=raw["SOPInstanceUID"].text,
         series_instance_uid=raw["SeriesInstanceUID"].text,
         study_instance_uid=raw["StudyInstanceUID"].text,
+        patient_id_as_sent=raw["PatientID"].value.strip(PADDING),
         patient_and_study=_patient_and_study(raw, SourceText(_raw(ds, "SpecificCharacterSet").value)),
         modality=code_string(raw["Modality"].text),
         rows=_unsigned_short(raw["Rows"]),

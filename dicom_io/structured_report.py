@@ -159,8 +159,7 @@ def _check_content(content: ReportContent) -> None:
 def _check_sources(sources: Sequence[SourceImage]) -> None:
     if len({source.study_instance_uid for source in sources}) > 1:
         raise ReportError("the images belong to more than one study")
-    patients = {source.patient_and_study.PatientID for source in sources}
-    if len(patients) > 1:
+    if len({source.patient_id_as_sent for source in sources}) > 1:
         raise ReportError("the images belong to more than one patient")
     if not any(source.is_image for source in sources):
         raise ReportError("there is no image that a report could refer to")

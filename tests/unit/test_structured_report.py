@@ -1,0 +1,394 @@
+import io
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from pydicom.sr.codedict import codes
+
+from dicom_io.errors import ReportError
+from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.types import Box, Outcome, ReportReference
+from tests.builders import build_cr, build_dx, build_sc, uid
+from tests.reporting import ALGORITHM, BOXES, REASON, content_of, reported, stored, with_raw
+
+PRESENT, ABSENT, UNDETERMINED = "52101004", "272519000", "373068000"
+
+
+def dataset(report):
+    return pydicom.dcmread(io.BytesIO(report.part10))
+
+
+def tree(report):
+    return highdicom.sr.srread(io.BytesIO(report.part10)).content
+
+
+def presence(report):
+    """Return the SNOMED codes of the answers, None for an image without one, in the order of the images."""
+    found = []
+    for group in tree(report).get_image_measurement_groups():
+        values = [e.value.value for e in group.get_qualitative_evaluations() if e.name.value == "72704001"]
+        found.append(values[0] if values else None)
+    return found
+
+
+def comments(report):
+    """Return every text of the tree named Comment."""
+    return [str(item.TextValue) for item in walk(dataset(report)) if "TextValue" in item and concept(item) == "121106"]
+
+
+def walk(item):
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from walk(child)
+
+
+def concept(item):
+    return item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else None
+
+
+@pytest.fixture
+def dx(tmp_path):
+    return stored(build_dx(), tmp_path)
+
+
+def test_building_twice_gives_the_same_bytes(dx):
+    content = content_of(reported(dx, Outcome.PRESENT, boxes=2))
+    assert build_report(content) == build_report(content)
+    assert as_comprehensive_sr(build_report(content).part10) == as_comprehensive_sr(build_report(content).part10)
+
+
+def test_the_reference_names_what_the_file_says(dx):
+    report = build_report(content_of(reported(dx, Outcome.ABSENT)))
+    ds = dataset(report)
+    assert report.reference == ReportReference(
+        ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID
+    )
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
+    assert ds.file_meta.MediaStorageSOPInstanceUID == ds.SOPInstanceUID
+    assert ds.StudyInstanceUID == uid("study")
+
+
+def test_identity_follows_digest_and_model_and_the_series_only_the_model(dx):
+    content = content_of(reported(dx, Outcome.ABSENT))
+    first = build_report(content).reference
+    other_digest = build_report(replace(content, analysis_digest="other")).reference
+    other_model = build_report(replace(content, model_version="other")).reference
+    assert len({first.sop_instance_uid, other_digest.sop_instance_uid, other_model.sop_instance_uid}) == 3
+    assert first.series_instance_uid == other_digest.series_instance_uid != other_model.series_instance_uid
+
+
+def test_a_revision_points_at_its_predecessor_and_is_a_new_instance(dx):
+    content = content_of(reported(dx, Outcome.ABSENT))
+    first = build_report(content)
+    second = build_report(replace(content, predecessor=first.reference))
+    (study,) = dataset(second).PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    (item,) = series.ReferencedSOPSequence
+    assert study.StudyInstanceUID == first.reference.study_instance_uid
+    assert series.SeriesInstanceUID == first.reference.series_instance_uid
+    assert item.ReferencedSOPInstanceUID == first.reference.sop_instance_uid
+    assert second.reference.sop_instance_uid != first.reference.sop_instance_uid
+    assert "PredecessorDocumentsSequence" not in dataset(first)
+
+
+def test_all_tracking_uids_differ_and_none_is_random(tmp_path):
+    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(instance="b"), tmp_path, "b")
+    report = build_report(content_of(reported(a, Outcome.PRESENT, 3), reported(b, Outcome.PRESENT, 2)))
+    tracking = [item.UID for item in walk(dataset(report)) if concept(item) == "112040"]
+    assert len(tracking) == len(set(tracking)) == 7
+
+
+@pytest.mark.parametrize(
+    ("outcome", "boxes", "code"),
+    [
+        (Outcome.PRESENT, 2, PRESENT),
+        (Outcome.PRESENT, 0, PRESENT),
+        (Outcome.INCONCLUSIVE, 1, UNDETERMINED),
+        (Outcome.ABSENT, 0, ABSENT),
+        (Outcome.FAILED, 0, None),
+        (Outcome.OUT_OF_SCOPE, 0, None),
+    ],
+)
+def test_each_outcome_has_its_code(dx, outcome, boxes, code):
+    assert presence(build_report(content_of(reported(dx, outcome, boxes)))) == [code]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(Outcome.FAILED, "111224"), (Outcome.OUT_OF_SCOPE, "111225")])
+def test_an_image_without_an_answer_has_no_finding_no_probability_and_says_so(dx, outcome, status):
+    report = build_report(content_of(reported(dx, outcome)))
+    (group,) = tree(report).get_image_measurement_groups()
+    assert group.finding_type is None
+    assert group.get_measurements() == []
+    answers = {e.name.value: e.value.value for e in group.get_qualitative_evaluations()}
+    assert answers["111065"] == status
+    encoded = report.part10
+    assert b"Absent" not in encoded
+    assert b"No fracture" not in encoded
+    assert any("NOT ANALYSED" in words and REASON in words for words in comments(report))
+    assert any("not a negative result" in words for words in comments(report))
+
+
+def test_a_failure_beside_a_negative_image_is_named_and_the_study_is_not_negative(tmp_path):
+    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(instance="b", InstanceNumber=2), tmp_path, "b")
+    report = build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.FAILED)))
+    assert presence(report) == [ABSENT, None]
+    summary = comments(report)[-4:]
+    assert summary[0].startswith("AI result: not verified")
+    assert summary[1] == "INCOMPLETE: 1 of 2 images could not be analysed. This is not a negative result."
+    assert summary[2].startswith("Image 1 of 2 (series 1, image 1")
+    assert summary[3].startswith("Image 2 of 2 (series 1, image 2")
+    assert REASON in summary[3]
+
+
+def test_probability_algorithm_and_finding_can_be_read_back(dx):
+    (group,) = tree(build_report(content_of(reported(dx, Outcome.ABSENT)))).get_image_measurement_groups()
+    (measurement,) = group.get_measurements(name=codes.DCM.Probability)
+    assert measurement.value == pytest.approx(0.031)
+    assert measurement.unit.value == "1"
+    assert (group.finding_type.value, group.finding_type.scheme_designator) == ("72704001", "SCT")
+    (site,) = group.finding_sites
+    assert (site.value.value, site.laterality.value) == ("85562004", "24028007")
+    values = {concept(item): item.get("TextValue") for item in group[0].ContentSequence if "TextValue" in item}
+    assert values["111001"] == ALGORITHM.name
+    assert values["111003"] == ALGORITHM.version
+    assert values["122405"] == ALGORITHM.manufacturer
+
+
+def test_the_observer_is_a_device_that_stays_the_same(dx):
+    content = content_of(reported(dx, Outcome.ABSENT))
+    newer = replace(content, algorithm=replace(ALGORITHM, version="20270101-next+ffffffff"), model_version="next")
+    observers = [tree(build_report(each)).get_observer_contexts()[0] for each in (content, newer)]
+    assert {observer.observer_type.value for observer in observers} == {"121007"}
+    assert len({observer.observer_identifying_attributes.uid for observer in observers}) == 1
+
+
+def test_corners_of_a_known_rectangle_come_back_as_its_first_and_last_pixels(tmp_path):
+    pixels = np.zeros((60, 40), np.uint16)
+    pixels[12:31, 7:22] = 1000  # rows 12..30, columns 7..21
+    path = stored(build_dx(pixels=pixels), tmp_path)
+    image = replace(reported(path, Outcome.PRESENT), boxes=(Box(7, 12, 22, 31, 0.9),))
+    (group,) = tree(build_report(content_of(image))).get_planar_roi_measurement_groups()
+    points = group.roi.value
+    assert np.array_equal(points[0], points[-1])
+    (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+    # A pixel belongs to the region when its centre, half a pixel from its corner, lies inside.
+    columns, rows = np.meshgrid(np.arange(40) + 0.5, np.arange(60) + 0.5)
+    inside = (left < columns) & (columns < right) & (top < rows) & (rows < bottom)
+    assert np.array_equal(inside, pixels == 1000)
+
+
+def test_five_boxes_come_back_to_a_hundredth_of_a_pixel_with_their_scores(tmp_path):
+    path = stored(build_dx(), tmp_path)
+    groups = tree(build_report(content_of(reported(path, Outcome.PRESENT, 5)))).get_planar_roi_measurement_groups()
+    assert len(groups) == 5
+    for group, box in zip(groups, BOXES, strict=True):
+        assert group.roi.GraphicType == "POLYLINE"
+        expected = [(box.x1, box.y1), (box.x2, box.y1), (box.x2, box.y2), (box.x1, box.y2), (box.x1, box.y1)]
+        assert np.abs(group.roi.value - np.array(expected)).max() < 0.01
+        (score,) = group.get_measurements(name=codes.DCM.Probability)
+        assert score.value == pytest.approx(box.score)
+
+
+def test_boxes_that_fill_the_image_are_lawful(tmp_path):
+    path = stored(build_dx(), tmp_path)
+    image = replace(reported(path, Outcome.PRESENT), boxes=(Box(0, 0, 32, 24, 1.0),))
+    assert len(tree(build_report(content_of(image))).get_planar_roi_measurement_groups()) == 1
+
+
+def test_frames_of_a_multi_frame_image_are_referenced_by_number(tmp_path):
+    path = stored(build_sc(pixels=np.zeros((3, 24, 32), np.uint16)), tmp_path)
+    images = [reported(path, Outcome.PRESENT, 1, frame=2), reported(path, Outcome.ABSENT, frame=3)]
+    groups = tree(build_report(content_of(*images)))
+    frames = [g.source_images[0].referenced_frame_numbers for g in groups.get_image_measurement_groups()]
+    assert frames == [[2], [3]]
+    (region,) = groups.get_planar_roi_measurement_groups()
+    assert region.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == 2
+
+
+def test_frame_zero_means_the_whole_instance(tmp_path):
+    path = stored(build_sc(pixels=np.zeros((3, 24, 32), np.uint16)), tmp_path)
+    (group,) = tree(build_report(content_of(reported(path, Outcome.FAILED, frame=0)))).get_image_measurement_groups()
+    assert group.source_images[0].referenced_frame_numbers is None
+
+
+def test_a_single_frame_image_is_referenced_without_a_frame_number(dx):
+    assert b"ReferencedFrameNumber" not in build_report(content_of(reported(dx, Outcome.ABSENT))).part10
+    (group,) = tree(build_report(content_of(reported(dx, Outcome.ABSENT)))).get_image_measurement_groups()
+    assert group.source_images[0].referenced_frame_numbers is None
+
+
+def has_image_library(report):
+    return any(concept(item) == "111028" for item in walk(dataset(report)))
+
+
+def test_a_complete_dx_gets_an_image_library(dx):
+    assert has_image_library(build_report(content_of(reported(dx, Outcome.ABSENT))))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        build_dx(ImagerPixelSpacing=None),
+        build_dx(PatientOrientation=None),
+        build_dx(PatientOrientation=""),
+        build_cr(),
+        build_sc(),
+    ],
+)
+def test_without_its_mandatory_attributes_the_image_library_is_left_out(tmp_path, source):
+    report = build_report(content_of(reported(stored(source, tmp_path), Outcome.ABSENT)))
+    assert not has_image_library(report)
+    assert presence(report) == [ABSENT]
+
+
+def test_every_image_is_in_the_evidence_even_without_a_finding(tmp_path):
+    a, b = stored(build_dx(), tmp_path, "a"), stored(build_cr(series="cr"), tmp_path, "b")
+    ds = dataset(build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.FAILED))))
+    (study,) = ds.CurrentRequestedProcedureEvidenceSequence
+    items = [item for series in study.ReferencedSeriesSequence for item in series.ReferencedSOPSequence]
+    named = {item.ReferencedSOPInstanceUID for item in items}
+    assert named == {uid("study", "series", "instance"), uid("study", "cr", "instance")}
+
+
+def test_the_flags_say_complete_unverified_and_preliminary(dx):
+    ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT))))
+    assert (ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
+    assert ds.Modality == "SR"
+    procedure = next(item for item in walk(ds) if concept(item) == "121058")
+    assert procedure.ConceptCodeSequence[0].CodeValue == "168537006"
+
+
+def test_dates_are_those_of_the_content_and_nothing_is_of_now(dx):
+    ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT))))
+    assert (ds.ContentDate, ds.ContentTime) == ("20261122", "201530")
+    assert (ds.InstanceCreationDate, ds.InstanceCreationTime) == ("20261122", "201530")
+    assert "ContributingEquipmentSequence" not in ds
+
+
+def test_an_aware_time_is_written_in_the_zone_that_the_source_declares(tmp_path):
+    path = stored(build_dx(TimezoneOffsetFromUTC="+0530"), tmp_path)
+    moment = datetime(2026, 11, 22, 20, 15, 30, tzinfo=UTC)
+    ds = dataset(build_report(content_of(reported(path, Outcome.ABSENT), content_datetime=moment)))
+    assert (ds.ContentDate, ds.ContentTime, ds.TimezoneOffsetFromUTC) == ("20261123", "014530", "+0530")
+
+
+def test_without_a_declared_zone_an_aware_time_keeps_its_wall_clock(dx):
+    moment = datetime(2026, 11, 22, 20, 15, 30, tzinfo=timezone(timedelta(hours=-7)))
+    ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT), content_datetime=moment)))
+    assert (ds.ContentDate, ds.ContentTime) == ("20261122", "201530")
+    assert "TimezoneOffsetFromUTC" not in ds
+
+
+def test_patient_and_study_are_those_of_the_source(dx):
+    ds, source = dataset(build_report(content_of(reported(dx, Outcome.ABSENT)))), pydicom.dcmread(dx)
+    for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyDate"):
+        assert ds[keyword].value == source[keyword].value, keyword
+
+
+def test_the_other_class_has_the_same_tree_and_its_own_instance(dx):
+    report = build_report(content_of(reported(dx, Outcome.PRESENT, 2)))
+    other = as_comprehensive_sr(report.part10)
+    assert other.reference.sop_class_uid == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert other.reference.sop_instance_uid != report.reference.sop_instance_uid
+    assert other.reference.series_instance_uid == report.reference.series_instance_uid
+    original, changed = dataset(report), dataset(other)
+    assert changed.file_meta.MediaStorageSOPInstanceUID == other.reference.sop_instance_uid
+    for ds in (original, changed):
+        del ds.SOPClassUID, ds.SOPInstanceUID
+    assert original == changed
+
+
+@pytest.mark.parametrize("part10", [b"", b"not dicom at all", b"\0" * 200])
+def test_what_is_no_report_cannot_become_the_other_class(part10):
+    with pytest.raises(ReportError):
+        as_comprehensive_sr(part10)
+
+
+def test_a_comprehensive_sr_is_not_turned_twice(dx):
+    other = as_comprehensive_sr(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
+    with pytest.raises(ReportError):
+        as_comprehensive_sr(other.part10)
+
+
+def test_images_of_two_studies_are_refused(tmp_path):
+    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(study="other"), tmp_path, "b")
+    with pytest.raises(ReportError, match="more than one study"):
+        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
+
+
+def test_images_of_two_patients_are_refused(tmp_path):
+    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(instance="b", PatientID="TEST-0002"), tmp_path, "b")
+    with pytest.raises(ReportError, match="more than one patient"):
+        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
+
+
+def test_patients_whose_identifiers_differ_behind_the_64th_character_are_two(tmp_path):
+    a = stored(with_raw(build_dx(), PatientID=b"9" * 64 + b"A"), tmp_path, "a")
+    b = stored(with_raw(build_dx(instance="b"), PatientID=b"9" * 64 + b"B"), tmp_path, "b")
+    with pytest.raises(ReportError, match="more than one patient"):
+        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"images": ()}, "at least one image"),
+        ({"outcome": Outcome.ABSENT}, "gravest"),
+    ],
+)
+def test_a_study_that_contradicts_its_images_is_refused(dx, changes, words):
+    with pytest.raises(ReportError, match=words):
+        build_report(replace(content_of(reported(dx, Outcome.FAILED)), **changes))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changes"),
+    [
+        (Outcome.ABSENT, {"probability": None}),
+        (Outcome.FAILED, {"probability": 0.1}),
+        (Outcome.PRESENT, {"probability": 1.5}),
+        (Outcome.PRESENT, {"probability": float("nan")}),
+        (Outcome.ABSENT, {"boxes": BOXES[:1]}),
+        (Outcome.FAILED, {"boxes": BOXES[:1]}),
+        (Outcome.PRESENT, {"boxes": (Box(-1, 0, 5, 5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 32.5, 5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 24.5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(5, 0, 5, 5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, float("nan"), 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 5, 1.01),)}),
+        (Outcome.PRESENT, {"frame_number": 2}),
+        (Outcome.PRESENT, {"frame_number": -1}),
+    ],
+)
+def test_an_image_that_contradicts_itself_or_its_source_is_refused(dx, outcome, changes):
+    with pytest.raises(ReportError):
+        build_report(content_of(replace(reported(dx, outcome), **changes)))
+
+
+def test_the_same_frame_twice_is_refused(dx):
+    with pytest.raises(ReportError, match="twice"):
+        build_report(content_of(reported(dx, Outcome.ABSENT), reported(dx, Outcome.ABSENT)))
+
+
+def test_a_source_that_is_gone_is_refused_without_its_path(tmp_path):
+    with pytest.raises(ReportError) as raised:
+        build_report(content_of(reported(tmp_path / "SECRET.dcm", Outcome.ABSENT)))
+    assert "SECRET" not in str(raised.value)
+
+
+def test_a_report_on_a_report_alone_is_refused(dx, tmp_path):
+    report = tmp_path / "report.dcm"
+    report.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
+    with pytest.raises(ReportError, match="no image"):
+        build_report(content_of(reported(report, Outcome.OUT_OF_SCOPE)))
+
+
+def test_an_object_that_is_no_image_is_named_in_words_and_not_referenced(dx, tmp_path):
+    other = tmp_path / "report.dcm"
+    other.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
+    report = build_report(content_of(reported(dx, Outcome.ABSENT), reported(other, Outcome.OUT_OF_SCOPE)))
+    assert presence(report) == [ABSENT]
+    assert any(words.startswith("Image 2 of 2") and "outside the scope" in words for words in comments(report))
