@@ -13,6 +13,7 @@ from dataclasses import dataclass
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _PROGRESSIVE_MARKERS = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+END_MARKER = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 _JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 
 

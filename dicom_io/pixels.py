@@ -1,18 +1,9 @@
-"""From a stored file to frames that can be analysed: float32, 0..1, 1 = bright bone.
-
-Decoding runs C and C++ code (GDCM, OpenJPEG, CharLS) on bytes from outside. What such code could be lured with is
-checked first: the declared size, the size in the codestream, the length of the data. What remains is a decoder's defect
-that kills the process. Decoding is not put into a process of its own, which would cost more time than the analysis:
-the caller is a worker process that may die. Whoever calls this in a service must have written down *before* the call
-that the job was tried, and give up after a few tries; such a file then costs a few workers and ends as failed.
-"""
+"""From a stored file to frames that can be analysed: float32, 0..1, 1 = bright bone."""
 
 from __future__ import annotations
 
 import io
 import math
-import re
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,47 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import get_frame
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.pixels import get_decoder
-from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-)
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_io.codestream import CodestreamSize, jpeg2000_size, jpeg_size
-from dicom_io.errors import (
-    HeaderError,
-    PixelDataMissing,
-    PixelDataTruncated,
-    PixelsBlank,
-    PixelsTooLarge,
-    PixelsUndecodable,
-)
+from dicom_io.errors import HeaderError, PixelDataMissing, PixelsBlank, PixelsTooLarge
+from dicom_io.frame_decoding import MALFORMED, decode_frame, find_decoder
 from dicom_io.grayscale import brightness_table, padding_mask
 from dicom_io.header import inflate, read_file_meta
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits, check_native_length, read_layout
 from dicom_io.types import Frame
 
-# What pydicom raises on bytes that are not what they say; it has no error of its own for most of it.
-_MALFORMED = (
-    InvalidDicomError,
-    EOFError,
-    ValueError,
-    TypeError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-)
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 # Rec. ITU-R BT.601: the luma that YBR_FULL's Y is, too (PS3.3 C.7.6.3.1.2)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -107,24 +68,16 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
             raise PixelDataMissing("the data set has no pixel data; it is no image, or the file was cut short")
         layout = read_layout(ds, limits)
         spacing_mm = _spacing_mm(ds)
-        decoder = _find_decoder(ds.file_meta.TransferSyntaxUID)
+        decoder = find_decoder(ds.file_meta.TransferSyntaxUID)
         if decoder.is_native:
             check_native_length(layout, len(ds.PixelData or b""))
     for index in range(layout.frames):
-        array, photometric = _decode(decoder, ds, layout, index)
+        array, photometric = decode_frame(decoder, ds, layout, index)
         with _parsing():
             pixels = _grey(ds, layout, array, photometric)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
         yield Frame(number=index + 1, pixels=pixels, spacing_mm=spacing_mm)
-
-
-def transfer_syntax_text(uid: str) -> str:
-    """Return a transfer syntax's name and UID in words that are safe in a message, whatever a file calls it."""
-    if not re.fullmatch(r"[0-9.]{1,64}", uid):
-        return "a malformed transfer syntax UID"
-    name = UID(uid).name
-    return f"transfer syntax {uid}" if name == uid else f"{name} ({uid})"
 
 
 @contextmanager
@@ -138,7 +91,7 @@ def _parsing() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise HeaderError(f"the data set cannot be parsed ({type(error).__name__})") from None
 
 
@@ -161,88 +114,6 @@ def _read_data_set(path: Path, limits: PixelLimits) -> Dataset:
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = transfer_syntax
         return ds
-
-
-def _find_decoder(transfer_syntax: UID) -> Decoder:
-    try:
-        return get_decoder(transfer_syntax)
-    except NotImplementedError as error:
-        words = transfer_syntax_text(transfer_syntax)
-        raise PixelsUndecodable(f"{words} is not an image encoding that can be decoded here") from error
-
-
-def _decode(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int) -> tuple[NDArray[np.int32], str]:
-    """Return one frame, (rows, columns) or (rows, columns, 3), and the photometric interpretation that it has now."""
-    if decoder.is_encapsulated:
-        _check_codestream(ds, layout, index)
-    # Unused bits are cut off below, with regard to HighBit
-    options = {} if _has_own_precision(decoder.UID) else {"correct_unused_bits": False}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array, properties = decoder.as_array(ds, index=index, raw=True, allow_excess_frames=False, **options)
-    except (*_MALFORMED, MemoryError) as error:
-        words = transfer_syntax_text(decoder.UID)
-        raise PixelsUndecodable(f"{words}: no decoder could read frame {index + 1}") from error
-    return _stored_values(array, layout, decoder.UID), str(properties["photometric_interpretation"])
-
-
-def _has_own_precision(transfer_syntax: UID) -> bool:
-    """Tell the encodings whose decoders deliver samples of the codestream's precision rather than words."""
-    return bool(transfer_syntax.is_encapsulated) and transfer_syntax != RLELossless
-
-
-def _check_codestream(ds: Dataset, layout: PixelLayout, index: int) -> None:
-    """Check that a frame's codestream is the image that the header declares, before a decoder allocates for it."""
-    transfer_syntax = ds.file_meta.TransferSyntaxUID
-    words = transfer_syntax_text(transfer_syntax)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # The same table as the decoder uses, so that what is checked is what is decoded
-            lengths = ds.get("ExtendedOffsetTableLengths")
-            offsets = (ds.ExtendedOffsetTable, lengths) if lengths and "ExtendedOffsetTable" in ds else None
-            frame = get_frame(ds.PixelData, index, number_of_frames=layout.frames, extended_offsets=offsets)
-    except _MALFORMED as error:
-        raise PixelDataTruncated(f"{words}: frame {index + 1} of {layout.frames} is not there") from error
-    if transfer_syntax == RLELossless:
-        return
-    size = _codestream_size(transfer_syntax, frame)
-    if size is None:
-        raise PixelsUndecodable(f"{words}: frame {index + 1} does not begin as such a codestream")
-    if (size.rows, size.columns, size.samples) != (layout.rows, layout.columns, layout.samples):
-        raise PixelsUndecodable(
-            f"{words}: frame {index + 1} is {size.rows} x {size.columns} with {size.samples} samples, the header says "
-            f"{layout.rows} x {layout.columns} with {layout.samples}"
-        )
-    if size.precision > 16 or size.progressive:
-        raise PixelsUndecodable(f"{words}: frame {index + 1} is of a kind that DICOM does not use for radiographs")
-
-
-def _codestream_size(transfer_syntax: UID, frame: bytes) -> CodestreamSize | None:
-    if transfer_syntax in JPEGTransferSyntaxes or transfer_syntax in JPEGLSTransferSyntaxes:
-        return jpeg_size(frame)
-    if transfer_syntax in JPEG2000TransferSyntaxes:
-        return jpeg2000_size(frame)
-    return None
-
-
-def _stored_values(array: NDArray[np.int32], layout: PixelLayout, transfer_syntax: UID) -> NDArray[np.int32]:
-    """Cut the stored bits out of the words (PS3.5 8.1.1): what lies above HighBit or below it may be an overlay.
-
-    Samples of a JPEG codestream are the stored bits already; those declared signed may still lack their sign.
-    """
-    wide = array.astype(np.int32)
-    if _has_own_precision(transfer_syntax):
-        if not layout.signed:
-            return wide
-    else:
-        wide >>= layout.high_bit + 1 - layout.bits_stored
-    wide &= (1 << layout.bits_stored) - 1
-    if layout.signed:
-        sign = 1 << (layout.bits_stored - 1)
-        wide = (wide ^ sign) - sign
-    return wide
 
 
 def _grey(ds: Dataset, layout: PixelLayout, array: NDArray[np.int32], photometric: str) -> NDArray[np.float32]:

@@ -24,8 +24,9 @@ from dicom_io.errors import (
     PixelsTooLarge,
     PixelsUndecodable,
 )
+from dicom_io.frame_decoding import transfer_syntax_text
 from dicom_io.pixel_limits import PixelLimits
-from dicom_io.pixels import read_frames, transfer_syntax_text
+from dicom_io.pixels import read_frames
 from tests.builders import build_cr, build_radiograph, build_sc, part10_bytes, ramp, write_part10
 
 # OpenJPEG encodes nothing smaller than its six resolutions
@@ -326,7 +327,14 @@ def encapsulated(frame, transfer_syntax, **overrides):
 
 def jpeg_header(rows, columns, samples=1, precision=8, marker=0xC1):
     frame_header = struct.pack(">BBHBHHB", 0xFF, marker, 8 + 3 * samples, precision, rows, columns, samples)
-    return b"\xff\xd8\xff\xe0\x00\x04AB" + frame_header + b"\x01\x11\x00" * samples + b"\xff\xda\x00\x02" + bytes(40)
+    return (
+        b"\xff\xd8\xff\xe0\x00\x04AB"
+        + frame_header
+        + b"\x01\x11\x00" * samples
+        + b"\xff\xda\x00\x02"
+        + bytes(40)
+        + b"\xff\xd9"
+    )
 
 
 def test_a_codestream_larger_than_the_header_says_is_refused_before_decoding(read):
