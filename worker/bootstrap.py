@@ -15,14 +15,17 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
+from dicom_io.listener import Listener
 from dicom_io.pixels import read_frames
 from dicom_io.store import InstanceStore
 from dicom_io.structured_report import as_comprehensive_sr, build_report
+from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_states import DeliveryRule
 from worker.errors import EnvironmentUnfit
+from worker.intake import SqlIntake
 from worker.pacs import RemotePacs
 from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
@@ -77,8 +80,6 @@ class Runtime:
 
     def model_version(self) -> str:
         """Read the version of the bundle that is installed now, from its manifest alone."""
-        from models.bundle import SHIPPED, read_manifest  # noqa: PLC0415 - as in _load_analyzer
-
         return read_manifest(self.settings.bundle or SHIPPED).version
 
     def pipeline(self) -> Collaborators:
@@ -162,3 +163,13 @@ class Runtime:
         """Make the Comprehensive SR form of a report, for a PACS that takes no other."""
         form = as_comprehensive_sr(report.read_bytes())
         return self.store.path(self.store.put_report(form.part10, form.reference.sop_instance_uid).path)
+
+
+def build_listener(settings: Settings, database: Database) -> Listener:
+    """Return the listener of a site, not started, with its store and its intake."""
+    rule = DeliveryRule(
+        backoff_seconds=settings.delivery_backoff_seconds,
+        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
+    )
+    store = InstanceStore(settings.store, settings.minimum_free_bytes)
+    return Listener(settings.listener(), store, SqlIntake(database, settings.scope(), rule.backoff))

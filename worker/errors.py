@@ -14,6 +14,7 @@
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
         ├── HomeInUse                another one runs in this home
+        ├── StartRefused             a port or folder cannot be used, or the demonstration has nothing to show
         └── Interrupted              somebody asked to stop while they were starting
 
 Messages are words for an operator and never carry patient data or a password.
@@ -123,3 +124,9 @@ class Interrupted(SupervisionError):
     """Somebody asked to stop while the children were still starting."""
 
     code = "interrupted"
+
+
+class StartRefused(SupervisionError):
+    """A port or folder cannot be used, or the demonstration has nothing to show."""
+
+    code = "start_refused"

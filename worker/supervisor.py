@@ -11,8 +11,9 @@ import os
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker import keeper
@@ -25,6 +26,8 @@ LONGEST_BACK_OFF_SECONDS = 60.0
 HEALTHY_SECONDS = 60.0
 """A child that lived this long starts over with the shortest back-off when it dies."""
 KEEPER_MARGIN_SECONDS = 3.0
+OWNER = "SUPERVISED_BY"
+"""The variable by which a supervisor knows its children's descendants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Supervisor:
     """Runs children in order and keeps them running. Use it as a context manager: leaving it stops everything."""
 
     def __init__(self, specs: Sequence[ChildSpec], surroundings: Surroundings) -> None:
-        self._children = [Child(spec, surroundings.log_folder, surroundings.echo) for spec in specs]
+        self._token = uuid.uuid4().hex
+        marked = [replace(spec, environment={**spec.environment, OWNER: self._token}) for spec in specs]
+        self._children = [Child(spec, surroundings.log_folder, surroundings.echo) for spec in marked]
         self._say = surroundings.say
         self._stop = surroundings.stop
         self._lock = surroundings.lock
@@ -111,14 +116,20 @@ class Supervisor:
         child.back_off = min(child.back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
     def _end_strays(self) -> None:
-        """Kill what came to us because a keeper was killed; only ever processes that our children started."""
-        known = {child.process.pid for child in self._children if child.process is not None}
+        """Kill what came to us because a keeper was killed: our children's descendants, known by their environment."""
+        keepers = {child.process.pid for child in self._children if child.process is not None}
         # Each kill may hand us the next generation.
-        while strays := [each for each in set(keeper.own_children()) - known if _session_of(each) in known]:
+        while strays := [each for each in set(keeper.own_children()) - keepers if self._is_ours(each)]:
             for process in strays:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(process, signal.SIGKILL)
                     os.waitpid(process, 0)
+
+    def _is_ours(self, process: int) -> bool:
+        try:
+            return f"{OWNER}={self._token}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        except OSError:  # gone meanwhile, or somebody else's
+            return False
 
     def run(self) -> None:
         """Keep the children running until `stop` is set."""
@@ -156,10 +167,3 @@ class Supervisor:
                 if time.monotonic() - started > child.spec.stop_seconds + KEEPER_MARGIN_SECONDS:
                     child.signal(signal.SIGKILL)  # the keeper itself hangs; its command dies with it
             time.sleep(POLL_SECONDS)
-
-
-def _session_of(process: int) -> int | None:
-    try:
-        return os.getsid(process)
-    except ProcessLookupError:
-        return None
