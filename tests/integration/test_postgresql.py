@@ -8,6 +8,7 @@ from tests.databases import emptied
 from tests.servers import postgres_server
 from tests.unit.test_database import *  # noqa: F403 - the tests themselves
 from tests.unit.test_intake import *  # noqa: F403 - the tests themselves
+from tests.unit.test_results import *  # noqa: F403 - the tests themselves
 from worker.connection_url import parse_database_url
 from worker.database import open_database, upgrade
 

@@ -116,3 +116,11 @@ def test_libpq_words_for_tls_become_a_context_of_the_driver(query, verified, che
     assert not url.query
     assert (context.verify_mode.name == "CERT_REQUIRED", context.check_hostname) == (verified, checks_name)
     assert driver_arguments(parse_database_url("postgresql://u@h/d"))[1] == {"ssl_context": False}
+
+
+@pytest.mark.parametrize("column", ["study_instance_uid", "patient_id", "accession_number"])
+def test_the_filters_of_every_day_reach_their_study_by_an_index(database, column):
+    with database.read() as session:
+        plan = session.execute(text(f"EXPLAIN QUERY PLAN SELECT * FROM v_results WHERE {column} = 'x'")).all()  # noqa: S608
+    assert any(f"({column}=?)" in row.detail for row in plan)
+    assert not any(row.detail.startswith("SCAN") and "listed" not in row.detail for row in plan)
