@@ -106,8 +106,11 @@ class SourceImage:
 
     @property
     def is_image(self) -> bool:
-        """Whether an IMAGE content item may refer to it (PS3.3 C.17.3.6): not so for a report or a waveform."""
-        return self.rows is not None or "Image Storage" in UID(self.sop_class_uid).name
+        """Whether an IMAGE content item may refer to it (PS3.3 C.17.3.6), not so for a report or a dose.
+
+        Readers refuse a whole report for a reference whose class they do not know as an image, so the class decides.
+        """
+        return "Image Storage" in UID(self.sop_class_uid).name
 
 
 @dataclass(frozen=True)
@@ -178,14 +181,17 @@ def _raw(ds: Dataset, keyword: str) -> _Raw:
 
 def _patient_and_study(raw: dict[str, _Raw], text: SourceText) -> Dataset:
     ds = Dataset()
+    texts = []
     for keyword, clean in (TYPE_2 | TYPE_3).items():
-        decoded = text.decode(raw[keyword].value.strip(PADDING), keyword in PERSON_NAMES)
-        value = clean(decoded)
+        value = clean(text.decode(raw[keyword].value.strip(PADDING), keyword in PERSON_NAMES))
         if value or keyword in TYPE_2:
             setattr(ds, keyword, value)
+            texts.append((keyword in PERSON_NAMES, value))
     if "DeidentificationMethod" in ds:
         ds.PatientIdentityRemoved = "YES"  # PS3.3 C.7.1.1: the method goes with the flag
-    character_set = text.specific_character_set()
+    character_set = text.specific_character_set(
+        texts=[value for is_name, value in texts if not is_name], names=[value for is_name, value in texts if is_name]
+    )
     if character_set:
         ds.SpecificCharacterSet = character_set
     return ds

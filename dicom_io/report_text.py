@@ -12,7 +12,7 @@ from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.valuerep import PN_DELIMS, TEXT_VR_DELIMS, PersonName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 UTF_8 = ("ISO_IR 192",)
 ALONE = frozenset(f"ISO_IR {number}" for number in (100, 101, 109, 110, 144, 127, 126, 138, 148, 203, 13, 166, 192)) | {
@@ -30,7 +30,7 @@ TEXT_CONTROLS = "\r\n\t\f"
 
 
 class SourceText:
-    """Decodes the text of one data set and remembers whether its character set can be kept.
+    """Decodes the text of one data set and knows whether its character set can be kept.
 
     Parameters
     ----------
@@ -40,7 +40,6 @@ class SourceText:
 
     def __init__(self, specific_character_set: bytes) -> None:
         self._terms = _defined_terms(specific_character_set)
-        self._texts: list[tuple[str, bool]] = []
 
     def decode(self, raw: bytes, person_name: bool = False) -> str:
         """Decode a value; where the declared character set does not fit, as UTF-8, and failing that as Latin-1."""
@@ -51,17 +50,18 @@ class SourceText:
                 text = raw.decode("utf-8")
             except UnicodeDecodeError:
                 text = raw.decode("latin-1")
-        self._texts.append((text, person_name))
         return text
 
-    def specific_character_set(self) -> list[str]:
-        """Name the character set for a data set that carries all that was decoded; empty for the default repertoire.
+    def specific_character_set(self, texts: Sequence[str], names: Sequence[str]) -> list[str]:
+        """Name the character set for a data set with these texts and person names; empty for the default repertoire.
 
         The source's own where it is valid and holds every value, otherwise UTF-8.
         """
-        if self._terms is not None and all(_fits(text, name, self._terms) for text, name in self._texts):
-            return list(self._terms)
-        return [] if all(text.isascii() for text, _ in self._texts) else list(UTF_8)
+        if self._terms is not None:
+            terms = self._terms
+            if all(_fits(text, False, terms) for text in texts) and all(_fits(name, True, terms) for name in names):
+                return list(terms)
+        return [] if all(text.isascii() for text in (*texts, *names)) else list(UTF_8)
 
 
 def _defined_terms(raw: bytes) -> tuple[str, ...] | None:

@@ -175,6 +175,8 @@ def _check_image(image: ReportedImage, source: SourceImage) -> None:
     """Refuse what would make a report wrong: better none than one that misleads."""
     if (image.probability is None) is not (image.outcome in WITHOUT_ANSWER):
         raise ReportError(f"an image has an outcome of {image.outcome} and a probability that contradicts it")
+    if image.probability is not None and not source.is_image:
+        raise ReportError("an answer was given for an instance that is no image")
     if image.probability is not None and not 0 <= image.probability <= 1:
         raise ReportError("a probability is outside 0..1")
     if image.boxes and image.outcome in (*WITHOUT_ANSWER, Outcome.ABSENT):
