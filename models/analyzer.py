@@ -91,8 +91,7 @@ class Analyzer:
             The array is no image that can be analysed; the message says why.
         """
         started = time.perf_counter()
-        pixels = check_pixels(pixels)
-        classifier_logit, candidates = self._run(pixels)
+        classifier_logit, candidates = self.candidates(pixels)
         best = candidates[0].score if candidates else 0.0
         probability = self._calibration.probability(classifier_logit, best)
         shown_from = self._points.box_score if minimum_score is None else minimum_score
@@ -104,8 +103,13 @@ class Analyzer:
         )
 
     @torch.inference_mode()
-    def _run(self, pixels: FloatArray) -> tuple[float, list[ScoredBox]]:
-        """Run both networks, the trunk once where they share it."""
+    def candidates(self, pixels: FloatArray) -> tuple[float, tuple[ScoredBox, ...]]:
+        """Return the classifier's uncalibrated logit and every box of the detector, best first.
+
+        This is what calibration and operating points are fitted on; the trunk runs once where both networks share it.
+        Raises ImageError as `analyze` does.
+        """
+        pixels = check_pixels(pixels)
         classifier_input = self._manifest.classifier.preprocessing.build()
         detector_input = self._manifest.detector.preprocessing.build()
         maps, letterbox = self._maps(pixels, classifier_input, self._classifier_trunk)
@@ -163,8 +167,8 @@ def choose_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if able else torch.float32
 
 
-def _scored_boxes(corners: Tensor, scores: Tensor, letterbox: Letterbox) -> list[ScoredBox]:
+def _scored_boxes(corners: Tensor, scores: Tensor, letterbox: Letterbox) -> tuple[ScoredBox, ...]:
     """Map canvas boxes to the source image, best first; a box without area is none."""
     source = letterbox.to_source(corners.float().cpu().numpy())
     pairs = zip(source.tolist(), scores.float().cpu().tolist(), strict=True)
-    return [ScoredBox(x1, y1, x2, y2, score) for (x1, y1, x2, y2), score in pairs if x2 > x1 and y2 > y1]
+    return tuple(ScoredBox(x1, y1, x2, y2, score) for (x1, y1, x2, y2), score in pairs if x2 > x1 and y2 > y1)

@@ -52,6 +52,10 @@ class LocationMapHead(nn.Module):
         self.location = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, 1, 1))
         self.pooled = nn.Linear(2 * channels, 1)
         self.peaks = nn.Linear(2, 1, bias=False)
+        # Start from "no fracture anywhere" and from the map's peaks as the image's whole word.
+        nn.init.constant_(self.location[2].bias, -4.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.peaks.weight, 0.5)
+        nn.init.zeros_(self.pooled.weight)
 
     def forward(self, maps: Tensor) -> ClassifierOutput:
         """Take block 5's map (n, channels, rows, columns)."""

@@ -75,17 +75,27 @@ def render(sample: Sample, preprocessing: Preprocessing) -> tuple[FloatArray, Fl
     return canvas, letterbox.to_canvas(boxes).astype(np.float32)
 
 
-def load_vgg(path: Path) -> tuple[VGG16Trunk, VGG16Block5]:
-    """Split torchvision's VGG16 feature weights into trunk and block 5."""
+@dataclass(frozen=True, slots=True)
+class Vgg:
+    """VGG16's layers as they come from ImageNet; `width` is 1 for VGG16 as published."""
+
+    width: float
+    trunk: VGG16Trunk
+    block5: VGG16Block5
+
+
+def load_vgg(path: Path) -> Vgg:
+    """Split torchvision's VGG16 feature weights into trunk and block 5; the width follows from the first layer."""
     tensors = load_file(path)
-    trunk, block5 = VGG16Trunk(), VGG16Block5()
+    width = tensors["features.0.weight"].shape[0] / 64
+    trunk, block5 = VGG16Trunk(width), VGG16Block5(width)
     halves: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
     for name, tensor in tensors.items():
         index = int(name.split(".")[1])  # features.24.weight
         halves[index >= BLOCK5_START][name] = tensor.float()
     trunk.load_state_dict(halves[0])
     block5.load_state_dict(halves[1])
-    return trunk, block5
+    return Vgg(width, trunk, block5)
 
 
 def batches(
@@ -109,13 +119,16 @@ def save(path: Path, maps: dict[str, Tensor]) -> None:
 
 
 @torch.inference_mode()
-def run(data: Path, weights: Path, cache: Path) -> None:
+def run(data: Path, weights: Path, cache: Path, preprocessing: Preprocessing = PREPROCESSING) -> None:
     """Compute what is missing in the cache."""
     cache.mkdir(parents=True, exist_ok=True)
-    trunk, block5 = (module.eval().bfloat16().to(memory_format=torch.channels_last) for module in load_vgg(weights))
+    vgg = load_vgg(weights)
+    trunk, block5 = (
+        module.eval().bfloat16().to(memory_format=torch.channels_last) for module in (vgg.trunk, vgg.block5)
+    )
     todo = [sample for sample in plan(data) if not (cache / f"{sample.key}.safetensors").exists()]
     with tqdm(total=len(todo), unit="image") as progress:
-        for batch in batches(todo, PREPROCESSING):
+        for batch in batches(todo, preprocessing):
             images = torch.from_numpy(np.stack([normalise(canvas) for _, canvas, _ in batch]))
             conv4 = trunk(images.bfloat16().contiguous(memory_format=torch.channels_last))
             conv5 = block5(conv4)

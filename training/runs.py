@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 import torch
 import torchvision
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from training.cache import Sample, plan
@@ -22,13 +23,17 @@ from training.cache import Sample, plan
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes; `start` holds an earlier run's weights to go on from."""
+    """Where a run reads and writes.
+
+    `start` holds an earlier run's weights to go on from; `block5` another network's file whose block 5 is the start.
+    """
 
     data: Path
     weights: Path
     cache: Path
     run: Path
     start: Path | None = None
+    block5: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,11 @@ def rate_at(step: int, total: int, warmup: int) -> float:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def save_weights(module: nn.Module, path: Path) -> None:
+    """Write a module's weights, whatever the order they lie in memory."""
+    save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, path)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -2,9 +2,9 @@
 
     python -m training.train_classifier --data DATA --weights VGG16.safetensors --cache FOLDER --run FOLDER
 
-Two stages by one script. Without `--block5-rate` block 5 stays as ImageNet left it and only the head learns, on its cached
-maps: seconds an epoch. With it, and `--start` from such a run, block 5 is tuned gently as well. The boxes teach the
-location map; the image's label teaches the rest. The weights of the best evaluation are in `classifier.safetensors`.
+Without `--block5-rate` block 5 stays as it is and only the head learns. With it block 5 is tuned gently as well, from
+ImageNet, from a trained detector (`--block5`) or from an earlier run (`--start`). The boxes teach the location map; the
+image's label teaches the rest. The weights of the best evaluation are in `classifier.safetensors`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from tqdm import tqdm
 from models.classifier import ClassifierOutput, LocationMapClassifier
 from training.cache import Sample, load_vgg
 from training.metrics import auc
-from training.runs import Average, Maps, Places, Run, available, map_shape, rate_at, read_maps
+from training.runs import Average, Maps, Places, Run, available, map_shape, rate_at, read_maps, save_weights
 
 STRIDE = 16  # canvas pixels a cell of block 5's map
 
@@ -119,14 +119,20 @@ def score(
     return np.array([sample.radiograph.fractured for sample in samples]), np.array(logits)
 
 
+def block5_of(path: Path) -> dict[str, Tensor]:
+    """Read the fifth block out of a network's file: the detector's has learnt from boxes what a fracture looks like."""
+    prefix = "block5."
+    return {name.removeprefix(prefix): t for name, t in load_file(path).items() if name.startswith(prefix)}
+
+
 def build(places: Places, config: Config) -> tuple[LocationMapClassifier, torch.optim.Optimizer]:
     """Build classifier and optimizer."""
     torch.manual_seed(config.seed)
-    classifier = LocationMapClassifier()
+    vgg = load_vgg(places.weights)
+    classifier = LocationMapClassifier(vgg.width)
+    classifier.block5.load_state_dict(block5_of(places.block5) if places.block5 else vgg.block5.state_dict())
     if places.start:
         classifier.load_state_dict(load_file(places.start))
-    else:
-        classifier.block5.load_state_dict(load_vgg(places.weights)[1].state_dict())
     classifier.block5.requires_grad_(config.block5_rate > 0)
     groups = [{"params": list(classifier.head.parameters()), "lr": config.rate, "base": config.rate}]
     if config.block5_rate:
@@ -161,7 +167,7 @@ def run(places: Places, config: Config) -> None:
         record.record(epoch=epoch, samples=len(samples), loss=float(np.mean(losses)), auc=area)
         if area > best:
             best = area
-            save_file(average.module.state_dict(), places.run / "classifier.safetensors")
+            save_weights(average.module, places.run / "classifier.safetensors")
 
 
 def main() -> None:
@@ -172,6 +178,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder that training.cache has filled")
     parser.add_argument("--run", type=Path, required=True, help="folder for weights and run.json")
     parser.add_argument("--start", type=Path, help="classifier.safetensors of an earlier run to go on from")
+    parser.add_argument("--block5", type=Path, help="detector.safetensors whose block 5 is the start")
     parser.add_argument("--epochs", type=int, default=Config.epochs)
     parser.add_argument("--rate", type=float, default=Config.rate)
     parser.add_argument("--block5-rate", type=float, default=Config.block5_rate)
@@ -185,7 +192,7 @@ def main() -> None:
         location_weight=given.location_weight,
         seed=given.seed,
     )
-    run(Places(given.data, given.weights, given.cache, given.run, given.start), config)
+    run(Places(given.data, given.weights, given.cache, given.run, given.start, given.block5), config)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from models.detector import FasterRCNNDetector, detections_of
@@ -33,6 +33,7 @@ from training.runs import (
     rate_at,
     read_maps,
     save_checkpoint,
+    save_weights,
 )
 
 
@@ -114,11 +115,11 @@ def evaluate(detector: FasterRCNNDetector, samples: list[Sample], cache: Path) -
 def build(places: Places, config: Config) -> tuple[FasterRCNNDetector, torch.optim.Optimizer]:
     """Build detector and optimizer; block 5 has a rate of its own."""
     torch.manual_seed(config.seed)
-    detector = FasterRCNNDetector()
+    vgg = load_vgg(places.weights)
+    detector = FasterRCNNDetector(vgg.width)
+    detector.block5.load_state_dict(vgg.block5.state_dict())
     if places.start:
         detector.load_state_dict(load_file(places.start))
-    else:
-        detector.block5.load_state_dict(load_vgg(places.weights)[1].state_dict())
     detector.to(memory_format=torch.channels_last)
     fresh = [parameter for name, parameter in detector.named_parameters() if not name.startswith("block5.")]
     groups = [
@@ -155,7 +156,7 @@ def run(places: Places, config: Config) -> None:
             record.record(step=step, samples=len(samples), loss=float(np.mean(losses[-500:])), **figures)
             if figures["map50"] > best:
                 best = figures["map50"]
-                save_file(average.module.state_dict(), places.run / "detector.safetensors")
+                save_weights(average.module, places.run / "detector.safetensors")
         if last or step % config.checkpoint_every == 0:
             state = {"detector": detector.state_dict(), "average": average.module.state_dict()}
             state |= {"optimizer": optimizer.state_dict(), "step": step, "best": best, "history": record.history}
