@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -65,6 +65,10 @@ class Answer:
     frames: tuple[FrameAnswer, ...] = ()
     pixels: Pixels | None = None
     header: InstanceHeader | None = None
+
+    def without_pixels(self) -> Answer:
+        """Return the answer alone, so that a long list of them holds no images."""
+        return replace(self, pixels=None)
 
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""

@@ -1,0 +1,146 @@
+"""What `bonewatch doctor` looks at: each check says in a line what it found and, where it is bad, what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from dicom_io.class_names import class_name
+from dicom_io.errors import PeerError, PeerRefused
+from dicom_io.sender import accepted_report_classes, echo
+from dicom_io.types import Destination
+from models.types import ModelError
+from worker.app import create_app
+from worker.database import open_database
+from worker.errors import DatabaseError, DatabaseNotUpgraded, QueueUnavailable, StartRefused
+from worker.queues import CeleryQueue
+from worker.settings import Settings
+from worker.up import check_port
+
+
+class Verdict(Enum):
+    """How a check went."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at, how it went, what was found, and what to do about it."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
+    """Yield the name and the function of each check, in an order in which one explains the next."""
+    yield "disk", lambda: check_disk(settings)
+    yield "database", lambda: check_database(settings)
+    yield "broker", lambda: check_broker(settings)
+    yield "model", lambda: check_model(settings)
+    yield "listener", lambda: check_listener(settings)
+    for destination in settings.destinations_tuple():
+        yield f"PACS {destination.name}", lambda each=destination: check_destination(each)  # type: ignore[misc]
+    for line in settings.unchosen():
+        yield "choice", lambda words=line: Check("choice", Verdict.NOTE, words)  # type: ignore[misc]
+
+
+def check_disk(settings: Settings) -> Check:
+    """Look whether the store can be written to and has room."""
+    folder: Path = settings.store
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        return Check("disk", Verdict.BAD, f"{folder} cannot be written to", "let it belong to who runs bonewatch")
+    free, least = shutil.disk_usage(folder).free, settings.minimum_free_bytes
+    found = f"{free / 2**30:.1f} GiB free at {settings.store}"
+    if free < least:
+        advice = f"make room: below {least / 2**30:.1f} GiB nothing is received (BONEWATCH_MINIMUM_FREE_BYTES)"
+        return Check("disk", Verdict.BAD, found, advice)
+    return Check("disk", Verdict.GOOD, found)
+
+
+def check_database(settings: Settings) -> Check:
+    """Look whether the database answers and has this version's tables."""
+    url = settings.sqlalchemy_url()
+    try:
+        open_database(url, timeout_seconds=5).close()
+    except DatabaseNotUpgraded as error:
+        return Check("database", Verdict.BAD, str(error), "bonewatch db upgrade, or bonewatch up, which does it")
+    except DatabaseError as error:
+        return Check("database", Verdict.BAD, str(error), "see that it runs and that BONEWATCH_DATABASE_URL is right")
+    return Check("database", Verdict.GOOD, f"{url} answers and is up to date")
+
+
+def check_broker(settings: Settings) -> Check:
+    """Look whether the broker answers."""
+    try:
+        waiting = CeleryQueue(create_app(settings)).lengths()
+    except QueueUnavailable as error:
+        advice = "start bonewatch up" if settings.uses_embedded_broker else "see that BONEWATCH_REDIS_URL is right"
+        return Check("broker", Verdict.BAD, str(error), advice)
+    return Check("broker", Verdict.GOOD, f"answers; {sum(waiting.values())} messages wait")
+
+
+def check_model(settings: Settings) -> Check:
+    """Load the bundle, checksums and all."""
+    from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
+
+    try:
+        version = load_bundle(settings.bundle).version
+    except ModelError as error:
+        return Check("model", Verdict.BAD, str(error), "install the bundle whole, or name another: BONEWATCH_BUNDLE")
+    return Check("model", Verdict.GOOD, f"{version}, checksums right")
+
+
+def check_listener(settings: Settings) -> Check:
+    """Look whether our listener answers, or else whether its port is free."""
+    host = "127.0.0.1" if settings.dicom_host in ("0.0.0.0", "::") else settings.dicom_host  # noqa: S104 - compared
+    ourselves = Destination("listener", settings.ae_title, host, settings.dicom_port, settings.ae_title)
+    where = f"{settings.ae_title} on port {settings.dicom_port}"
+    try:
+        echo(ourselves)
+    except PeerRefused:
+        return Check(
+            "listener", Verdict.GOOD, f"something answers as DICOM on port {settings.dicom_port}, but not to us"
+        )
+    except PeerError:
+        return _check_silent_port(settings, where)
+    return Check("listener", Verdict.GOOD, f"{where} answers C-ECHO")
+
+
+def _check_silent_port(settings: Settings, where: str) -> Check:
+    try:
+        check_port(settings.dicom_host, settings.dicom_port)
+    except StartRefused as error:
+        return Check("listener", Verdict.BAD, str(error), "stop the other program, or choose another port")
+    return Check("listener", Verdict.BAD, f"{where} does not listen; the port is free", "start bonewatch up")
+
+
+def check_destination(destination: Destination) -> Check:
+    """Call a PACS: C-ECHO, then which classes of report it accepts."""
+    name = f"PACS {destination.name}"
+    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    try:
+        seconds = echo(destination)
+        accepted = accepted_report_classes(destination)
+    except PeerError as error:
+        advice = (
+            f"see that it runs, that host, port and AE title are right (BONEWATCH_DESTINATIONS), and that it knows "
+            f"us as {destination.calling_ae_title}"
+        )
+        return Check(name, Verdict.BAD, str(error), advice)
+    if not accepted:
+        return Check(
+            name, Verdict.BAD, f"{where} answers but accepts no report", "let it accept Comprehensive SR from us"
+        )
+    words = ", ".join(class_name(uid) for uid in accepted)
+    return Check(name, Verdict.GOOD, f"{where} answers in {seconds * 1000:.0f} ms and accepts {words}")

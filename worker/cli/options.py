@@ -1,0 +1,37 @@
+"""Options that several commands share, and the settings they lead to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.settings import Settings
+
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        envvar="BONEWATCH_HOME",
+        metavar="FOLDER",
+        help="The folder that holds database, files and logs; ~/.bonewatch if not given.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+
+
+def settings_of(home: Path | None, **overrides: Any) -> Settings:
+    """Return the settings of this site; options win over the environment."""
+    from worker.settings import load_settings
+
+    return load_settings(home=home, **overrides)
+
+
+def database_of(settings: Settings) -> Database:
+    """Open the database, which must have this version's tables."""
+    from worker.database import open_database
+
+    return open_database(settings.sqlalchemy_url())

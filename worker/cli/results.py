@@ -1,0 +1,141 @@
+"""`results`: what the database answers, one row a study."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.errors import WRONG_USE
+from worker.cli.options import Home, database_of, settings_of
+from worker.cli.screen import as_text, coloured, console, print_json, say_error, table
+
+if TYPE_CHECKING:
+    from worker.results import ResultRow
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class OutcomeChoice(StrEnum):
+    """The outcomes, gravest first (dicom_io.types.Outcome, which is not imported for `--help`)."""
+
+    PRESENT = "present"
+    INCONCLUSIVE = "inconclusive"
+    FAILED = "failed"
+    ABSENT = "absent"
+    OUT_OF_SCOPE = "out_of_scope"
+
+
+WHEN = "a day (2026-03-01), a moment (2026-03-01T14:30), today or yesterday; local time unless an offset is given"
+
+
+def results(
+    since: Annotated[str | None, typer.Option("--since", metavar="WHEN", help=f"From then on: {WHEN}.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Until then, exclusive.")] = None,
+    outcome: Annotated[OutcomeChoice | None, typer.Option("--outcome", help="Only this outcome.")] = None,
+    patient_id: Annotated[str | None, typer.Option("--patient-id", metavar="ID", help="Only this patient.")] = None,
+    accession: Annotated[
+        str | None, typer.Option("--accession", metavar="NUMBER", help="Only this accession number.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", metavar="VERSION", help="Only this model version, or its beginning.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; for a table 50.")] = None,
+    output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
+    home: Home = None,
+) -> None:
+    """List results, newest first. Times are of the analysis, or of the arrival where there was none yet."""
+    from dicom_io.types import Outcome
+    from worker.results import ResultFilter
+    from worker.results import results as query
+
+    wanted = ResultFilter(
+        since=_moment("--since", since),
+        until=_moment("--until", until),
+        outcome=None if outcome is None else Outcome(outcome.value),
+        patient_id=patient_id,
+        accession_number=accession,
+        model=model,
+    )
+    database = database_of(settings_of(home))
+    try:
+        if output is Format.TABLE:
+            shown = limit or 50
+            rows = list(islice(query(database, wanted), shown + 1))
+            _print_table(rows[:shown], more=len(rows) > shown)
+        else:
+            found = query(database, wanted, limit=limit)
+            _print_csv(found) if output is Format.CSV else print_json([dataclasses.asdict(row) for row in found])
+    finally:
+        database.close()
+
+
+def _print_table(rows: list[ResultRow], *, more: bool) -> None:
+    columns = (
+        "analysed", "patient", "accession", "body part", "outcome", "probability", "boxes", "report", "study", "reason",
+    )  # fmt: skip
+    cells = [
+        (
+            as_text(row.analysed_at or row.received_at),
+            as_text(row.patient_id),
+            as_text(row.accession_number),
+            as_text(row.body_part),
+            coloured(row.outcome or row.state),
+            as_text(row.probability),
+            as_text(row.findings),
+            coloured(row.report_state),
+            as_text(row.study_instance_uid),
+            as_text(row.report_reason or row.reason),
+        )
+        for row in rows
+    ]
+    screen = console()
+    if not cells:
+        screen.print("no results match")
+        return
+    screen.print(table(None, columns, cells, right=("probability", "boxes")))
+    if more:
+        screen.print(f"the newest {len(cells)}; --limit shows more, --format csv all")
+
+
+def _print_csv(rows: Iterable[ResultRow]) -> None:
+    from worker.results import ResultRow
+
+    writer = csv.writer(sys.stdout)
+    writer.writerow(field.name for field in dataclasses.fields(ResultRow))
+    for row in rows:
+        writer.writerow(_csv_cell(value) for value in dataclasses.astuple(row))
+
+
+def _csv_cell(value: object) -> object:
+    """Return a value as CSV holds it; text that a spreadsheet would run as a formula gets an apostrophe."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return value
+
+
+def _moment(option: str, text: str | None) -> datetime | None:
+    from worker.moments import parse_moment
+
+    if text is None:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError:
+        say_error(f"{option} {text!r} is no moment", f"write {WHEN}")
+        raise typer.Exit(WRONG_USE) from None

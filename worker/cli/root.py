@@ -1,0 +1,58 @@
+"""All commands in one place, in the order in which `--help` lists them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from worker.cli import analyze, db, demo, doctor, results, services, status
+from worker.cli.errors import Group
+
+SERVICES = "Services"
+LOOK = "Look and act"
+TRY = "Try it"
+SETUP = "Set up"
+
+app = typer.Typer(
+    name="bonewatch",
+    cls=Group,
+    help="Watch a clinical archive for bone fractures. Decision support, never a diagnosis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"bonewatch {version('bonewatch')}")
+        except PackageNotFoundError:
+            typer.echo("bonewatch (not installed)")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("demo", rich_help_panel=TRY)(demo.demo)
+app.command("analyze", rich_help_panel=TRY)(analyze.analyze)
+app.command("up", rich_help_panel=SERVICES)(services.up)
+app.command("listen", rich_help_panel=SERVICES)(services.listen)
+app.command("work", rich_help_panel=SERVICES)(services.work)
+app.command("schedule", rich_help_panel=SERVICES)(services.schedule)
+app.command("broker", hidden=True)(services.broker)
+app.command("status", rich_help_panel=LOOK)(status.status)
+app.command("results", rich_help_panel=LOOK)(results.results)
+app.command("jobs", rich_help_panel=LOOK)(status.jobs)
+app.command("retry", rich_help_panel=LOOK)(status.retry)
+app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
+app.add_typer(db.app, name="db", rich_help_panel=SETUP)

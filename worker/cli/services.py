@@ -1,0 +1,166 @@
+"""`up`, and the roles one by one: `listen`, `work`, `schedule`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from worker.cli.errors import NOT_USABLE
+from worker.cli.options import Home, database_of, settings_of
+from worker.cli.screen import console, say_error
+
+if TYPE_CHECKING:
+    from worker.settings import Settings
+
+KILLED_PREDECESSOR_SECONDS = 10.0
+
+
+def up(
+    home: Home = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show what the services log; else only <home>/logs has it.")
+    ] = False,
+) -> None:
+    """Run everything on this machine: broker, database, listener, analysis, deliveries. Ctrl-C stops it cleanly."""
+    from worker.errors import ChildFailed, Interrupted
+    from worker.home_lock import HomeLock
+    from worker.stopping import StopRequest
+    from worker.supervisor import Supervisor, Surroundings
+    from worker.up import explain, log_folder, prepare, roles
+
+    request = StopRequest()
+    request.install()
+    settings = settings_of(home)
+    screen = console()
+    lock = HomeLock(settings.run_folder / "up.lock")
+    lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
+    version = prepare(settings)
+    surroundings = Surroundings(
+        log_folder(settings),
+        say=lambda line: screen.print(escape(line)),
+        stop=request.event,
+        lock=lock,
+        echo=(lambda name, line: screen.print(f"[dim]{name:>8}[/] {escape(line)}", soft_wrap=True))
+        if verbose
+        else None,
+    )
+    supervisor = Supervisor(roles(settings, {}), surroundings)
+    try:
+        with screen.status("starting") as status:
+            supervisor.start(lambda name: status.update(f"starting {name}"))
+        _greet(settings, version)
+        supervisor.run()
+    except Interrupted:
+        pass
+    except ChildFailed as failure:
+        say_error(explain(failure, surroundings.log_folder))
+        for line in failure.lines[-15:]:
+            console(stderr=True).print(f"  | {escape(line)}", soft_wrap=True)
+        raise typer.Exit(NOT_USABLE) from None
+    finally:
+        screen.print("stopping: what is being analysed is finished first (Ctrl-C again: at once)")
+        supervisor.stop(request.is_urgent)
+        lock.release()
+    screen.print("stopped")
+
+
+def _greet(settings: Settings, version: str) -> None:
+    from rich.table import Table
+
+    from worker.up import addresses
+
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("[bold]Enter in your PACS[/]", "")
+    facts.add_row("  AE title", f"[bold]{escape(settings.ae_title)}[/]")
+    facts.add_row("  host", f"[bold]{escape(addresses(settings))}[/]")
+    facts.add_row("  port", f"[bold]{settings.dicom_port}[/]")
+    facts.add_row("Reports go to", escape(_destinations(settings)))
+    facts.add_row("Data", escape(str(settings.home)))
+    facts.add_row("Database", escape(str(settings.sqlalchemy_url())))
+    facts.add_row("Model", f"{escape(version)}  (decision support, never a diagnosis)")
+    facts.add_row("Look at", "bonewatch status, bonewatch results, bonewatch doctor")
+    screen = console()
+    screen.print("[bold green]bonewatch is running.[/] Ctrl-C stops it.")
+    screen.print(facts, soft_wrap=True)
+    for line in settings.unchosen():
+        screen.print(f"[yellow]not chosen yet:[/] {escape(line)}", soft_wrap=True)
+    if not settings.destinations:
+        example = '[{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}]'
+        screen.print(f"[yellow]to send reports:[/] BONEWATCH_DESTINATIONS='{escape(example)}'", soft_wrap=True)
+
+
+def _destinations(settings: Settings) -> str:
+    listed = [f"{each.name} ({each.ae_title} at {each.host}:{each.port})" for each in settings.destinations]
+    return ", ".join(listed) or "nowhere yet"
+
+
+def listen(home: Home = None) -> None:
+    """Receive studies from a PACS (C-STORE, C-ECHO, answers of storage commitment)."""
+    from worker.bootstrap import build_listener
+    from worker.errors import StartRefused
+    from worker.logs import configure_logs
+    from worker.readiness import announce_ready
+    from worker.stopping import StopRequest
+
+    request = StopRequest()
+    request.install()
+    settings = settings_of(home)
+    configure_logs(settings.log_format, settings.log_level)
+    database = database_of(settings)
+    try:
+        listener = build_listener(settings, database)
+        try:
+            listener.start()
+        except OSError as error:
+            raise StartRefused(
+                f"cannot listen on {settings.dicom_host} port {settings.dicom_port}: {error.strerror or error}; "
+                "choose another with BONEWATCH_DICOM_PORT"
+            ) from error
+        announce_ready()
+        request.event.wait()
+        listener.stop()
+    finally:
+        database.close()
+
+
+def work(home: Home = None) -> None:
+    """Analyse studies: serve the queues live and archive, live first."""
+    _serve("work", settings_of(home))
+
+
+def schedule(home: Home = None) -> None:
+    """Close quiet studies, send reports and ask whether they are committed. Run it once for all machines."""
+    _serve("schedule", settings_of(home))
+
+
+def _serve(role: str, settings: Settings) -> None:
+    from models.manifest import SHIPPED, read_manifest
+    from worker.app import run_worker
+    from worker.logs import configure_logs
+
+    configure_logs(settings.log_format, settings.log_level)
+    read_manifest(settings.bundle or SHIPPED)
+    database_of(settings).close()
+    # What a person sees in the list of processes and in the log of the pool.
+    os.environ["BONEWATCH_HOME"] = str(settings.home)
+    status = run_worker("work" if role == "work" else "schedule", settings)
+    raise typer.Exit(status)
+
+
+def broker(home: Home = None) -> None:
+    """Run the embedded broker alone; `up` does."""
+    from worker.broker import EmbeddedBroker
+    from worker.errors import BrokerError
+    from worker.readiness import announce_ready
+    from worker.stopping import StopRequest
+
+    request = StopRequest()
+    request.install()
+    with EmbeddedBroker(settings_of(home).home) as server:
+        announce_ready()
+        while not request.event.wait(0.5):
+            if not server.is_running():
+                raise BrokerError("the embedded broker has ended by itself")

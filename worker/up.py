@@ -1,0 +1,106 @@
+"""What `bonewatch up` is made of: the checks before, and the child processes."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.manifest import SHIPPED, read_manifest
+from worker.child import ChildSpec
+from worker.database import upgrade
+from worker.errors import ChildFailed, StartRefused
+from worker.settings import Settings
+
+# -P: the current folder must not be searched for modules, whatever lies in it.
+COMMAND = (sys.executable, "-P", "-m", "worker.cli")
+STOP_SECONDS = 15.0
+BROKER_STOP_SECONDS = 10.0
+
+
+def prepare(settings: Settings) -> str:
+    """Make everything ready that the roles need, and refuse at once what would fail later.
+
+    1. The home, readable by its owner only.
+    2. The bundle's manifest.
+    3. The database, made or upgraded.
+    4. The listener's port.
+
+    Returns
+    -------
+    str
+        The version of the model.
+
+    Raises
+    ------
+    worker.errors.StartRefused, worker.errors.DatabaseError, models.types.BundleError
+        What is wrong.
+    """
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StartRefused(f"the folder {settings.home} cannot be made: {error.strerror}") from error
+    version = read_manifest(settings.bundle or SHIPPED).version
+    upgrade(settings.sqlalchemy_url())
+    check_port(settings.dicom_host, settings.dicom_port)
+    return version
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse an address that the listener could not bind.
+
+    Raises
+    ------
+    worker.errors.StartRefused
+        With what to do about it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StartRefused(
+                f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; another bonewatch or "
+                "DICOM program may run there, choose another with BONEWATCH_DICOM_PORT"
+            ) from error
+
+
+def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec, ...]:
+    """Return the children in the order in which they start; each child reads its settings from the environment.
+
+    The listener comes last: once it answers, everything behind it works.
+    """
+    surroundings = {**environment, "BONEWATCH_HOME": str(settings.home)}
+    stop_seconds = max(STOP_SECONDS, settings.stop_seconds / 2)
+
+    def role(name: str, seconds: float = stop_seconds, *, last: bool = False) -> ChildSpec:
+        return ChildSpec(name, (*COMMAND, name), surroundings, stop_seconds=seconds, stops_last=last)
+
+    broker = (role("broker", BROKER_STOP_SECONDS, last=True),) if settings.uses_embedded_broker else ()
+    return (*broker, role("schedule"), role("work"), role("listen"))
+
+
+def explain(failure: ChildFailed, log_folder: Path) -> str:
+    """Say in words which child failed and where to read more."""
+    return f"{failure}; its log is {log_folder / failure.name}.log"
+
+
+def addresses(settings: Settings) -> str:
+    """Return the host to enter in a PACS: the address that is listened on, or this machine's name and address."""
+    if settings.dicom_host not in ("0.0.0.0", "::", ""):  # noqa: S104 - compared, not bound
+        return settings.dicom_host
+    name = socket.gethostname()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # A datagram socket that "connects" sends nothing; it only learns its own address (TEST-NET-1, RFC 5737).
+            probe.connect(("192.0.2.1", 9))
+            return f"{name} ({probe.getsockname()[0]})"
+        except OSError:
+            return name
+
+
+def log_folder(settings: Settings) -> Path:
+    """Return where the children's output goes."""
+    return settings.home / "logs"
