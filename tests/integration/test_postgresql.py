@@ -7,6 +7,7 @@ import pytest
 from tests.databases import emptied
 from tests.servers import postgres_server
 from tests.unit.test_database import *  # noqa: F403 - the tests themselves
+from tests.unit.test_database_document import *  # noqa: F403 - the tests themselves
 from tests.unit.test_intake import *  # noqa: F403 - the tests themselves
 from tests.unit.test_results import *  # noqa: F403 - the tests themselves
 from worker.connection_url import parse_database_url
