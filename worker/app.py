@@ -100,7 +100,7 @@ def run_worker(role: Role, settings: Settings) -> int:
         signals.worker_ready.connect(_starter(clock), weak=False)
         signals.worker_shutting_down.connect(_stopper(clock), weak=False)
     try:
-        app.worker_main([*arguments, "--hostname", f"{role}-{os.getpid()}@%h"])
+        app.worker_main(["--quiet", *arguments, "--hostname", f"{role}-{os.getpid()}@%h"])
     except SystemExit as end:
         return int(end.code or 0)
     return 0

@@ -30,9 +30,18 @@ UNFIT_WAIT_SECONDS = 30.0
 
 def register(app: Celery, runtime: Runtime) -> None:
     """Give the application its three tasks."""
-    app.task(lambda job_id: run_analysis(job_id, runtime), name=ANALYZE)
-    app.task(lambda delivery_id: run_delivery(delivery_id, runtime), name=DELIVER)
-    app.task(lambda: run_sweep(runtime), name=SWEEP)
+
+    @app.task(name=ANALYZE)  # type: ignore[untyped-decorator]
+    def analyze(job_id: int) -> None:
+        run_analysis(job_id, runtime)
+
+    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    def deliver(delivery_id: int) -> None:
+        run_delivery(delivery_id, runtime)
+
+    @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
+    def sweep_all() -> None:
+        run_sweep(runtime)
 
 
 def run_analysis(job_id: int, runtime: Runtime) -> None:

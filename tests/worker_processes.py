@@ -1,0 +1,121 @@
+"""Real workers for tests: broker, database, store and a tiny bundle in one folder, and studies to put into them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import text
+
+from dicom_io.header import read_header
+from dicom_io.store import InstanceStore
+from dicom_io.types import Peer
+from tests.builders import build_cr, part10_bytes
+from tests.bundles import write_tiny_bundle
+from tests.peers import wait_until
+from worker.app import worker_argv
+from worker.backoff import delay_seconds
+from worker.broker import EmbeddedBroker
+from worker.database import Database, open_database, upgrade
+from worker.intake import SqlIntake
+from worker.settings import Settings, load_settings
+
+
+class Site:
+    """One installation without a listener: studies are put in by hand."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.values: dict[str, Any] = {
+            "home": str(folder / "home"),
+            "bundle": str(write_tiny_bundle(folder / "bundle")),
+            "quiet_seconds": 0.2,
+            "sweep_seconds": 0.5,
+            "requeue_seconds": 1,
+            "lease_seconds": 3,
+            "threads": 1,
+            "minimum_free_bytes": 0,
+            **settings,
+        }
+        self.settings: Settings = load_settings(**self.values)
+        upgrade(self.settings.sqlalchemy_url())
+        self.database: Database = open_database(self.settings.sqlalchemy_url())
+        self.store = InstanceStore(self.settings.store)
+        self.broker = EmbeddedBroker(self.settings.home)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.log = folder / "workers.log"
+
+    def receive(self, study: str, images: int = 1, **overrides: Any) -> None:
+        """Take in a study as the listener would."""
+        intake = SqlIntake(self.database, self.settings.scope(), delay_seconds)
+        for number in range(images):
+            pixels = np.random.default_rng(number).integers(0, 4096, (64, 64), dtype=np.uint16)
+            part10 = part10_bytes(build_cr(study=study, instance=f"{study}-{number}", pixels=pixels, **overrides))
+            header = read_header(part10)
+            intake.register(header, self.store.put(part10, header), Peer("PACS", "127.0.0.1"))
+
+    def start(self, role: str) -> subprocess.Popen[bytes]:
+        """Start a worker of its own process; its words go into the log."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("BONEWATCH_")}
+        for name, value in self.values.items():
+            environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                worker_argv("work" if role == "work" else "schedule"),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=self.settings.home,
+            )
+        self.processes.append(process)
+        return process
+
+    def rows(self, sql: str, **values: Any) -> list[Any]:
+        """Return what a query finds."""
+        with self.database.read() as session:
+            return list(session.execute(text(sql), values))
+
+    def one(self, sql: str, **values: Any) -> Any:
+        """Return the single value that a query finds."""
+        ((value,),) = self.rows(sql, **values)
+        return value
+
+    def wait_for_jobs(self, count: int, state: str = "done", seconds: float = 60) -> None:
+        """Wait until so many jobs are in a state."""
+        wait_until(
+            lambda: self.one("SELECT count(*) FROM jobs WHERE state = :state", state=state) >= count,
+            seconds,
+            f"{count} jobs {state}; the workers said: {self.log.read_text()[-3000:] if self.log.exists() else ''}",
+        )
+
+    def close(self) -> None:
+        """Stop everything that runs."""
+        for process in reversed(self.processes):
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.broker.stop()
+        self.database.close()
+
+
+@contextmanager
+def running_site(folder: Path, **settings: Any) -> Iterator[Site]:
+    """Yield a site whose broker runs; workers are started by the test."""
+    site = Site(folder, **settings)
+    try:
+        site.broker.start()
+        yield site
+    finally:
+        site.close()
