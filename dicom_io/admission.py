@@ -69,7 +69,8 @@ def is_storage_class(uid: str) -> bool:
     if uid_to_service_class(uid) is not ServiceClass:
         return False
     name = UID_dictionary.get(uid, ("",))[0]
-    return uid.startswith(_STORAGE_ROOT) or ("Storage" in name and "Commitment" not in name)
+    about_storage = "Commitment" in name or "Directory" in name
+    return uid.startswith(_STORAGE_ROOT) or ("Storage" in name and not about_storage)
 
 
 def fixed_contexts() -> list[PresentationContext]:

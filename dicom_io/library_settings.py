@@ -17,9 +17,10 @@ class _WithoutContents(logging.Handler):
     """Passes on that and where a library complained, never its words: they may quote names and identifiers."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log the place in the library and the type of the exception."""
+        """Log the place in the library and the type of the exception, and without an exception for debugging only."""
         exception = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
-        log.warning("library_complaint", library=record.name, line=record.lineno, exception=exception)
+        level = logging.WARNING if exception else logging.DEBUG
+        log.log(level, "library_complaint", library=record.name, line=record.lineno, exception=exception)
 
 
 def configure_libraries() -> None:

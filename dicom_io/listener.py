@@ -17,7 +17,7 @@ from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.library_settings import configure_libraries
 from dicom_io.listener_settings import AllowedCaller, ListenerSettings
 from dicom_io.store import InstanceStore
-from dicom_io.wire import BoundedServer, Bounds, caller_fields, forget_unfinished, guard
+from dicom_io.wire import BoundedServer, Bounds, caller_fields, closed, guard, hang_up
 
 __all__ = ["AllowedCaller", "Intake", "IntakeUnavailable", "Listener", "ListenerSettings"]
 
@@ -53,6 +53,11 @@ class Listener:
     def port(self) -> int:
         """The port that is listened on; the one that was bound where the settings say 0."""
         return self._settings.port if self._server is None else int(self._server.server_address[1])
+
+    @property
+    def active_associations(self) -> int:
+        """How many associations, or connections that may become one, are open."""
+        return 0 if self._server is None else len(self._server.active_associations)
 
     def start(self) -> None:
         """Begin to listen.
@@ -90,11 +95,11 @@ class Listener:
         deadline = time.monotonic() + self._settings.shutdown_seconds
         while server.active_associations and time.monotonic() < deadline:
             for assoc in server.active_associations:
-                if time.monotonic() - assoc.dimse.last_activity > _IDLE_SECONDS:
-                    assoc.abort()
+                if not assoc.is_established or time.monotonic() - assoc.dimse.last_activity > _IDLE_SECONDS:
+                    hang_up(assoc)
             time.sleep(_POLL_SECONDS)
         for assoc in server.active_associations:
-            assoc.abort()
+            hang_up(assoc)
         if self._thread is not None:
             self._thread.join()
         log.info("listener_stopped")
@@ -132,7 +137,7 @@ class Listener:
         requests = reception.Reception(self._store, self._intake)
         return [
             (evt.EVT_CONN_OPEN, guard, [bounds, self._store.spool]),
-            (evt.EVT_CONN_CLOSE, forget_unfinished),
+            (evt.EVT_CONN_CLOSE, closed),
             (evt.EVT_ABORTED, _log_abort),
             *admission.handlers(admission.Admission(settings, self._intake)),
             (evt.EVT_C_ECHO, reception.verify),

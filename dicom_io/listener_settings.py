@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from dataclasses import dataclass
+from functools import lru_cache
+
+_RESOLUTION_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +71,20 @@ def _same_host(host: str, address: str) -> bool:
         return caller in ipaddress.ip_network(host, strict=False)
     except ValueError:
         pass
+    return caller in _resolve(host, int(time.monotonic() // _RESOLUTION_SECONDS))
+
+
+@lru_cache(maxsize=256)
+def _resolve(host: str, _period: int) -> frozenset[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """Return the addresses of a name; none for one that cannot be resolved, which then admits nobody.
+
+    Remembered for a period: a name server that is slow or down would otherwise hold up every association.
+    """
     try:
         answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError:
-        return False  # a name that cannot be resolved admits nobody
-    return any(caller == _plain(ipaddress.ip_address(str(each[4][0]).partition("%")[0])) for each in answers)
+        return frozenset()
+    return frozenset(_plain(ipaddress.ip_address(str(each[4][0]).partition("%")[0])) for each in answers)
 
 
 def _plain(

@@ -8,9 +8,11 @@ behind. The pieces here take the place of its own through attributes that it doc
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import socketserver
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +22,10 @@ from typing import Any, BinaryIO
 import structlog
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import AssociationServer
 
 from dicom_io.errors import StoreError
+from dicom_io.incident import incident
 
 log = structlog.get_logger()
 
@@ -33,6 +36,7 @@ _IN_MEMORY_BYTES = 1 << 22
 _DISK_CHECK_BYTES = 1 << 26
 # No asynchronous operations are negotiated: one request at a time, and a little patience (PS3.7 D.3.3.3).
 _MAXIMUM_WAITING_MESSAGES = 4
+_DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2
 # Connections that are not associations yet, beyond those that may become one.
 _SPARE_CONNECTIONS = 16
 
@@ -145,6 +149,11 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is 
             return
         super().receive_primitive(primitive)
 
+    def send_msg(self, primitive: Any, context_id: int) -> None:
+        """Send an answer, unless the association has ended while it was made: pynetdicom's thread would die of it."""
+        if self.dul.state_machine.current_state == _DATA_TRANSFER:
+            super().send_msg(primitive, context_id)
+
     def _excess(self) -> str | None:
         if time.monotonic() - self._begun > self._bounds.message_timeout_seconds:
             return "a message took too long to arrive"
@@ -155,14 +164,23 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is 
         return None
 
 
-class BoundedServer(ThreadedAssociationServer):  # type: ignore[misc] # pynetdicom is untyped here
-    """pynetdicom's threaded server that does not start a thread for every connection of a flood."""
+class BoundedServer(AssociationServer):  # type: ignore[misc] # pynetdicom is untyped here
+    """pynetdicom's server that does not start threads for every connection of a flood.
 
-    daemon_threads = True
+    Connections are set up one after the other in the server's own thread, which only has to start theirs: so their
+    number is known exactly.
+    """
+
+    request_queue_size = 64
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Turn away connections far beyond the number that may become associations."""
         return bool(len(self.active_associations) < self.ae.maximum_associations + _SPARE_CONNECTIONS)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log that a connection could not be set up; socketserver prints a traceback here."""
+        error = sys.exc_info()[1]
+        log.warning("connection_failed", **({} if error is None else incident(error)))
 
     def shutdown(self) -> None:
         """Stop accepting and close the socket. pynetdicom's own expects to be in its list of servers."""
@@ -179,14 +197,29 @@ def guard(event: Any, bounds: Bounds, spool: Callable[[], BinaryIO]) -> None:
     connection.recv = partial(_receive, connection, bounds)
 
 
-def forget_unfinished(event: Any) -> None:
-    """Free what a closed connection had sent of an unfinished message (handler of EVT_CONN_CLOSE).
+def closed(event: Any) -> None:
+    """Let go of everything that a closed connection still holds (handler of EVT_CONN_CLOSE).
 
-    Python would free it too, but only when it next looks for reference cycles.
+    An unfinished message is freed now and not when Python next looks for reference cycles. A thread that waits for an
+    association request would wait on until its timeout, and count as an association meanwhile: None is what
+    DULServiceProvider.receive_pdu returns at a timeout, and ends it.
     """
-    message = event.assoc.dimse.message
+    assoc = event.assoc
+    message = assoc.dimse.message
     if message is not None and message.data_set is not None:
         message.data_set.close()
+    if assoc.requestor.primitive is None:
+        assoc.dul.to_user_queue.put(None)
+
+
+def hang_up(assoc: Any) -> None:
+    """Abort an association, or cut a connection that is none yet, without waiting for either."""
+    if assoc.is_established:
+        assoc.abort(block=False)
+        return
+    connection = assoc.dul.socket
+    with contextlib.suppress(OSError, AttributeError):  # closed meanwhile
+        connection.socket.shutdown(socket.SHUT_RDWR)
 
 
 def _receive(connection: Any, bounds: Bounds, nr_bytes: int) -> bytearray:
