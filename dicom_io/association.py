@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,13 @@ REJECTION_WORDS = {
     (3, 2): "its limit of associations is reached",
 }
 """Reject source and reason (PS3.8 Table 9-21) in words."""
+MAXIMUM_TITLE_LENGTH = 16
+MAXIMUM_PORT = 65535
+MINIMUM_NETWORK_TIMEOUT = 60.0
+
+
+class NothingAccepted(PeerRefused):
+    """The peer took the association, but none of the presentation contexts offered."""
 
 
 @contextmanager
@@ -52,7 +60,7 @@ def open_association(
     Yields
     ------
     pynetdicom.association.Association
-        Established. The peer may still have accepted none of the contexts.
+        Established, with at least one of the contexts accepted.
 
     Raises
     ------
@@ -61,20 +69,42 @@ def open_association(
     dicom_io.errors.PeerBusy
         The peer rejected the association for the moment.
     dicom_io.errors.PeerRefused
-        The peer rejected the association for good, or the destination's settings cannot be called at all.
+        The peer rejected the association for good, or the destination's settings cannot be called at all;
+        `NothingAccepted` where it took the association and none of the contexts.
     """
-    assoc = _associate(destination, contexts, handlers)
-    if not assoc.is_established:
-        raise _failure(destination, assoc)
+    if not 1 <= destination.port <= MAXIMUM_PORT:
+        raise PeerRefused(f"{destination.name}: {destination.port} is not a TCP port")
+    ae = _ClosingAE(ae_title=_title(destination, destination.calling_ae_title))
     try:
-        yield assoc
-    except (PeerBusy, PeerRefused):
-        _release(assoc)  # a refusal is an answer; the association is in order
-        raise
-    except BaseException:
-        assoc.abort()
-        raise
-    _release(assoc)
+        assoc = _associate(ae, destination, contexts, handlers)
+        if not assoc.is_established:
+            raise _failure(destination, assoc)
+        try:
+            yield assoc
+        except (PeerBusy, PeerRefused):
+            _release(assoc)  # a refusal is an answer; the association is in order
+            raise
+        except BaseException:
+            assoc.abort()
+            raise
+        _release(assoc)
+    finally:
+        ae.close_socket()
+
+
+class _ClosingAE(AE):  # type: ignore[misc]  # pynetdicom has no types
+    """An AE that closes the socket of its one association: pynetdicom does not when connecting fails."""
+
+    _raw_socket: socket.socket | None = None
+
+    def _create_socket(self, *arguments: Any) -> Any:
+        wrapper = super()._create_socket(*arguments)
+        self._raw_socket = wrapper.socket
+        return wrapper
+
+    def close_socket(self) -> None:
+        if self._raw_socket is not None:
+            self._raw_socket.close()
 
 
 def _release(assoc: Association) -> None:
@@ -82,35 +112,48 @@ def _release(assoc: Association) -> None:
         assoc.release()
 
 
+def _title(destination: Destination, title: str) -> str:
+    """Check an AE title: 1 to 16 characters of ASCII, neither backslash nor control character (PS3.5 6.2, AE)."""
+    lawful = title.isascii() and title.isprintable() and "\\" not in title
+    if not lawful or not 1 <= len(title.strip()) <= MAXIMUM_TITLE_LENGTH:
+        raise PeerRefused(f"{destination.name}: {title!r} is not an AE title")
+    return title.strip()
+
+
 def _associate(
-    destination: Destination, contexts: Sequence[PresentationContext], handlers: Sequence[tuple[Any, ...]]
+    ae: AE, destination: Destination, contexts: Sequence[PresentationContext], handlers: Sequence[tuple[Any, ...]]
 ) -> Association:
     # pynetdicom reads these switches from its module, not from the AE: no patient data in its log, and files sent
     # as they lie on disk instead of decoded and encoded again.
     _config.LOG_REQUEST_IDENTIFIERS = False
     _config.LOG_RESPONSE_IDENTIFIERS = False
     _config.STORE_SEND_CHUNKED_DATASET = True
+    ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = destination.timeout_seconds
+    ae.network_timeout = max(MINIMUM_NETWORK_TIMEOUT, 2 * destination.timeout_seconds)
     try:
-        ae = AE(ae_title=destination.calling_ae_title)
-        ae.acse_timeout = ae.dimse_timeout = ae.connection_timeout = destination.timeout_seconds
-        ae.network_timeout = max(60.0, 2 * destination.timeout_seconds)
         return ae.associate(
             destination.host,
             destination.port,
             contexts=list(contexts),
-            ae_title=destination.ae_title,
+            ae_title=_title(destination, destination.ae_title),
             evt_handlers=list(handlers),
         )
-    except (TypeError, ValueError, RuntimeError, OSError) as error:
-        raise PeerRefused(f"{destination.name}: AE title, host or port cannot be called: {error}") from error
+    except (OSError, UnicodeError) as error:
+        raise PeerUnreachable(f"{destination.name}: {destination.host} cannot be reached: {error}") from error
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PeerRefused(f"{destination.name}: cannot be called: {error}") from error
 
 
 def _failure(destination: Destination, assoc: Association) -> PeerBusy | PeerRefused | PeerUnreachable:
     answer = assoc.acceptor.primitive
+    who = f"{destination.name} ({destination.ae_title})"
     if assoc.is_rejected and answer is not None:
         words = REJECTION_WORDS.get((answer.result_source, answer.diagnostic), "it gives no reason")
-        message = f"{destination.name} ({destination.ae_title}) rejected the association: {words}"
+        message = f"{who} rejected the association: {words}"
         return PeerBusy(message) if answer.result == REJECTED_TRANSIENT else PeerRefused(message)
+    if assoc.rejected_contexts and not assoc.accepted_contexts:
+        names = sorted({UID(context.abstract_syntax).name for context in assoc.rejected_contexts})
+        return NothingAccepted(f"{who} does not accept {' nor '.join(names)}")
     return PeerUnreachable(
         f"{destination.name}: no association with {destination.ae_title} at {destination.host}:{destination.port}"
     )

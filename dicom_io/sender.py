@@ -19,7 +19,7 @@ from pydicom.uid import (
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from dicom_io.association import accepted_classes, ask, open_association, require_class, require_status
+from dicom_io.association import NothingAccepted, accepted_classes, ask, open_association, require_class, require_status
 from dicom_io.errors import HeaderError, PeerRefused, PeerUnreachable, StoreError
 from dicom_io.types import Destination, ReportReference
 
@@ -129,8 +129,6 @@ def send_report(destination: Destination, report: Path, fallback: Callable[[], P
             answer = _c_store(destination, assoc, file)
             if answer.get("Status") != SOP_CLASS_NOT_SUPPORTED or ComprehensiveSRStorage not in accepted:
                 return _receipt(destination, file, answer)
-        elif ComprehensiveSRStorage not in accepted:
-            raise PeerRefused(f"{destination.name} ({destination.ae_title}) accepts no class of structured report")
         return _store(destination, assoc, _read_part10(fallback()))
 
 
@@ -164,8 +162,11 @@ def accepted_report_classes(destination: Destination) -> tuple[str, ...]:
     """
     syntaxes = _syntaxes(ExplicitVRLittleEndian)
     offered = [build_context(uid, syntax) for uid in REPORT_CLASSES for syntax in syntaxes]
-    with open_association(destination, [*offered, build_context(Verification)]) as assoc:
-        accepted = accepted_classes(assoc)
+    try:
+        with open_association(destination, offered) as assoc:
+            accepted = accepted_classes(assoc)
+    except NothingAccepted:
+        return ()
     return tuple(uid for uid in REPORT_CLASSES if uid in accepted)
 
 
