@@ -1,4 +1,5 @@
 import io
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -193,3 +194,23 @@ def test_our_file_meta_information_is_readable_by_pydicom():
     assert ds.file_meta.MediaStorageSOPInstanceUID == "1.2.3.4"
     assert ds.file_meta.TransferSyntaxUID == EXPLICIT
     assert ds.StudyInstanceUID == "1.2.3"
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, ImplicitVRLittleEndian, ExplicitVRBigEndian, DEFLATED])
+def test_a_damaged_file_gives_a_header_or_a_header_error_and_nothing_else(syntax):
+    part10 = part10_bytes(build_dx(transfer_syntax=syntax))
+    chance = random.Random(7)
+    damaged = [part10[:length] for length in range(128, 1500, 3)]
+    for _number in range(600):
+        copy = bytearray(part10)
+        for _change in range(chance.randint(1, 6)):
+            copy[chance.randrange(132, 1500)] = chance.choice((0, 1, 0x40, 0x7F, 0xFE, 0xFF, chance.randrange(256)))
+        damaged.append(bytes(copy))
+    results = []
+    for each in damaged:
+        try:
+            results.append(read_header(each).sop_instance_uid)
+        except HeaderError:
+            results.append(None)
+    assert None in results
+    assert any(results)
