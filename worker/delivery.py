@@ -140,7 +140,8 @@ def _confirm(held: DeliveryClaim, destination: Destination, parts: DeliveryColla
 
 
 def _handle(held: DeliveryClaim, error: DicomError, parts: DeliveryCollaborators) -> None:
-    reason = str(error)
+    unreachable = isinstance(error, PeerUnreachable)
+    reason = f"{states.UNREACHABLE}{error}" if unreachable else str(error)
     now = parts.clock()
     log.warning(
         "delivery did not succeed", destination=held.destination, delivery_id=held.delivery_id, reason=error.code
@@ -149,5 +150,5 @@ def _handle(held: DeliveryClaim, error: DicomError, parts: DeliveryCollaborators
         states.give_up(parts.database, held, reason, now=now)
         return
     states.postpone(parts.database, held, reason, rule=parts.rule, now=now)
-    if isinstance(error, PeerUnreachable):
-        states.hold_back(parts.database, held, rule=parts.rule, now=now)
+    if unreachable:
+        states.hold_back(parts.database, held, reason, rule=parts.rule, now=now)

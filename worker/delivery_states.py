@@ -19,6 +19,9 @@ from worker.jobs import changed_rows
 from worker.outcomes import shortened
 from worker.tables import Delivery, Job, Report, Study
 
+UNREACHABLE = "not reached: "
+"""How the reason of a delivery begins that waits for its destination to answer at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRule:
@@ -179,7 +182,10 @@ def note_sent(
             session,
             update(Delivery)
             .where(
-                Delivery.destination == held.destination, Delivery.state == "pending", Delivery.next_attempt_at > now
+                Delivery.destination == held.destination,
+                Delivery.state == "pending",
+                Delivery.next_attempt_at > now,
+                Delivery.reason.startswith(UNREACHABLE),
             )
             .values(next_attempt_at=None)
             .execution_options(synchronize_session=False),
@@ -282,7 +288,7 @@ def _put_off(database: Database, held: DeliveryClaim, reason: str, pause: float,
         delivery.reason = shortened(reason)
 
 
-def hold_back(database: Database, held: DeliveryClaim, *, rule: DeliveryRule, now: datetime) -> None:
+def hold_back(database: Database, held: DeliveryClaim, reason: str, *, rule: DeliveryRule, now: datetime) -> None:
     """Let the other reports for a destination that does not answer wait with the one that found out."""
     until = now + timedelta(seconds=rule.backoff(held.attempts))
     earlier = or_(Delivery.next_attempt_at.is_(None), Delivery.next_attempt_at < until)
@@ -291,7 +297,7 @@ def hold_back(database: Database, held: DeliveryClaim, *, rule: DeliveryRule, no
             session,
             update(Delivery)
             .where(Delivery.destination == held.destination, Delivery.state == "pending", earlier)
-            .values(next_attempt_at=until)
+            .values(next_attempt_at=until, reason=shortened(reason))
             .execution_options(synchronize_session=False),
         )
 
