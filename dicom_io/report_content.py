@@ -185,7 +185,7 @@ def _region_group(entry: Entry, number: int, algorithm: Algorithm) -> Any:
     source, box = entry.source, entry.image.boxes[number - 1]
     region = ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=_outline(box),
+        graphic_data=_outline(box, source),
         source_image=SourceImageForRegion(source.sop_class_uid, source.sop_instance_uid, entry.frames),
     )
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -204,11 +204,14 @@ def _region_group(entry: Entry, number: int, algorithm: Algorithm) -> Any:
     return group
 
 
-def _outline(box: Box) -> Any:
-    """Return the corners of a box, clockwise from the top left one and back to it: shape (5, 2), (column, row)."""
-    return np.array(
-        [[box.x1, box.y1], [box.x2, box.y1], [box.x2, box.y2], [box.x1, box.y2], [box.x1, box.y1]], dtype=np.float64
-    )
+def _outline(box: Box, source: SourceImage) -> Any:
+    """Return the corners of a box, clockwise from the top left one and back to it: shape (5, 2), (column, row).
+
+    Graphic Data may not leave the image (PS3.3 C.10.5.1.2), not even by an error of rounding.
+    """
+    x1, x2 = np.clip((box.x1, box.x2), 0, source.columns)
+    y1, y2 = np.clip((box.y1, box.y2), 0, source.rows)
+    return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]], dtype=np.float64)
 
 
 def _probability(value: float) -> Any:

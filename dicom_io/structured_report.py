@@ -35,6 +35,8 @@ SERIES_NUMBER = 9101
 INSTANCE_NUMBER = 1
 SERIES_DESCRIPTION = "AI fracture report - not verified"
 LONG_STRING = 64
+ROUNDING = 0.5
+"""Pixels by which a box may reach beyond its image; the report then ends at the image's edge."""
 WITHOUT_ANSWER = (Outcome.FAILED, Outcome.OUT_OF_SCOPE)
 
 
@@ -159,7 +161,8 @@ def _check_content(content: ReportContent) -> None:
 def _check_sources(sources: Sequence[SourceImage]) -> None:
     if len({source.study_instance_uid for source in sources}) > 1:
         raise ReportError("the images belong to more than one study")
-    if len({source.patient_id_as_sent for source in sources}) > 1:
+    # An image without an identifier is no other patient's: the Study Instance UID says whose it is.
+    if len({source.patient_id_as_sent for source in sources} - {b""}) > 1:
         raise ReportError("the images belong to more than one patient")
     if not any(source.is_image for source in sources):
         raise ReportError("there is no image that a report could refer to")
@@ -186,14 +189,18 @@ def _check_image(image: ReportedImage, source: SourceImage) -> None:
     for box in image.boxes:
         if source.rows is None or source.columns is None:
             raise ReportError("an image with boxes does not say how large it is")
-        inside = 0 <= box.x1 < box.x2 <= source.columns and 0 <= box.y1 < box.y2 <= source.rows
+        inside = (
+            -ROUNDING <= box.x1 < box.x2 <= source.columns + ROUNDING
+            and -ROUNDING <= box.y1 < box.y2 <= source.rows + ROUNDING
+        )
         if not inside or not math.isfinite(box.score) or not 0 <= box.score <= 1:
             raise ReportError("a box reaches beyond its image, has no area, or a score outside 0..1")
 
 
 def _document(content: ReportContent, reference: ReportReference, entries: Sequence[Entry]) -> Dataset:
     tree = measurement_report(entries, content.outcome, content.algorithm)
-    shared = entries[0].source.patient_and_study
+    identified = [entry.source for entry in entries if entry.source.patient_id_as_sent]
+    shared = (identified or [entries[0].source])[0].patient_and_study
     moment = _wall_clock(content.content_datetime, shared)
     ds = Comprehensive3DSR(
         evidence=_evidence(entries),

@@ -189,6 +189,8 @@ def test_a_report_on_a_real_file_keeps_the_name_in_its_character_set(name, tmp_p
     check(report, tmp_path)
     ds = pydicom.dcmread(io.BytesIO(report.part10))
     assert ds.get("SpecificCharacterSet") == source.get("SpecificCharacterSet")
+    other = pydicom.dcmread(io.BytesIO(as_comprehensive_sr(report.part10).part10))
+    assert other.get_item("PatientName").value == ds.get_item("PatientName").value
     assert str(ds.PatientName) == str(source.PatientName).rstrip("=")
 
 

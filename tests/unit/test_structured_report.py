@@ -198,6 +198,13 @@ def test_boxes_that_fill_the_image_are_lawful(tmp_path):
     assert len(tree(build_report(content_of(image))).get_planar_roi_measurement_groups()) == 1
 
 
+def test_an_error_of_rounding_ends_at_the_edge_of_the_image(tmp_path):
+    path = stored(build_dx(), tmp_path)
+    image = replace(reported(path, Outcome.PRESENT), boxes=(Box(-0.001, 3, 32.25, 24.0001, 1.0),))
+    (group,) = tree(build_report(content_of(image))).get_planar_roi_measurement_groups()
+    assert (group.roi.value.min(axis=0).tolist(), group.roi.value.max(axis=0).tolist()) == ([0, 3], [32, 24])
+
+
 def test_frames_of_a_multi_frame_image_are_referenced_by_number(tmp_path):
     path = stored(build_sc(pixels=np.zeros((3, 24, 32), np.uint16)), tmp_path)
     images = [reported(path, Outcome.PRESENT, 1, frame=2), reported(path, Outcome.ABSENT, frame=3)]
@@ -325,6 +332,13 @@ def test_images_of_two_patients_are_refused(tmp_path):
         build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
 
 
+def test_an_image_without_an_identifier_does_not_hide_the_patient(tmp_path):
+    a = stored(build_dx(PatientID=""), tmp_path, "a")
+    b = stored(build_dx(instance="b"), tmp_path, "b")
+    report = build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
+    assert dataset(report).PatientID == "TEST-0001"
+
+
 def test_patients_whose_identifiers_differ_behind_the_64th_character_are_two(tmp_path):
     a = stored(with_raw(build_dx(), PatientID=b"9" * 64 + b"A"), tmp_path, "a")
     b = stored(with_raw(build_dx(instance="b"), PatientID=b"9" * 64 + b"B"), tmp_path, "b")
@@ -354,8 +368,8 @@ def test_a_study_that_contradicts_its_images_is_refused(dx, changes, words):
         (Outcome.ABSENT, {"boxes": BOXES[:1]}),
         (Outcome.FAILED, {"boxes": BOXES[:1]}),
         (Outcome.PRESENT, {"boxes": (Box(-1, 0, 5, 5, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 32.5, 5, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 24.5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 32.6, 5, 0.5),)}),
+        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 24.6, 0.5),)}),
         (Outcome.PRESENT, {"boxes": (Box(5, 0, 5, 5, 0.5),)}),
         (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, float("nan"), 0.5),)}),
         (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 5, 1.01),)}),
