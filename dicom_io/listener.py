@@ -23,7 +23,7 @@ __all__ = ["AllowedCaller", "Intake", "IntakeUnavailable", "Listener", "Listener
 
 log = structlog.get_logger()
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.02
 # A sender that has been silent for so long between two requests is not in the middle of anything.
 _IDLE_SECONDS = 1.0
 

@@ -16,20 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from dicom_io.durable import as_store_errors, copy_durably, open_private, remaining_bytes, sync_folder
 from dicom_io.errors import HeaderError, StoreError
 from dicom_io.file_meta import encode_file_meta
 from dicom_io.header import read_file_meta
 from dicom_io.types import InstanceHeader, StoredFile
 from dicom_io.uids import is_safe_uid
 
-_CHUNK_BYTES = 1 << 20
 _QUARANTINE_NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,80}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    digest: str
-    size_bytes: int
 
 
 @dataclass
@@ -89,8 +83,8 @@ class InstanceStore:
         stream = io.BytesIO(part10)
         read_file_meta(stream)
         prefix = part10[: stream.tell()]
-        with _as_store_errors(), self._incoming(len(part10)) as (temporary, path):
-            written = _copy(prefix, stream, temporary)
+        with as_store_errors(), self._incoming(len(part10)) as (temporary, path):
+            written = copy_durably(prefix, stream, temporary)
             self._publish(path, target)
         return StoredFile(self._relative(target), written.digest, written.size_bytes)
 
@@ -103,21 +97,21 @@ class InstanceStore:
         if isinstance(part10, bytes):
             return self.quarantine_data_set(b"", io.BytesIO(part10), name)
         target = self._quarantined(name, part10.digest)
-        with _as_store_errors():
+        with as_store_errors():
             self._move(self.path(part10.path), target)
         return self._relative(target)
 
     def quarantine_data_set(self, prefix: bytes, data_set: BinaryIO, name: str) -> str:
         """Put a refused data set aside behind `prefix`; otherwise as `quarantine`."""
-        with _as_store_errors(), self._incoming(len(prefix) + _remaining(data_set)) as (temporary, path):
-            written = _copy(prefix, data_set, temporary)
+        with as_store_errors(), self._incoming(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
+            written = copy_durably(prefix, data_set, temporary)
             target = self._quarantined(name, written.digest)
             self._publish(path, target)
         return self._relative(target)
 
     def discard(self, stored: StoredFile) -> None:
         """Remove a file that turned out not to be needed. It need not exist any more."""
-        with _as_store_errors():
+        with as_store_errors():
             self.path(stored.path).unlink(missing_ok=True)
 
     def path(self, relative: str) -> Path:
@@ -145,12 +139,12 @@ class InstanceStore:
         """
         if self.free_bytes() < self.minimum_free_bytes:
             raise StoreError("the disk of the store is nearly full")
-        with _as_store_errors():
+        with as_store_errors():
             return tempfile.TemporaryFile(dir=self._folder("incoming"))
 
     def free_bytes(self) -> int:
         """Return the bytes that are free for us on the store's file system."""
-        with _as_store_errors():
+        with as_store_errors():
             return shutil.disk_usage(self._folder()).free
 
     def remove_abandoned(self) -> int:
@@ -174,8 +168,8 @@ class InstanceStore:
         """
         folder = self.root / "instances" / _safe(header.study_instance_uid) / _safe(header.series_instance_uid)
         name = _safe(header.sop_instance_uid)
-        with _as_store_errors(), self._incoming(len(prefix) + _remaining(data_set)) as (temporary, path):
-            written = _copy(prefix, data_set, temporary)
+        with as_store_errors(), self._incoming(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
+            written = copy_durably(prefix, data_set, temporary)
             target = folder / f"{name}.{written.digest[:16]}.dcm"
             if _holds(target, written.digest):
                 self._make_durable(folder)
@@ -190,7 +184,7 @@ class InstanceStore:
         if shutil.disk_usage(folder).free - expected_bytes < self.minimum_free_bytes:
             raise StoreError("the disk of the store is nearly full")
         path = folder / f"{secrets.token_hex(16)}.part"
-        with open(path, "xb", opener=_open_private) as temporary:
+        with open(path, "xb", opener=open_private) as temporary:
             try:
                 fcntl.flock(temporary, fcntl.LOCK_EX)
                 if os.fstat(temporary.fileno()).st_nlink == 0:
@@ -213,8 +207,8 @@ class InstanceStore:
             # The same refused object on two associations at once: the other one has moved it already.
             if not target.exists():
                 raise
-        _sync_folder(target.parent)
-        _sync_folder(source.parent)
+        sync_folder(target.parent)
+        sync_folder(source.parent)
 
     def _quarantined(self, name: str, digest: str) -> Path:
         if _QUARANTINE_NAME.fullmatch(name) is None:
@@ -223,7 +217,7 @@ class InstanceStore:
 
     def _folder(self, *parts: str) -> Path:
         folder = self.root.joinpath(*parts)
-        with _as_store_errors():
+        with as_store_errors():
             self.root.parent.mkdir(parents=True, exist_ok=True)
             for each in (self.root, *reversed(folder.relative_to(self.root).parents), folder):
                 self.root.joinpath(each).mkdir(exist_ok=True, mode=0o750)
@@ -231,9 +225,9 @@ class InstanceStore:
 
     def _make_durable(self, folder: Path) -> None:
         """Force the names of `folder` and of all folders above it, up to the root, to disk, once in our life."""
-        _sync_folder(folder)
+        sync_folder(folder)
         while folder != self.root and folder not in self._durable_folders:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
             self._durable_folders.add(folder)
             folder = folder.parent
         if len(self._durable_folders) > 10_000:
@@ -250,23 +244,6 @@ def _safe(uid: str) -> str:
     return uid
 
 
-def _open_private(path: str, flags: int) -> int:
-    """Create a file that nobody outside our user and group can read: these are patients' images."""
-    return os.open(path, flags, 0o640)
-
-
-def _copy(prefix: bytes, data_set: BinaryIO, target: BinaryIO) -> _Written:
-    """Copy prefix and data set, digest the data set alone, and force all of it to disk."""
-    digest = hashlib.sha256()
-    size_bytes = target.write(prefix)
-    while chunk := data_set.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        size_bytes += target.write(chunk)
-    target.flush()
-    os.fsync(target.fileno())
-    return _Written(digest.hexdigest(), size_bytes)
-
-
 def _holds(path: Path, digest: str) -> bool:
     """Say whether this content is there already and whole. A file that rotted on disk is replaced by the new copy."""
     try:
@@ -277,37 +254,12 @@ def _holds(path: Path, digest: str) -> bool:
         return False
 
 
-def _remaining(stream: BinaryIO) -> int:
-    position = stream.tell()
-    end = stream.seek(0, os.SEEK_END)
-    stream.seek(position)
-    return end - position
-
-
-def _sync_folder(folder: Path) -> None:
-    """Force a folder's entries to disk: without it a rename may be forgotten by a power cut (fsync(2))."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 @contextlib.contextmanager
 def _opened(part10: bytes | Path) -> Iterator[BinaryIO]:
     if isinstance(part10, bytes):
         yield io.BytesIO(part10)
         return
-    with _as_store_errors():
+    with as_store_errors():
         stream = part10.open("rb")
     with stream:
         yield stream
-
-
-@contextlib.contextmanager
-def _as_store_errors() -> Iterator[None]:
-    """Turn the operating system's refusals into ours; its message carries paths, so only its reason is kept."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"the store cannot be used: {error.strerror or type(error).__name__}") from error

@@ -9,6 +9,7 @@ behind. The pieces here take the place of its own through attributes that it doc
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import socket
 import socketserver
@@ -36,6 +37,7 @@ _IN_MEMORY_BYTES = 1 << 22
 _DISK_CHECK_BYTES = 1 << 26
 # No asynchronous operations are negotiated: one request at a time, and a little patience (PS3.7 D.3.3.3).
 _MAXIMUM_WAITING_MESSAGES = 4
+_COLLECT_SECONDS = 30.0
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2
 # Connections that are not associations yet, beyond those that may become one.
 _SPARE_CONNECTIONS = 16
@@ -172,10 +174,17 @@ class BoundedServer(AssociationServer):  # type: ignore[misc] # pynetdicom is un
     """
 
     request_queue_size = 64
+    _collected = 0.0
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Turn away connections far beyond the number that may become associations."""
         return bool(len(self.active_associations) < self.ae.maximum_associations + _SPARE_CONNECTIONS)
+
+    def service_actions(self) -> None:
+        """Collect garbage every half minute. pynetdicom counts polls, and we poll oftener than it expects."""
+        if time.monotonic() - self._collected > _COLLECT_SECONDS:
+            self._collected = time.monotonic()
+            gc.collect()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log that a connection could not be set up; socketserver prints a traceback here."""

@@ -43,7 +43,7 @@ def association_request() -> bytes:
     return pdu.encode()
 
 
-def store_pdus(request) -> list[bytes]:
+def store_pdus(request, size=1024) -> list[bytes]:
     """Return the PDUs of a C-STORE request: the command, then the data set in pieces."""
     primitive = C_STORE()
     primitive.MessageID, primitive.Priority = 1, 0
@@ -52,7 +52,7 @@ def store_pdus(request) -> list[bytes]:
     message = C_STORE_RQ()
     message.primitive_to_message(primitive)
     pdus = []
-    for data in message.encode_msg(1, 1024):
+    for data in message.encode_msg(1, size):
         pdu = P_DATA_TF()
         pdu.from_primitive(data)
         pdus.append(pdu.encode())
@@ -95,7 +95,7 @@ def works(running):
 def test_a_peer_that_breaks_off_within_a_data_set_leaves_nothing(tmp_path):
     ds = build_cr()
     ds.PixelData = bytes(6 << 20)
-    pdus = store_pdus(request_for(ds))
+    pdus = store_pdus(request_for(ds), size=65536)
     with listening(tmp_path) as running:
         with connected(running) as connection:
             connection.sendall(b"".join(pdus[: len(pdus) - 10]))
