@@ -1,3 +1,4 @@
+import functools
 import io
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -8,12 +9,14 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
+from dicom_io import structured_report
 from dicom_io.errors import ReportError
-from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.structured_report import as_comprehensive_sr
 from dicom_io.types import Box, Outcome, ReportReference
 from tests.builders import build_cr, build_dx, build_sc, uid
 from tests.reporting import ALGORITHM, BOXES, REASON, content_of, reported, stored, with_raw
 
+build_report = functools.cache(structured_report.build_report)  # many tests look at the same few reports
 PRESENT, ABSENT, UNDETERMINED = "52101004", "272519000", "373068000"
 
 
@@ -49,15 +52,16 @@ def concept(item):
     return item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else None
 
 
-@pytest.fixture
-def dx(tmp_path):
-    return stored(build_dx(), tmp_path)
+@pytest.fixture(scope="module")
+def dx(tmp_path_factory):
+    return stored(build_dx(), tmp_path_factory.mktemp("dx"))
 
 
 def test_building_twice_gives_the_same_bytes(dx):
     content = content_of(reported(dx, Outcome.PRESENT, boxes=2))
-    assert build_report(content) == build_report(content)
-    assert as_comprehensive_sr(build_report(content).part10) == as_comprehensive_sr(build_report(content).part10)
+    first, second = structured_report.build_report(content), structured_report.build_report(content)
+    assert first == second
+    assert as_comprehensive_sr(first.part10) == as_comprehensive_sr(second.part10)
 
 
 def test_the_reference_names_what_the_file_says(dx):
