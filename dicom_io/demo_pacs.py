@@ -139,7 +139,7 @@ class DemoPacs:
         """End all associations, give up reports of commitment that could not be delivered, close the port."""
         self._stopping.set()
         if self._server is not None:
-            self._server.shutdown()
+            self._server.ae.shutdown()
         if self._reporters is not None:
             self._reporters.shutdown(wait=True, cancel_futures=True)
 

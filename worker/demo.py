@@ -101,7 +101,7 @@ class Demo:
         self.database: Database = open_database(self.settings.sqlalchemy_url())
         self._exits.callback(self.database.close)
         surroundings = Surroundings(log_folder(self.settings), self._say, self._stop)
-        self._supervisor = Supervisor(roles(self.settings, {}), surroundings)
+        self._supervisor = Supervisor(roles(self.settings, self._surroundings()), surroundings)
         self._exits.callback(lambda: self._supervisor.stop(lambda: self.hurry or self._stop.is_set()))
         self._supervisor.start(progress)
         return version
@@ -185,6 +185,14 @@ class Demo:
         }
         self._environment.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()})
         return load_settings()
+
+    def _surroundings(self) -> dict[str, str]:
+        """Keep the services' temporary files in the home too: what is killed does not clean up after itself."""
+        if not socket_path(self.home).is_relative_to(self.home):
+            return {}  # the broker's socket needs the shorter folder
+        folder = self.home / "tmp"
+        folder.mkdir()
+        return {"TMPDIR": str(folder)}
 
     def _remove_home(self) -> None:
         folder = socket_path(self.home).parent

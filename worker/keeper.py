@@ -9,7 +9,8 @@ up before anything else can go wrong.
 
     python -I -S keeper.py LIFELINE_FD GRACE_SECONDS COMMAND...
 
-Its exit status is the command's, 128 + n where signal n ended it.
+SIGTERM asks the command to stop within its grace; SIGINT ends it at once. The exit status is the command's, 128 + n
+where signal n ended it.
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ class _Keeper:
             self._stop_within(ORPHANED_GRACE_SECONDS)
         if self.wake_reader in ready:
             arrived = set(os.read(self.wake_reader, 64))
-            if arrived & {signal.SIGTERM, signal.SIGINT}:
-                self._stop_within(0.0 if self.deadline is not None else self.grace_seconds)
+            if signal.SIGINT in arrived:
+                self._stop_within(0.0)
+            elif signal.SIGTERM in arrived and self.deadline is None:
+                self._stop_within(self.grace_seconds)
             self._reap()
 
     def _stop_within(self, seconds: float) -> None:

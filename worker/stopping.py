@@ -19,7 +19,9 @@ class StopRequest:
     def install(self) -> None:
         """Take the signals over; only the main thread can."""
         for number in SIGNALS:
-            signal.signal(number, self._note)
+            # nohup has SIGHUP ignored on purpose.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._note)
 
     def _note(self, _number: int, _frame: FrameType | None) -> None:
         self._count += 1

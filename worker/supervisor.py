@@ -162,7 +162,7 @@ class Supervisor:
             if hurry() and not hurried:
                 hurried = True
                 for child in running:
-                    child.signal(signal.SIGTERM)  # the second one means: at once
+                    child.signal(signal.SIGINT)  # to a keeper it means: at once
             for child in running:
                 if time.monotonic() - started > child.spec.stop_seconds + KEEPER_MARGIN_SECONDS:
                     child.signal(signal.SIGKILL)  # the keeper itself hangs; its command dies with it

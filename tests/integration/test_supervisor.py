@@ -98,6 +98,16 @@ def test_a_child_that_ignores_the_request_to_stop_is_killed_after_its_limit(surr
     assert 0.3 <= time.monotonic() - started < 3
 
 
+def test_in_a_hurry_nothing_is_waited_for(surroundings: Surroundings) -> None:
+    code = "import signal; signal.signal(15, signal.SIG_IGN); " + ANNOUNCE + SLEEP
+    supervisor = Supervisor([python("stubborn", code, stop_seconds=60)], surroundings)
+    supervisor.start()
+    started = time.monotonic()
+    supervisor.stop(lambda: True)
+    assert time.monotonic() - started < 5
+    assert supervisor.processes() == {}
+
+
 def test_a_child_may_finish_its_work_before_it_stops(surroundings: Surroundings, tmp_path: Path) -> None:
     code = (
         "import pathlib, signal, sys\n"

@@ -5,9 +5,15 @@ Nothing heavy is imported before a command runs: `bonewatch --help` must answer 
 
 from __future__ import annotations
 
+import sys
+
 
 def main() -> None:
     """Run the command line."""
-    from worker.cli.root import app
+    try:
+        from worker.cli.root import app
 
-    app()
+        app()
+    except KeyboardInterrupt:  # before a command could take it
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from worker.demo import Demo, DemoState
     from worker.samples import SampleStudy
 
+LINES_SHOWN = 60
+
 
 def demo(
     samples: Annotated[
@@ -125,13 +127,16 @@ def _show_report(demo: Demo, state: DemoState) -> None:
         return
     screen = console()
     screen.print(f"\n[bold]The report of {escape(study.name)}, as the PACS holds it:[/]")
-    for line in report_outline(path):
+    lines = report_outline(path)
+    for line in lines[:LINES_SHOWN]:
         screen.print(f"  {line}", markup=False, soft_wrap=True)
+    if len(lines) > LINES_SHOWN:
+        screen.print(f"  ... and {len(lines) - LINES_SHOWN} lines more")
     screen.print()
 
 
 def _most_telling(samples: tuple[SampleStudy, ...], state: DemoState) -> SampleStudy | None:
-    """Choose the study whose report shows most: a positive one with boxes, else any with a report."""
+    """Choose the study whose report shows most: a positive one with few boxes, else any with a report."""
     rows = state.rows
     reported = [each for each in samples if each.study_instance_uid in rows]
     order = {"present": 0, "inconclusive": 1}
@@ -139,8 +144,7 @@ def _most_telling(samples: tuple[SampleStudy, ...], state: DemoState) -> SampleS
         (each for each in reported if rows[each.study_instance_uid].report_sop_instance_uid),
         key=lambda each: (
             order.get(rows[each.study_instance_uid].outcome or "", 2),
-            len(each.files),
-            -rows[each.study_instance_uid].findings,
+            rows[each.study_instance_uid].findings or 1000,
         ),
         default=None,
     )
