@@ -54,13 +54,29 @@ def jpeg_size(frame: bytes) -> CodestreamSize | None:
 def jpeg2000_size(frame: bytes) -> CodestreamSize | None:
     """Return the size in a JPEG 2000 codestream, None where it does not begin with SOC and SIZ.
 
-    PS3.5 A.4.4 forbids the JP2 file format around the codestream; some writers add it all the same, so it is looked
-    through for the codestream.
+    PS3.5 A.4.4 forbids the JP2 file format around the codestream; some writers add it all the same.
     """
-    start = frame.find(b"\xff\x4f\xff\x51") if frame.startswith(_JP2_SIGNATURE) else 0
-    if start < 0 or frame[start : start + 4] != b"\xff\x4f\xff\x51" or start + 45 > len(frame):
+    start = _jp2_codestream_start(frame) if frame.startswith(_JP2_SIGNATURE) else 0
+    if start is None or frame[start : start + 4] != b"\xff\x4f\xff\x51" or start + 45 > len(frame):
         return None
     right, bottom, left, top = struct.unpack_from(">IIII", frame, start + 8)
     samples, depth = struct.unpack_from(">HB", frame, start + 40)
     # The highest bit of the depth is the sign, the others are the bits less one
     return CodestreamSize(bottom - top, right - left, samples, (depth & 0x7F) + 1)
+
+
+def _jp2_codestream_start(frame: bytes) -> int | None:
+    """Return where the codestream box begins among the boxes of a JP2 file (ISO/IEC 15444-1 I.4).
+
+    A box that claims no length before it is refused: pydicom, which looks for the codestream as well, would walk on
+    the spot for ever.
+    """
+    offset = len(_JP2_SIGNATURE) + 4
+    while offset + 8 <= len(frame):
+        length = int.from_bytes(frame[offset : offset + 4], "big")
+        if frame[offset + 4 : offset + 8] == b"jp2c":
+            return offset + 8
+        if length < 8:
+            return None
+        offset += length
+    return None

@@ -3,7 +3,7 @@ import struct
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -432,5 +432,24 @@ def test_the_size_of_a_jpeg2000_counts_from_its_origin():
     frame = b"\xff\x4f\xff\x51" + siz
 
     assert jpeg2000_size(frame) == CodestreamSize(rows=40, columns=40, samples=1, precision=12)
-    assert jpeg2000_size(b"\x00\x00\x00\x0cjP  \r\n\x87\n....." + frame) == jpeg2000_size(frame)
+    boxes = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"\x00\x00\x00\x0aftyp.." + b"\x00\x00\x00\x00jp2c"
+    assert jpeg2000_size(boxes + frame) == jpeg2000_size(frame)
     assert jpeg2000_size(frame[:-4]) is None
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("length", [0, 1, 7])
+def test_a_box_without_length_stops_the_walk_and_not_the_worker(read, length):
+    boxes = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + length.to_bytes(4, "big") + b"ftyp" + bytes(80)
+
+    with pytest.raises(PixelsUndecodable, match="does not begin as such a codestream"):
+        read(encapsulated(boxes, JPEG2000Lossless))
+
+
+def test_a_frame_without_its_end_is_truncated_rather_than_grey(read):
+    ds = build_cr(pixels=LARGE, **FULL_WINDOW)
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    codestream = get_frame(ds.PixelData, 0, number_of_frames=1)
+
+    with pytest.raises(PixelDataTruncated, match="frame 1 ends before its end marker"):
+        read(encapsulated(codestream[: len(codestream) // 2], JPEG2000Lossless, pixels=LARGE))

@@ -1,0 +1,142 @@
+"""Every file that pydicom and pydicom-data carry becomes an array or gets a typed reason."""
+
+import hashlib
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections import Counter
+from importlib import resources
+from pathlib import Path
+
+import data_store
+import numpy as np
+import pydicom
+import pytest
+from pydicom.uid import UID, JPEGLosslessSV1
+
+from dicom_io.errors import DicomError, HeaderError, PixelsUndecodable
+from dicom_io.header import read_file_meta
+from dicom_io.pixels import read_frames
+
+ROOTS = (Path(str(resources.files(pydicom))) / "data", Path(str(resources.files(data_store))) / "data")
+
+# At least so many arrays by transfer syntax: pydicom 3.0 and pydicom-data 1.0 hold them
+ARRAYS = {
+    "Implicit VR Little Endian": 3,
+    "Explicit VR Little Endian": 83,
+    "Explicit VR Big Endian": 12,
+    "Deflated Explicit VR Little Endian": 1,
+    "JPEG Baseline (Process 1)": 15,
+    UID(JPEGLosslessSV1).name: 4,
+    "JPEG-LS Lossless Image Compression": 2,
+    "JPEG-LS Lossy (Near-Lossless) Image Compression": 4,
+    "JPEG 2000 Image Compression (Lossless Only)": 11,
+    "JPEG 2000 Image Compression": 7,
+    "RLE Lossless": 8,
+}
+
+
+def real_files():
+    found = [path for root in ROOTS for path in sorted(root.rglob("*")) if path.is_file()]
+    return [path for path in found if path.suffix not in {".py", ".pyc", ".json", ".md", ".txt"}]
+
+
+def real_file(name):
+    return next(path for path in real_files() if path.name == name)
+
+
+def transfer_syntax_name(path):
+    try:
+        with path.open("rb") as stream:
+            return UID(read_file_meta(stream)).name
+    except HeaderError:
+        return "(not a DICOM file)"
+
+
+def outcome(path):
+    """Return what becomes of a file; only our own errors are expected, all others fail the test."""
+    try:
+        for frame in read_frames(path):
+            assert frame.pixels.dtype == np.float32
+            assert frame.pixels.ndim == 2
+            assert frame.pixels.min() >= 0
+            assert frame.pixels.max() <= 1
+    except DicomError as error:
+        return type(error).__name__ if re.fullmatch(r".+", str(error)) else "no reason of one line"
+    return "array"
+
+
+def test_every_real_file_becomes_an_array_or_gets_a_typed_reason():
+    counts = Counter((transfer_syntax_name(path), outcome(path)) for path in real_files())
+
+    print(f"\n{'transfer syntax':90}{'outcome':20} files")  # noqa: T201 - the table is meant to be seen
+    for (syntax, result), number in sorted(counts.items()):
+        print(f"{syntax:90}{result:20} {number:5}")  # noqa: T201
+        assert result != "no reason of one line", syntax
+    assert sum(counts.values()) >= 250
+    for syntax, minimum in ARRAYS.items():
+        assert counts[syntax, "array"] >= minimum, syntax
+
+
+@pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG-lossy.dcm"])
+def test_twelve_bit_extended_jpeg_is_refused_by_its_name(name):
+    with pytest.raises(PixelsUndecodable, match=r"1\.2\.840\.10008\.1\.2\.4\.51"):
+        next(read_frames(real_file(name)))
+
+
+@pytest.mark.parametrize("name", ["RG1", "RG3"])
+def test_a_radiograph_is_the_same_in_every_lossless_encoding(name):
+    native = next(read_frames(real_file(f"{name}_UNCR.dcm"))).pixels
+
+    assert (next(read_frames(real_file(f"{name}_J2KR.dcm"))).pixels == native).all()
+
+
+def test_bone_is_brighter_than_air_in_a_real_monochrome1_leg():
+    pixels = next(read_frames(real_file("RG3_UNCR.dcm"))).pixels
+    rows, columns = pixels.shape
+
+    bone = pixels[rows // 4 : rows // 2, int(columns * 0.47) : int(columns * 0.52)]
+    air = pixels[rows // 4 : rows // 2, int(columns * 0.30) : int(columns * 0.33)]
+
+    assert bone.mean() > air.mean() + 0.3
+
+
+def test_jpeg_lossless_gives_what_pydicom_gives():
+    ds = pydicom.dcmread(real_file("JPEG-LL.dcm"))
+    stored = ds.pixel_array.astype(np.float64)
+
+    pixels = next(read_frames(real_file("JPEG-LL.dcm"))).pixels
+
+    # whatever the window, brighter stored values are never darker
+    order = np.argsort(stored, axis=None)
+    assert (np.diff(pixels.ravel()[order]) >= 0).all()
+
+
+def test_damaged_files_give_typed_reasons_within_bounds_of_time_and_memory(tmp_path):
+    # In a process of its own: what this looks for would otherwise end the tests instead of failing one
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for seed in range(4):
+        answer = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("damage.py")), str(seed), str(tmp_path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30)),
+        )
+        assert answer.returncode == 0, answer.stderr[-2000:]
+
+
+def test_the_lossless_process_ends_without_taking_its_caller_along(tmp_path):
+    content = bytearray(real_file("JPEG-LL.dcm").read_bytes())
+    start = content.index(b"\xff\xda")
+    noise = hashlib.sha256(b"noise").digest() * 200
+    content[start + 20 : start + 20 + len(noise)] = noise
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(content)
+
+    with pytest.raises(PixelsUndecodable, match="no decoder could read frame 1"):
+        next(read_frames(path))
