@@ -1,4 +1,4 @@
-"""Sessions and versions of the schema, on SQLite here and on PostgreSQL in tests/integration/test_postgresql.py."""
+"""Sessions and versions of the schema, on SQLite here and on PostgreSQL in tests/integration/postgresql."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the listener's records become, on SQLite here and on PostgreSQL in tests/integration/test_postgresql.py."""
+"""What the listener's records become, on SQLite here and on PostgreSQL in tests/integration/postgresql."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 from sqlalchemy.exc import ProgrammingError
 
 from dicom_io.intake import IntakeUnavailable
@@ -18,7 +18,8 @@ from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, header, 
 from worker.database import Database
 from worker.errors import DatabaseUnavailable
 from worker.intake import SqlIntake
-from worker.tables import Delivery, Event, Instance, Rejection, Study
+from worker.studies import close_quiet_studies, study_digest
+from worker.tables import Delivery, Event, Instance, Job, Rejection, Study
 
 PEER = Peer("PACS", "10.0.0.5")
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
@@ -226,6 +227,31 @@ def test_one_uid_in_two_studies_at_the_same_moment_leaves_one_study(intake, data
     answers = together(*(lambda each=each: intake.register(each, stored(), PEER) for each in studies))
     assert sorted(answers) == ["conflict"] * 7 + ["new"]
     assert count(database, Study) == 1
+
+
+def test_no_instance_slips_past_a_sweep_that_closes_its_study_at_the_same_moment(intake, database, clock):
+    intake.register(header("2.25.101"), stored("a"), PEER)
+    closing = threading.Thread(target=close, args=(database, clock))
+
+    def meanwhile(_connection, _cursor, statement, *_others):
+        if statement.startswith("INSERT INTO instances") and not closing.ident:
+            closing.start()
+            # Held up by the lock on the study; without that lock it would be through long before this.
+            closing.join(0.3)
+
+    event.listen(database.engine, "before_cursor_execute", meanwhile)
+    intake.register(header("2.25.102"), stored("b"), PEER)
+    event.remove(database.engine, "before_cursor_execute", meanwhile)
+    closing.join()
+    close(database, clock)
+    with database.read() as session:
+        last = session.scalars(select(Job.digest).order_by(Job.id.desc())).first()
+    assert only(database, Study).state == "complete"
+    assert last == study_digest([("2.25.101", "a" * 64), ("2.25.102", "b" * 64)])
+
+
+def close(database, clock):
+    close_quiet_studies(database, model_version="m", quiet_seconds=0, now=clock(), limit=10)
 
 
 def test_a_refusal_is_recorded_whatever_its_sender_calls_itself(intake, database):

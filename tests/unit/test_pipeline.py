@@ -330,7 +330,7 @@ CRASHES = {
     "while the report is built": lambda bench: bench.use(build_report=crash),
     "while the report is stored": lambda bench: setattr(bench.store, "fail", crash),
     "before the transaction": lambda bench: bench.use(clock=crash),
-    "in the transaction": lambda bench: bench.use(destinations=("pacs", object())),
+    "in the transaction": lambda bench: bench.use(destinations=("pacs", "pacs")),
     "after the transaction": lambda _: None,
 }
 

@@ -1,4 +1,4 @@
-"""The views and the queries behind `bonewatch results` and `jobs`; PostgreSQL runs the same in tests/integration."""
+"""The views, and the queries behind `bonewatch results` and `jobs`; tests/integration/postgresql runs the same."""
 
 from __future__ import annotations
 

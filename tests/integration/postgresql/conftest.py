@@ -1,0 +1,36 @@
+"""A PostgreSQL for the tests of this folder, empty before each of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.databases import emptied
+from tests.servers import postgres_server
+from worker.connection_url import parse_database_url
+from worker.database import open_database, upgrade
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.peer)
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    with postgres_server() as address:
+        url = parse_database_url(address)
+        upgrade(url)
+        opened = open_database(url)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(autouse=True)
+def on_postgresql(request, monkeypatch, postgresql):
+    # The globals of a test are those of the unit module that it comes from.
+    words = request.function.__globals__
+    assert "sqlite_database" in words, "this test makes its database in another way"
+    monkeypatch.setitem(words, "sqlite_database", lambda _folder: emptied(postgresql))
