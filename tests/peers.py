@@ -112,6 +112,11 @@ class Service:
         assert self._process is not None, f"{self.name} was not started"
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its end was waited for, or it was never started."""
+        return self._process is None
+
     def start(self, ready: Callable[[], bool], seconds: float = 30) -> Self:
         """Start the program and return when `ready` says so."""
         assert self._process is None, f"{self.name} runs already"

@@ -132,6 +132,7 @@ class Bonewatch:
     def _service(self, command: tuple[str, ...]) -> Service:
         log = self.home.parent / f"{self.home.name}-{command[0]}.log"
         full = [COMMAND, *command]
+        self._services = [each for each in self._services if not each.has_ended]
         service = Service(f"bonewatch {command[0]}", full, log, clean_environment(self.settings))
         self._services.append(service)
         return service

@@ -70,7 +70,7 @@ def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(
 
 def is_analysis_worker(command: str) -> bool:
     """Say whether this is the worker that analyses, or one of its pool; its keeper is left to do its work."""
-    return "worker.app" in command and command.endswith(" work") and "keeper" not in command
+    return command.endswith("-m worker.cli work") and "keeper.py" not in command
 
 
 def make_push(folder: Path) -> list[Path]:

@@ -140,11 +140,13 @@ def test_a_data_set_that_belongs_nowhere_is_refused_and_recorded(received, name)
 
 
 @pytest.mark.slow
-def test_a_transfer_syntax_that_nobody_knows_is_not_negotiated(received):
+def test_a_transfer_syntax_that_nobody_knows_is_not_negotiated_and_recorded(received):
     bonewatch, statuses = received
 
     assert statuses["unknown"] in {scu.NOT_NEGOTIATED, scu.ABORTED}
     assert not bonewatch.rows("SELECT id FROM instances WHERE sop_instance_uid = :uid", uid=uid("syntax"))
+    reasons = [row["reason"] for row in bonewatch.rows("SELECT reason FROM rejections WHERE status IS NULL")]
+    assert any("transfer syntax" in reason and bad_input.is_one_clear_line(reason) for reason in reasons)
 
 
 @pytest.mark.slow
