@@ -89,6 +89,7 @@ def write_weights(ingredients: Ingredients, folder: Path) -> dict[str, dict[str,
     files = {}
     for name, tensors in parts.items():
         save_file({key: tensor.to(torch.float16).contiguous() for key, tensor in tensors.items()}, folder / name)
+        (folder / name).chmod(0o644)  # safetensors writes for the owner alone
         content = (folder / name).read_bytes()
         files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
     return files

@@ -45,10 +45,10 @@ class Maps:
     boxes: Tensor
 
 
-def read_maps(cache: Path, sample: Sample, layer: str) -> Maps:
-    """Read one layer ('conv4' or 'conv5') of one sample."""
+def read_maps(cache: Path, sample: Sample) -> Maps:
+    """Read one sample."""
     with safe_open(cache / f"{sample.key}.safetensors", framework="pt") as file:
-        return Maps(sample, file.get_tensor(layer).permute(2, 0, 1), file.get_tensor("boxes"))
+        return Maps(sample, file.get_tensor("conv4").permute(2, 0, 1), file.get_tensor("boxes"))
 
 
 def map_shape(cache: Path, sample: Sample) -> tuple[int, ...]:

@@ -10,8 +10,9 @@ image's label teaches the rest. The weights of the best evaluation are in `class
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from models.classifier import ClassifierOutput, LocationMapClassifier
+from models.vgg import VGG16Block5
 from training.cache import Sample, load_vgg
 from training.metrics import auc
 from training.runs import Average, Maps, Places, Run, available, map_shape, rate_at, read_maps, save_weights
@@ -67,24 +69,42 @@ def location_target(boxes: Tensor, rows: int, columns: int) -> tuple[Tensor, Ten
     return target, torch.where((near > 0) & (target == 0), 0.0, 1.0)
 
 
-def batches(samples: list[Sample], cache: Path, config: Config, epoch: int) -> Iterator[list[Maps]]:
+class Source:
+    """Where samples come from: the trunk's maps from the cache or, under a frozen block 5, its maps kept in memory."""
+
+    def __init__(self, cache: Path, frozen: VGG16Block5 | None) -> None:
+        self.cache = cache
+        self._block5 = copy.deepcopy(frozen).bfloat16() if frozen else None
+        self._kept: dict[str, Maps] = {}
+
+    @torch.no_grad()
+    def read(self, sample: Sample) -> Maps:
+        """Return the map that the part under training begins with."""
+        if self._block5 is None:
+            return read_maps(self.cache, sample)
+        if sample.key not in self._kept:
+            item = read_maps(self.cache, sample)
+            self._kept[sample.key] = replace(item, maps=self._block5(item.maps[None])[0])
+        return self._kept[sample.key]
+
+
+def batches(samples: list[Sample], source: Source, config: Config, epoch: int) -> Iterator[list[Maps]]:
     """Yield every sample once, in batches of one canvas shape, in an order drawn from seed and epoch."""
-    layer = "conv4" if config.block5_rate else "conv5"
     random = np.random.default_rng([config.seed, epoch])
     by_shape: dict[tuple[int, ...], list[Sample]] = {}
     for index in random.permutation(len(samples)):
-        by_shape.setdefault(map_shape(cache, samples[index]), []).append(samples[index])
+        by_shape.setdefault(map_shape(source.cache, samples[index]), []).append(samples[index])
     groups = [
         group[start : start + config.batch]
         for group in by_shape.values()
         for start in range(0, len(group), config.batch)
     ]
     for index in random.permutation(len(groups)):
-        yield [read_maps(cache, sample, layer) for sample in groups[index]]
+        yield [source.read(sample) for sample in groups[index]]
 
 
 def forward(classifier: LocationMapClassifier, maps: Tensor, config: Config) -> ClassifierOutput:
-    """Run the classifier from the cached layer on."""
+    """Run the classifier from where the source's maps end."""
     maps = maps.contiguous(memory_format=torch.channels_last)
     if not config.block5_rate:
         frozen: ClassifierOutput = classifier.head(maps)
@@ -109,13 +129,12 @@ def loss_of(output: ClassifierOutput, batch: list[Maps], config: Config) -> Tens
     return image + config.location_weight * 0.5 * (inside + outside)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def score(
-    classifier: LocationMapClassifier, samples: list[Sample], cache: Path, config: Config
+    classifier: LocationMapClassifier, samples: list[Sample], source: Source, config: Config
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Return labels and uncalibrated logits of cached samples."""
-    layer = "conv4" if config.block5_rate else "conv5"
-    logits = [float(forward(classifier, read_maps(cache, s, layer).maps[None], config).logits[0]) for s in samples]
+    logits = [float(forward(classifier, source.read(s).maps[None], config).logits[0]) for s in samples]
     return np.array([sample.radiograph.fractured for sample in samples]), np.array(logits)
 
 
@@ -148,11 +167,12 @@ def run(places: Places, config: Config) -> None:
     average = Average(classifier, config.average)
     samples = available(places.data, places.cache, "train")
     valid = [sample for sample in available(places.data, places.cache, "valid") if not sample.radiograph.truncated]
+    source = Source(places.cache, None if config.block5_rate else classifier.block5)
     total, step, best = config.epochs * (len(samples) // config.batch + 1), 0, 0.0
     for epoch in range(config.epochs):
         classifier.train()
         losses = []
-        for batch in tqdm(batches(samples, places.cache, config, epoch), desc=f"epoch {epoch}", mininterval=5):
+        for batch in tqdm(batches(samples, source, config, epoch), desc=f"epoch {epoch}", mininterval=5):
             for group in optimizer.param_groups:
                 group["lr"] = group["base"] * rate_at(step, total, config.warmup)
             loss = loss_of(forward(classifier, torch.stack([item.maps for item in batch]), config), batch, config)
@@ -163,7 +183,7 @@ def run(places: Places, config: Config) -> None:
             step += 1
             average.update(classifier, step)
             losses.append(float(loss.detach()))
-        area = auc(*score(average.module, valid, places.cache, config))
+        area = auc(*score(average.module, valid, source, config))
         record.record(epoch=epoch, samples=len(samples), loss=float(np.mean(losses)), auc=area)
         if area > best:
             best = area

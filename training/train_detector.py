@@ -68,7 +68,7 @@ def batches(samples: list[Sample], cache: Path, config: Config, first_step: int)
                 drawn.append(sample)
             if len(drawn) == config.batch:
                 break
-        yield [read_maps(cache, sample, "conv4") for sample in drawn]
+        yield [read_maps(cache, sample) for sample in drawn]
 
 
 def train_step(detector: FasterRCNNDetector, optimizer: torch.optim.Optimizer, batch: list[Maps]) -> float:
@@ -91,7 +91,7 @@ def detect(detector: FasterRCNNDetector, samples: list[Sample], cache: Path) -> 
     """Run the detector over cached samples; boxes in canvas pixels."""
     found = []
     for sample in tqdm(samples, desc="valid", leave=False, mininterval=5):
-        item = read_maps(cache, sample, "conv4")
+        item = read_maps(cache, sample)
         rows, columns = 8 * item.maps.shape[-2], 8 * item.maps.shape[-1]
         with torch.autocast("cpu", torch.bfloat16):
             detections, _ = detector(item.maps[None], [(rows, columns)])

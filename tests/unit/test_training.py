@@ -93,7 +93,7 @@ def test_a_full_cache_is_left_alone(places: Places) -> None:
 
 def test_a_cached_map_lies_under_its_boxes(places: Places) -> None:
     sample = next(s for s in available(places.data, places.cache, "train") if s.radiograph.fractured)
-    item = read_maps(places.cache, sample, "conv4")
+    item = read_maps(places.cache, sample)
 
     canvas, boxes = cache.render(sample, TINY)
 
