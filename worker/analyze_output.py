@@ -19,16 +19,16 @@ ANALYSED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
 class Output:
     """A folder for reports and marked images; files of an earlier run are replaced.
 
-    Names come from the file's: `hand.dcm` gives `hand.sr.dcm` and `hand.png`. A second `hand.dcm` of the same run, from
-    another folder, gives `hand-2.sr.dcm`.
+    Names come from the files': `hand.dcm` gives `hand.sr.dcm` and `hand.png`, below the same folders as where it was
+    found. A second one of the same name in one run gives `hand-2.sr.dcm`.
     """
 
     folder: Path
     algorithm: Algorithm
     box_score: float
-    _taken: dict[str, int] = field(default_factory=dict, init=False, repr=False)
+    _taken: dict[Path, int] = field(default_factory=dict, init=False, repr=False)
 
-    def write(self, answer: Answer) -> str | None:
+    def write(self, answer: Answer, name: Path) -> str | None:
         """Write what there is to write for this answer; a failed or out-of-scope file gets nothing.
 
         Returns
@@ -43,22 +43,22 @@ class Output:
         """
         if answer.outcome not in ANALYSED:
             return None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        stem = self._free_stem(answer.path)
-        _replace(self.folder / f"{stem}.png", self._marked(answer))
+        stem = self._free_stem(name)
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        _replace(stem.with_name(f"{stem.name}.png"), self._marked(answer))
         if answer.header is None:
             return None
         try:
             report = build_report(self._content(answer))
         except ReportError as error:
             return f"no report: {error}"
-        _replace(self.folder / f"{stem}.sr.dcm", report.part10)
+        _replace(stem.with_name(f"{stem.name}.sr.dcm"), report.part10)
         return None
 
-    def _free_stem(self, path: Path) -> str:
-        stem = path.stem or path.name
+    def _free_stem(self, name: Path) -> Path:
+        stem = self.folder / name.parent / (name.stem or name.name)
         self._taken[stem] = count = self._taken.get(stem, 0) + 1
-        return stem if count == 1 else f"{stem}-{count}"
+        return stem if count == 1 else stem.with_name(f"{stem.name}-{count}")
 
     def _marked(self, answer: Answer) -> bytes:
         if answer.frame is None or answer.pixels is None:

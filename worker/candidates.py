@@ -24,11 +24,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file to be analysed; `obstacle` says in words why that is not even tried."""
+    """A file to be analysed; `obstacle` says in words why that is not even tried.
+
+    `name` is the path below the folder that was searched, or the file's own name.
+    """
 
     path: Path
     kind: Kind = Kind.OTHER
     obstacle: str | None = None
+    name: Path = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Selection:
     skipped: int
 
 
-def select(paths: Sequence[Path]) -> Selection:
+def select(paths: Sequence[Path], leave_out: Path | None = None) -> Selection:
     """Choose the files to analyse.
 
     1. A file that is named always gets an answer, whatever it is; so does a path that does not exist.
@@ -52,35 +56,37 @@ def select(paths: Sequence[Path]) -> Selection:
     ----------
     paths : sequence of Path
         As the user gave them.
+    leave_out : Path, optional
+        A folder that is not searched: that of the output, which may lie below.
     """
     chosen: dict[Path, Candidate] = {}
     skipped = 0
     for path in paths:
         if not path.is_dir():
-            chosen.setdefault(path, _named(path))
+            chosen.setdefault(path, _named(path, Path(path.name)))
             continue
-        found, passed_over = _search(path)
+        found, passed_over = _search(path, leave_out)
         skipped += passed_over
         for candidate in found or [Candidate(path, obstacle=_nothing_in(passed_over))]:
             chosen.setdefault(candidate.path, candidate)
     return Selection(tuple(chosen.values()), skipped)
 
 
-def _named(path: Path) -> Candidate:
+def _named(path: Path, name: Path) -> Candidate:
     if not path.exists():
         return Candidate(path, obstacle="there is no such file or folder")
     if not path.is_file():
         return Candidate(path, obstacle="not a regular file")
     try:
-        return Candidate(path, kind_of(path))
+        return Candidate(path, kind_of(path), name=name)
     except OSError as error:
         return Candidate(path, obstacle=f"the file cannot be read: {error.strerror}")
 
 
-def _search(folder: Path) -> tuple[list[Candidate], int]:
+def _search(folder: Path, leave_out: Path | None) -> tuple[list[Candidate], int]:
     found, skipped = [], 0
-    for path in _files(folder):
-        candidate = _named(path)
+    for path in _files(folder, leave_out):
+        candidate = _named(path, path.relative_to(folder))
         unreadable = candidate.obstacle is not None and has_image_suffix(path)
         if (candidate.kind is not Kind.OTHER or unreadable) and path.name.upper() != DICOM_FOLDER_FILE:
             found.append(candidate)
@@ -89,9 +95,10 @@ def _search(folder: Path) -> tuple[list[Candidate], int]:
     return found, skipped
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _files(folder: Path, leave_out: Path | None) -> Iterator[Path]:
+    left_out = None if leave_out is None else leave_out.resolve()
     for root, folders, files in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if Path(root, name).resolve() != left_out)
         yield from (Path(root) / name for name in sorted(files))
 
 

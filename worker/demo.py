@@ -27,7 +27,7 @@ from worker.results import ResultRow, results
 from worker.samples import SampleStudy
 from worker.settings import PREFIX, Settings, load_settings
 from worker.supervisor import Supervisor, Surroundings
-from worker.up import log_folder, prepare, roles
+from worker.up import log_folder, make_home, prepare, roles
 
 LOOPBACK = "127.0.0.1"
 AE_TITLE = "BONEWATCH"
@@ -97,6 +97,7 @@ class Demo:
         self.pacs = DemoPacs(self.home / "pacs", ae_title=PACS_AE_TITLE, requesters={AE_TITLE: (LOOPBACK, port)})
         self._exits.enter_context(self.pacs)
         self.settings = self._settings(port)
+        make_home(self.settings)
         version = prepare(self.settings)
         self.database: Database = open_database(self.settings.sqlalchemy_url())
         self._exits.callback(self.database.close)

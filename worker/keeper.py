@@ -43,14 +43,25 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def own_children() -> list[int]:
-    """Return the process ids of this process's direct children (Linux; elsewhere none are found)."""
+def children_of(process: int | str = "self") -> list[int]:
+    """Return the process ids of a process's direct children (Linux; elsewhere none are found)."""
     found = []
-    for task in Path("/proc/self/task").glob("*/children"):
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
         try:
             found += [int(word) for word in task.read_text().split()]
         except OSError:  # a thread that has just ended
             continue
+    return found
+
+
+def descendants_of(process: int) -> set[int]:
+    """Return the process ids of everything that a process has started, and what that has started."""
+    found: set[int] = set()
+    waiting = [process]
+    while waiting:
+        new = set(children_of(waiting.pop())) - found
+        found |= new
+        waiting += new
     return found
 
 
@@ -133,7 +144,7 @@ class _Keeper:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child.pid, signal.SIGKILL)
         while True:
-            for process in own_children():
+            for process in children_of():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             try:

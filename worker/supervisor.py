@@ -94,11 +94,14 @@ class Supervisor:
                 raise ChildFailed(child.spec.name, reason, child.last_lines())
             if self._stop.wait(POLL_SECONDS):
                 raise Interrupted
+        child.remember_family()
 
     def poll(self) -> None:
         """Look after the children once: report those that died, start again those whose time has come."""
         for child in self._children:
             if child.is_running():
+                if not child.family and child.is_ready():
+                    child.remember_family()
                 continue
             now = time.monotonic()
             if child.restart_at is None:
@@ -116,16 +119,22 @@ class Supervisor:
         child.back_off = min(child.back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
     def _end_strays(self) -> None:
-        """Kill what came to us because a keeper was killed: our children's descendants, known by their environment."""
+        """Kill what came to us because a keeper was killed.
+
+        Descendants of our children are known by their environment, or were seen when the child became ready: a broker
+        that writes its title over its environment is.
+        """
         keepers = {child.process.pid for child in self._children if child.process is not None}
         # Each kill may hand us the next generation.
-        while strays := [each for each in set(keeper.own_children()) - keepers if self._is_ours(each)]:
+        while strays := [each for each in set(keeper.children_of()) - keepers if self._is_ours(each)]:
             for process in strays:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(process, signal.SIGKILL)
                     os.waitpid(process, 0)
 
     def _is_ours(self, process: int) -> bool:
+        if any(process in child.family for child in self._children):
+            return True
         try:
             return f"{OWNER}={self._token}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
         except OSError:  # gone meanwhile, or somebody else's

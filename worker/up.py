@@ -19,13 +19,27 @@ STOP_SECONDS = 15.0
 BROKER_STOP_SECONDS = 10.0
 
 
+def make_home(settings: Settings) -> None:
+    """Make the home, readable by its owner only: it will hold patient data.
+
+    Raises
+    ------
+    worker.errors.StartRefused
+        When it cannot be made.
+    """
+    try:
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.run_folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StartRefused(f"the folder {settings.home} cannot be made: {error.strerror}") from error
+
+
 def prepare(settings: Settings) -> str:
     """Make everything ready that the roles need, and refuse at once what would fail later.
 
-    1. The home, readable by its owner only.
-    2. The bundle's manifest.
-    3. The database, made or upgraded.
-    4. The listener's port.
+    1. The bundle's manifest.
+    2. The database, made or upgraded.
+    3. The listener's port.
 
     Returns
     -------
@@ -37,10 +51,6 @@ def prepare(settings: Settings) -> str:
     worker.errors.StartRefused, worker.errors.DatabaseError, models.types.BundleError
         What is wrong.
     """
-    try:
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartRefused(f"the folder {settings.home} cannot be made: {error.strerror}") from error
     version = read_manifest(settings.bundle or SHIPPED).version
     upgrade(settings.sqlalchemy_url())
     check_port(settings.dicom_host, settings.dicom_port)

@@ -19,12 +19,14 @@ from worker.supervisor import Supervisor, Surroundings
 REPOSITORY = Path(__file__).parents[2]
 ANNOUNCE = "from worker.readiness import announce_ready; announce_ready(); "
 SLEEP = "import time; time.sleep(600)"
-# A pool: two grandchildren, one of them in a session of its own; each writes its process id.
+# A pool: two grandchildren, one of them in a session of its own and without our environment, as a broker that writes
+# its title over it; each writes its process id.
 POOL = """
 import os, pathlib, subprocess, sys, time
 folder = pathlib.Path(sys.argv[1])
 for name, session in (("pool", False), ("stray", True)):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=session)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=session,
+                             env={} if session else None)
     (folder / f"{name}.pid").write_text(str(child.pid))
 (folder / "child.pid").write_text(str(os.getpid()))
 from worker.readiness import announce_ready

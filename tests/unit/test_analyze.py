@@ -186,7 +186,7 @@ def output(tmp_path: Path) -> Output:
 
 def test_out_holds_a_report_and_a_marked_image_of_a_dicom_file(tmp_path: Path, output: Output) -> None:
     path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "hand.dcm")
-    assert output.write(analyze(path, PRESENT, minimum_score=0.0)) is None
+    assert output.write(analyze(path, PRESENT, minimum_score=0.0), Path(path.name)) is None
     report = dcmread(tmp_path / "out" / "hand.sr.dcm")
     assert report.StudyInstanceUID == uid("study")
     regions = str(report).count("POLYLINE")
@@ -195,24 +195,39 @@ def test_out_holds_a_report_and_a_marked_image_of_a_dicom_file(tmp_path: Path, o
 
 
 def test_out_holds_a_marked_image_only_of_a_picture(tmp_path: Path, output: Output) -> None:
-    output.write(analyze(picture(tmp_path / "hand.png"), ABSENT))
+    output.write(analyze(picture(tmp_path / "hand.png"), ABSENT), Path("hand.png"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hand.png"]
 
 
 def test_two_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path, output: Output) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        output.write(analyze(picture(tmp_path / folder / "hand.png"), ABSENT))
+        output.write(analyze(picture(tmp_path / folder / "hand.png"), ABSENT), Path("hand.png"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hand-2.png", "hand.png"]
 
 
 def test_nothing_is_written_for_what_failed(tmp_path: Path, output: Output) -> None:
     (tmp_path / "note.dcm").write_text("text")
-    output.write(analyze(tmp_path / "note.dcm"))
+    output.write(analyze(tmp_path / "note.dcm"), Path("note.dcm"))
     assert not (tmp_path / "out").exists()
 
 
 def test_no_name_is_left_half_written(tmp_path: Path, output: Output) -> None:
-    output.write(Answer(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"))
-    output.write(analyze(picture(tmp_path / "hand.png"), PRESENT))
+    output.write(Answer(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"), Path("x.dcm"))
+    output.write(analyze(picture(tmp_path / "hand.png"), PRESENT), Path("hand.png"))
     assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_output_lies_below_the_same_folders_as_its_files(tmp_path: Path, output: Output) -> None:
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    picture(tmp_path / "in" / "a" / "hand.png")
+    [candidate] = select([tmp_path / "in"]).candidates
+    output.write(analyze(candidate.path, ABSENT), candidate.name)
+    assert (tmp_path / "out" / "a" / "hand.png").is_file()
+
+
+def test_output_of_an_earlier_run_is_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    picture(tmp_path / "out" / "marked.png")
+    path = picture(tmp_path / "hand.png")
+    assert [each.path for each in select([tmp_path], leave_out=tmp_path / "out").candidates] == [path]

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from worker.candidates import Candidate
     from worker.settings import Settings
 
+BOXES_SHOWN = 5
+
 
 def analyze(
     paths: Annotated[
@@ -55,15 +57,15 @@ def analyze(
     if out is not None and out.exists() and not out.is_dir():
         say_error(f"--out {out} is a file", "name a folder; it is made where there is none")
         raise typer.Exit(WRONG_USE)
-    selection = select(paths)
+    selection = select(paths, leave_out=out)
     model = _Model(settings)
     workbench = Workbench(model.analyzer, settings.scope(), minimum_score)
     output = None if out is None else functools.partial(model.output, out)
     answers: list[Answer] = []
     try:
-        for answer in _answers(selection.candidates, workbench, visible=not as_json):
+        for candidate, answer in _answers(selection.candidates, workbench, visible=not as_json):
             answers.append(answer.without_pixels())
-            note = output().write(answer) if output is not None and answer.pixels is not None else None
+            note = output().write(answer, candidate.name) if output is not None and answer.pixels is not None else None
             if note:
                 console(stderr=True).print(f"{answer.path}: {note}", markup=False, soft_wrap=True)
     except OSError as error:
@@ -120,13 +122,15 @@ class _Model:
         return self._outputs[folder]
 
 
-def _answers(candidates: Sequence[Candidate], workbench: Workbench, *, visible: bool) -> Iterator[Answer]:
+def _answers(
+    candidates: Sequence[Candidate], workbench: Workbench, *, visible: bool
+) -> Iterator[tuple[Candidate, Answer]]:
     from worker.analyze import analyze_file
 
     with progress(visible=visible) as bar:
         task = bar.add_task("analysing", total=len(candidates))
         for candidate in candidates:
-            yield analyze_file(candidate, workbench)
+            yield candidate, analyze_file(candidate, workbench)
             bar.advance(task)
 
 
@@ -158,6 +162,7 @@ def _show(answers: Sequence[Answer], skipped: int, out: Path | None) -> None:
 def _boxes(answer: Answer) -> str:
     if answer.frame is None or not answer.frame.boxes:
         return "-"
-    return "\n".join(
-        f"{box.x1:.0f} {box.y1:.0f} {box.x2:.0f} {box.y2:.0f}: {box.score:.2f}" for box in answer.frame.boxes
-    )
+    lines = [f"{box.x1:.0f} {box.y1:.0f} {box.x2:.0f} {box.y2:.0f}: {box.score:.2f}" for box in answer.frame.boxes]
+    if len(lines) > BOXES_SHOWN:
+        lines[BOXES_SHOWN:] = [f"and {len(lines) - BOXES_SHOWN} more (--json)"]
+    return "\n".join(lines)

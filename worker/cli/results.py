@@ -84,11 +84,11 @@ def results(
 
 
 def _print_table(rows: list[ResultRow], *, more: bool) -> None:
-    columns = (
+    columns = [
         "analysed", "patient", "accession", "body part", "outcome", "probability", "boxes", "report", "study", "reason",
-    )  # fmt: skip
+    ]  # fmt: skip
     cells = [
-        (
+        [
             as_text(row.analysed_at or row.received_at),
             as_text(row.patient_id),
             as_text(row.accession_number),
@@ -98,10 +98,12 @@ def _print_table(rows: list[ResultRow], *, more: bool) -> None:
             as_text(row.findings),
             coloured(row.report_state),
             as_text(row.study_instance_uid),
-            as_text(row.report_reason or row.reason),
-        )
+            as_text(_reason(row)),
+        ]
         for row in rows
     ]
+    if not any(_reason(row) for row in rows):
+        columns, cells = columns[:-1], [each[:-1] for each in cells]
     screen = console()
     if not cells:
         screen.print("no results match")
@@ -109,6 +111,13 @@ def _print_table(rows: list[ResultRow], *, more: bool) -> None:
     screen.print(table(None, columns, cells, right=("probability", "boxes")))
     if more:
         screen.print(f"the newest {len(cells)}; --limit shows more, --format csv all")
+
+
+def _reason(row: ResultRow) -> str | None:
+    """Return the reason where there is something to do or to explain; the others are in CSV and JSON."""
+    if row.report_state == "failed":
+        return row.report_reason
+    return row.reason if row.outcome in ("failed", "out_of_scope") else None
 
 
 def _print_csv(rows: Iterable[ResultRow]) -> None:

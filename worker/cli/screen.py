@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-WIDTH_WITHOUT_TERMINAL = 160
+WIDTH_WITHOUT_TERMINAL = 200
 COLOURS = {
     "present": "bold red",
     "inconclusive": "yellow",
@@ -57,7 +57,9 @@ def table(
     """Return a table; cells are plain text unless they are rich objects. `right` names the columns of numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", min_width=min(len(column), 8)
+        )
     for row in rows:
         made.add_row(*(cell if isinstance(cell, str) else as_text(cell) for cell in row))
     return made

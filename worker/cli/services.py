@@ -29,12 +29,13 @@ def up(
     from worker.home_lock import HomeLock
     from worker.stopping import StopRequest
     from worker.supervisor import Supervisor, Surroundings
-    from worker.up import explain, log_folder, prepare, roles
+    from worker.up import explain, log_folder, make_home, prepare, roles
 
     request = StopRequest()
     request.install()
     settings = settings_of(home)
     screen = console()
+    make_home(settings)
     lock = HomeLock(settings.run_folder / "up.lock")
     lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
     version = prepare(settings)

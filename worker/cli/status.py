@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from worker.status import Status
 
 
+UNANSWERED = (None, "failed", "out_of_scope")
+"""Outcomes that have a reason worth a column; those of answers are in JSON."""
+
+
 class JobState(StrEnum):
     """The states of a job."""
 
@@ -135,13 +139,15 @@ def jobs(
     if not rows:
         console().print("no jobs match")
         return
-    columns = ("job", "study", "lane", "state", "outcome", "attempts", "revision", "made", "seconds", "model", "reason")
+    columns = ["job", "study", "lane", "state", "outcome", "attempts", "revision", "made", "seconds", "model", "reason"]
     cells = [
-        (as_text(row.job_id), row.study_instance_uid, row.lane, coloured(row.state), coloured(row.outcome),
+        [as_text(row.job_id), row.study_instance_uid, row.lane, coloured(row.state), coloured(row.outcome),
          as_text(row.attempts), as_text(row.revision), as_text(row.created_at), as_text(row.analysis_seconds),
-         row.model_version, as_text(row.reason))
+         row.model_version, as_text(row.reason if row.outcome in UNANSWERED else None)]
         for row in rows
     ]  # fmt: skip
+    if all(each[-1] == "-" for each in cells):
+        columns, cells = columns[:-1], [each[:-1] for each in cells]
     console().print(table(None, columns, cells, right=("job", "attempts", "revision", "seconds")))
 
 
