@@ -24,7 +24,7 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import URL, Connection
-    from sqlalchemy.engine.interfaces import DBAPIConnection
+    from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 READ_ONLY = "bonewatch_read_only"
@@ -100,7 +100,7 @@ def _translated() -> Iterator[None]:
     """Turn what a driver raises when waiting can help into `DatabaseUnavailable`; constraint errors pass."""
     try:
         yield
-    except (OperationalError, PoolTimeout) as error:
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
         raise DatabaseUnavailable(_words(error)) from error
     except DBAPIError as error:
         if error.connection_invalidated or _is_postgresql_trouble(error):
@@ -110,10 +110,11 @@ def _translated() -> Iterator[None]:
 
 def _is_postgresql_trouble(error: DBAPIError) -> bool:
     # pg8000 raises one class for all that the server answers; the SQLSTATE class tells trouble from mistakes:
-    # 08 connection, 25006 read-only, 40 serialization and deadlock, 53 resources, 55P03 lock, 57 operator, 58 system.
+    # 08 connection, 25006 read-only, 28 who we are, 3D no such database, 40 serialization and deadlock, 53 resources,
+    # 55P03 lock, 57 operator, 58 system.
     detail = error.orig.args[0] if error.orig is not None and error.orig.args else None
     state = str(detail.get("C", "")) if isinstance(detail, dict) else ""
-    return state[:2] in ("08", "40", "53", "57", "58") or state in ("25006", "55P03")
+    return state[:2] in ("08", "28", "3D", "40", "53", "57", "58") or state in ("25006", "55P03")
 
 
 def _words(error: Exception) -> str:
@@ -265,9 +266,21 @@ def _create_engine(url: URL, timeout_seconds: float) -> Engine:
         return engine
     arguments |= {"timeout": timeout_seconds, "application_name": "bonewatch"}
     # hide_parameters: what SQLAlchemy says of a failed statement holds no values, for they are patient data.
-    return create_engine(
+    engine = create_engine(
         address, connect_args=arguments, client_encoding="utf8", pool_pre_ping=True, hide_parameters=True
     )
+    event.listen(engine, "handle_error", _drop_connection)
+    return engine
+
+
+def _drop_connection(context: ExceptionContext) -> BaseException | None:
+    # pg8000 lets a socket's own errors pass. After a timeout the late answer would be read as that of the next
+    # statement: the connection must not be used again.
+    error = context.original_exception
+    if not isinstance(error, OSError):
+        return None
+    context.is_disconnect = True
+    return DatabaseUnavailable(f"the database does not answer: {error.strerror or error}")
 
 
 def _configure_sqlite(connection: DBAPIConnection, _record: Any) -> None:

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
-from dicom_io.scope import ScopeRule, out_of_scope_reason
 from sqlalchemy import Insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_io.intake import IntakeUnavailable
+from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
 from worker.columns import fitted
