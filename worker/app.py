@@ -23,6 +23,7 @@ from kombu import Queue as QueueDeclaration
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
+from worker.logs import configure_logs
 from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, SWEEP, CeleryQueue
 from worker.readiness import announce_ready
 from worker.settings import Settings, load_settings
@@ -116,7 +117,9 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in ROLES:
         sys.stderr.write(f"usage: python -m worker.app {'|'.join(ROLES)}\n")
         return 2
-    return run_worker("work" if sys.argv[1] == "work" else "schedule", load_settings())
+    settings = load_settings()
+    configure_logs(settings.log_format, settings.log_level)
+    return run_worker("work" if sys.argv[1] == "work" else "schedule", settings)
 
 
 def _arguments(queues: tuple[str, ...], pool: str, concurrency: int) -> list[str]:

@@ -107,7 +107,7 @@ class EmbeddedBroker:
         for folder in (self._run, self._data, self.socket.parent):
             _make_private(folder)
         with _lock(self._run / "broker.lock") as lock:
-            self.socket.unlink(missing_ok=True)
+            _remove_stale(self.socket)
             log_path = self._data / "valkey.log"
             with log_path.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -230,6 +230,13 @@ def _make_private(folder: Path) -> None:
         raise BrokerError(f"{folder} cannot be made: {error.strerror}") from error
     if folder.is_symlink() or status.st_uid != os.getuid():
         raise BrokerError(f"{folder} belongs to somebody else; the broker is not started there")
+
+
+def _remove_stale(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise BrokerError(f"{path} is in the broker's way and cannot be removed: {error.strerror}") from error
 
 
 @contextlib.contextmanager
