@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import BasicTextSRStorage, RLELossless
 
-from tests.builders import build_cr, build_dx, coded, part10_bytes
+from tests.builders import build_cr, build_dx, coded, part10_bytes, ramp
 from tests.product import SAMPLES
 
 UNKNOWN_SYNTAX = "1.2.826.0.1.3680043.10.1234.5"
@@ -89,7 +89,7 @@ def structured_report() -> bytes:
 
 def good(study: str) -> bytes:
     """A radiograph that nothing is wrong with."""
-    return part10_bytes(build_dx(study=study, PatientID="TEST-GOOD"))
+    return part10_bytes(build_dx(study=study, PatientID="TEST-GOOD", pixels=ramp(240, 320)))
 
 
 FAILED = {

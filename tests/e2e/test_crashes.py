@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 
 from tests import processes, scu
-from tests.builders import build_dx, write_part10
+from tests.builders import build_dx, ramp, write_part10
 from tests.peers import running, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import orthanc
@@ -81,7 +81,7 @@ def make_push(folder: Path) -> list[Path]:
             extra = {} if number == 0 else {"SOPClassUID": FOR_PROCESSING, "PresentationIntentType": "FOR PROCESSING"}
             words = {"study": f"crash-{study}", "instance": f"image-{number}"}
             patient = {"PatientID": f"TEST-{study}", "InstanceNumber": number + 1}
-            ds = build_dx(**words, **patient, **extra)
+            ds = build_dx(**words, **patient, **extra, pixels=ramp(240, 320))
             files.append(write_part10(ds, folder / f"{study}-{number}.dcm"))
     return files
 

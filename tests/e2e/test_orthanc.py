@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from pydicom import dcmread
-from worker.app import create_app
 
 from tests import reports, scu
 from tests.peers import program, run, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import Orthanc, orthanc
+from worker.app import create_app
 from worker.settings import load_settings
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]

@@ -157,7 +157,7 @@ def test_a_report_is_taken_in_as_out_of_scope_and_answered_by_none(received):
     (row,) = bonewatch.rows(
         "SELECT outcome, report_state FROM v_results WHERE study_instance_uid = :uid", uid=uid("report")
     )
-    assert (row["outcome"], row["report_state"]) == ("out_of_scope", None)
+    assert (row["outcome"], row["report_state"]) == ("out_of_scope", "none")
 
 
 @pytest.mark.slow
