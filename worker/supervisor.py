@@ -58,7 +58,6 @@ class Supervisor:
         self._lock = surroundings.lock
 
     def __enter__(self) -> Supervisor:
-        keeper.adopt_orphans()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -74,6 +73,7 @@ class Supervisor:
         Interrupted
             When `stop` was set.
         """
+        keeper.adopt_orphans()
         for child in self._children:
             if self._stop.is_set():
                 raise Interrupted
@@ -107,6 +107,7 @@ class Supervisor:
             if child.restart_at is None:
                 self._schedule_restart(child, now)
             elif now >= child.restart_at:
+                self._end_strays()  # those that were still dying when the death was noticed
                 self._spawn(child)
                 self._say(f"{child.spec.name} was started again")
 
