@@ -31,63 +31,93 @@ class DicomError(Exception):
 
 
 class HeaderError(DicomError):
+    """The data set cannot be parsed, or an identifying attribute is missing or malformed."""
+
     code = "header"
 
 
 class IncompleteHeader(HeaderError):
+    """The data set can be parsed; an identifying attribute is missing or malformed."""
+
     code = "header_incomplete"
 
 
 class StoreError(DicomError):
+    """The store cannot take or give a file: disk full, read-only, gone."""
+
     code = "store_unavailable"
     retryable = True
 
 
 class PixelError(DicomError):
+    """An image cannot become an array; permanent for this file."""
+
     code = "pixels"
 
 
 class PixelDataMissing(PixelError):
+    """The data set has no pixel data."""
+
     code = "pixel_data_missing"
 
 
 class PixelDataTruncated(PixelError):
+    """There is less pixel data than the header declares."""
+
     code = "pixel_data_truncated"
 
 
 class PixelsTooLarge(PixelError):
+    """More is declared than the limits allow; nothing was decoded."""
+
     code = "pixels_too_large"
 
 
 class PixelModuleInvalid(PixelError):
+    """Size, bits, lookup table or grey scale contradict the standard or themselves."""
+
     code = "pixel_module_invalid"
 
 
 class PixelsBlank(PixelError):
+    """Every pixel says the same: there is nothing to analyse."""
+
     code = "pixels_blank"
 
 
 class PixelsUndecodable(PixelError):
+    """No decoder makes an array of it; the message names the transfer syntax."""
+
     code = "pixels_undecodable"
 
 
 class ReportError(DicomError):
+    """A report cannot be built from these sources; permanent."""
+
     code = "report"
 
 
 class PeerError(DicomError):
+    """A remote AE did not do what was asked."""
+
     code = "peer"
 
 
 class PeerUnreachable(PeerError):
+    """No association came about, or it broke."""
+
     code = "peer_unreachable"
     retryable = True
 
 
 class PeerBusy(PeerError):
+    """The peer answered with a status that means "later"."""
+
     code = "peer_busy"
     retryable = True
 
 
 class PeerRefused(PeerError):
+    """The peer refused, by status or negotiation, what will not change by itself."""
+
     code = "peer_refused"

@@ -8,7 +8,7 @@ from dicom_io.errors import DicomError
 from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, Rejection, StoredFile
 
 
-class IntakeUnavailable(DicomError):  # noqa: N818 - reads as what happened, as the rest of the tree
+class IntakeUnavailable(DicomError):
     """The record cannot be made now (database locked, full, unreachable). The sender is told to try again later."""
 
     code = "intake_unavailable"

@@ -48,7 +48,7 @@ class _Request:
     peer: Peer
 
 
-class _Refused(Exception):  # noqa: N818 - a turn of the road inside this module, not an error of the package
+class _Refused(Exception):
     """The request gets a failure status. `keep` says whether the data set is put aside in quarantine."""
 
     def __init__(self, status: int, code: str, reason: str, *, keep: bool, quarantine_path: str | None = None) -> None:

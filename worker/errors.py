@@ -20,7 +20,7 @@
 Messages are words for an operator and never carry patient data or a password.
 """
 
-# ruff: noqa: N818 - the names say the state that a caller meets, as those of httpx and of dicom_io do
+
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class LeaseLost(WorkerError):
 
 
 class EnvironmentUnfit(WorkerError):
-    """This worker cannot analyse any study (no bundle, no store); the job is put back and no attempt is counted."""
+    """The worker cannot analyse any study (no bundle, no store); the job is put back and no attempt is counted."""
 
     code = "environment"
     retryable = True
