@@ -87,17 +87,21 @@ class _Model:
 
     @functools.cached_property
     def _bundle(self) -> Bundle:
+        from models.manifest import SHIPPED, read_manifest
+
+        read_manifest(self._settings.bundle or SHIPPED)  # says what is wrong before torch takes its seconds to import
         from models.bundle import load_bundle
 
         return load_bundle(self._settings.bundle)
 
     @functools.cached_property
     def _analyzer(self) -> Analyzer:
+        bundle = self._bundle
         from models.analyzer import Analyzer
         from worker.errors import EnvironmentUnfit
 
         try:
-            return Analyzer(self._bundle, self._settings.device, self._settings.threads)
+            return Analyzer(bundle, self._settings.device, self._settings.threads)
         except RuntimeError as error:  # torch's word for a device that is not there
             raise EnvironmentUnfit(f"the device {self._settings.device} cannot be used") from error
 
