@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.demo import Demo, DemoState
     from worker.samples import SampleStudy
 
-LINES_SHOWN = 60
+LINES_SHOWN = 90
 
 
 def demo(
