@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from models.classifier import CLASSIFIERS, LocationMapClassifier
+from models.classifier import CLASSIFIERS, Classifier
 from models.detector import DETECTORS, FasterRCNNDetector
 from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, read_manifest
 from models.types import BundleError
@@ -40,7 +40,7 @@ class Bundle:
     manifest: Manifest
     classifier_trunk: nn.Module
     detector_trunk: nn.Module
-    classifier: LocationMapClassifier
+    classifier: Classifier[Any]
     detector: FasterRCNNDetector
     card: str
 

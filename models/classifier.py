@@ -1,36 +1,40 @@
-"""Is there a fracture anywhere in the image? VGG16 with a head that also says where it looked.
+"""Is there a fracture anywhere in the image? VGG16 with one of two light heads.
 
-The head pools the last map (average and maximum) as usual, and beside it draws a *location map*: one logit a cell,
-taught by the boxes. The image's logit is a linear function of the pooled features and of the location map's peaks.
+The *pooled* head is a small perceptron on the average and maximum of block 5's map. The *location map* head draws
+beside them one logit a cell, taught by the boxes, and so also says where it looked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import dropout, relu
 
 from models.vgg import VGG16Block5, map_channels
 
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOutput:
-    """`logits` has shape (n,), uncalibrated; `location_logits` (n, rows / 16, columns / 16)."""
+    """`logits` has shape (n,), uncalibrated; `location_logits` (n, rows / 16, columns / 16) or None."""
 
     logits: Tensor
-    location_logits: Tensor
+    location_logits: Tensor | None = None
 
 
-class LocationMapClassifier(nn.Module):
-    """VGG16 block 5 and the light head, on top of the trunk's map."""
+Head = TypeVar("Head", bound=nn.Module)
 
-    def __init__(self, width: float = 1.0, hidden: int = 128) -> None:
+
+class Classifier(nn.Module, Generic[Head]):
+    """Block 5 and a head on top of the trunk's map; the head computes in float32."""
+
+    def __init__(self, block5: VGG16Block5, head: Head) -> None:
         super().__init__()
-        channels = map_channels(width)
-        self.block5 = VGG16Block5(width)
-        self.head = LocationMapHead(channels, hidden)
+        self.block5 = block5
+        self.head: Head = head
 
     def convert(self, dtype: torch.dtype) -> None:
         """Turn the convolutions to the type that the trunk runs in; the head stays float32."""
@@ -38,12 +42,57 @@ class LocationMapClassifier(nn.Module):
 
     def forward(self, trunk_maps: Tensor) -> ClassifierOutput:
         """Take the trunk's map (n, channels, rows / 8, columns / 8)."""
-        output: ClassifierOutput = self.head(self.block5(trunk_maps))
+        output: ClassifierOutput = self.head(self.block5(trunk_maps).float())
         return output
 
 
+class PooledClassifier(Classifier["PooledHead"]):
+    """VGG16 with the pooled head."""
+
+    def __init__(self, width: float = 1.0, hidden: int = 256) -> None:
+        super().__init__(VGG16Block5(width), PooledHead(2 * map_channels(width), hidden))
+
+
+class LocationMapClassifier(Classifier["LocationMapHead"]):
+    """VGG16 with the location map head."""
+
+    def __init__(self, width: float = 1.0, hidden: int = 128) -> None:
+        super().__init__(VGG16Block5(width), LocationMapHead(map_channels(width), hidden))
+
+
+def pool(maps: Tensor) -> Tensor:
+    """Pool a map (n, channels, rows, columns) to its averages and maxima (n, 2 * channels)."""
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+
+
+class PooledHead(nn.Module):
+    """A perceptron on standardised pooled features; mean and spread are those of the training images."""
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("spread", torch.ones(features))
+        self.inner = nn.Linear(features, hidden)
+        self.outer = nn.Linear(hidden, 1)
+
+    def forward(self, maps: Tensor) -> ClassifierOutput:
+        """Take block 5's map (n, channels, rows, columns)."""
+        return ClassifierOutput(self.judge(pool(maps)))
+
+    def judge(self, pooled: Tensor) -> Tensor:
+        """Return the logits (n,) of pooled features (n, features)."""
+        # A feature far outside of what was seen in training says "odd", not "ten times as fractured".
+        standard = ((pooled - self.mean) / self.spread).clamp(-4.0, 6.0)
+        hidden = relu(self.inner(dropout(standard, 0.3, self.training)))
+        logits: Tensor = self.outer(dropout(hidden, 0.5, self.training))[:, 0]
+        return logits
+
+
 class LocationMapHead(nn.Module):
-    """Location map and image logit from block 5's map; computes in float32."""
+    """Location map and image logit from block 5's map."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -59,14 +108,16 @@ class LocationMapHead(nn.Module):
 
     def forward(self, maps: Tensor) -> ClassifierOutput:
         """Take block 5's map (n, channels, rows, columns)."""
-        maps = self.norm(maps.float())
+        maps = self.norm(maps)
         location = self.location(self.dropout(maps))[:, 0]
         cells = location.flatten(1)
         # The peak alone has a thin gradient; the smooth maximum lets every suspicious cell learn.
         peaks = torch.stack([cells.amax(1), torch.logsumexp(cells, 1)], dim=1)
-        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
-        logits = self.pooled(self.dropout(pooled)) + self.peaks(peaks)
+        logits = self.pooled(self.dropout(pool(maps))) + self.peaks(peaks)
         return ClassifierOutput(logits[:, 0], location)
 
 
-CLASSIFIERS: dict[str, Callable[..., LocationMapClassifier]] = {"vgg16_location_map": LocationMapClassifier}
+CLASSIFIERS: dict[str, Callable[..., Classifier[Any]]] = {
+    "vgg16_pooled": PooledClassifier,
+    "vgg16_location_map": LocationMapClassifier,
+}

@@ -8,6 +8,10 @@ from typing import Any
 
 from models.manifest import Manifest
 
+HEADS = {
+    "vgg16_pooled": "block 5 as ImageNet left it, a perceptron on the pooled map",
+    "vgg16_location_map": "block 5 with a pooling head and a location map taught by boxes",
+}
 LIMITS = """\
 - One collection from three hospitals in one country is all it has seen; on other devices, other parts of the body
   (skull, spine, chest, ribs), children's growth plates, casts and implants its answers are not to be trusted. FracAtlas
@@ -51,7 +55,7 @@ def _architecture(manifest: Manifest) -> str:
     return (
         f"VGG16 (ImageNet weights, blocks 1 to 4 as they were, one run for both networks) at a longest side of "
         f"{preprocessing.longest_side} pixels after {preprocessing.denoise} noise reduction. Classifier "
-        f"`{manifest.classifier.architecture}`: block 5 with a pooling head and a location map taught by boxes. "
+        f"`{manifest.classifier.architecture}`: {HEADS[manifest.classifier.architecture]}. "
         f"Detector `{manifest.detector.architecture}`: torchvision's Faster R-CNN with a feature pyramid on strides 8, "
         f"16 and 32. The image's probability is a logistic function of the classifier's logit (weight "
         f"{calibration.classifier_weight:.2f}) and the logit of the best box's score (weight "

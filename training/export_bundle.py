@@ -77,6 +77,13 @@ class Ingredients:
     date: str
     preprocessing: Preprocessing = PREPROCESSING
 
+    def classifier_entry(self) -> dict[str, Any]:
+        """Name the classifier's architecture and options, which its tensors tell."""
+        tensors = load_file(self.classifier)
+        if "head.inner.weight" in tensors:
+            return {"architecture": "vgg16_pooled", "options": {"hidden": len(tensors["head.inner.weight"])}}
+        return {"architecture": "vgg16_location_map", "options": {"hidden": len(tensors["head.location.0.weight"])}}
+
 
 def write_weights(ingredients: Ingredients, folder: Path) -> dict[str, dict[str, Any]]:
     """Write the three weights files in float16; returns the manifest's list of files."""
@@ -98,15 +105,15 @@ def write_weights(ingredients: Ingredients, folder: Path) -> dict[str, dict[str,
 def manifest(ingredients: Ingredients, files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Write the manifest but for what valid decides, with neutral values in its place."""
     trunk = {"architecture": "vgg16", "file": "trunk.safetensors"}
-    common = {"options": {}, "trunk": trunk, "preprocessing": asdict(ingredients.preprocessing)}
+    common = {"trunk": trunk, "preprocessing": asdict(ingredients.preprocessing)}
     return {
         "schema_version": 1,
         "name": ingredients.name,
         "date": ingredients.date,
         "intended_use": INTENDED_USE,
         "width": load_vgg(ingredients.weights).width,
-        "classifier": {"architecture": "vgg16_location_map", "file": "classifier.safetensors", **common},
-        "detector": {"architecture": "faster_rcnn_vgg16_fpn", "file": "detector.safetensors", **common},
+        "classifier": {**ingredients.classifier_entry(), "file": "classifier.safetensors", **common},
+        "detector": {"architecture": "faster_rcnn_vgg16_fpn", "options": {}, "file": "detector.safetensors", **common},
         "calibration": asdict(Calibration(0.0, 1.0, 0.0)),
         "decision": {**asdict(OperatingPoints(0.5, 0.5, 0.5)), "rule": RULE},
         "files": files,

@@ -1,4 +1,4 @@
-"""Train the classifier on the cached maps of the frozen trunk.
+"""Train the classifier with a location map on the cached maps of the frozen trunk.
 
     python -m training.train_classifier --data DATA --weights VGG16.safetensors --cache FOLDER --run FOLDER
 
@@ -119,10 +119,13 @@ def loss_of(output: ClassifierOutput, batch: list[Maps], config: Config) -> Tens
     """Cross-entropy of the image's label plus that of the location map, averaged over boxes' cells and others apart."""
     labels = torch.tensor([float(item.sample.radiograph.fractured) for item in batch])
     image = binary_cross_entropy_with_logits(output.logits, labels, pos_weight=torch.tensor(config.positive_weight))
-    rows, columns = output.location_logits.shape[-2:]
+    location = output.location_logits
+    if location is None:
+        raise TypeError("this loss needs a head with a location map")
+    rows, columns = location.shape[-2:]
     pairs = [location_target(item.boxes, rows, columns) for item in batch]
     target, weight = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-    cells = binary_cross_entropy_with_logits(output.location_logits, target, reduction="none") * weight
+    cells = binary_cross_entropy_with_logits(location, target, reduction="none") * weight
     inside = (cells * target).sum() / target.sum().clamp(min=1)
     # One cell in five hundred lies in a box; the others' mean is scaled up so that false alarms are felt.
     outside = 20 * (cells * (1 - target)).mean()

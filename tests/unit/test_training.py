@@ -12,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
+from models.classifier import PooledClassifier, PooledHead
 from models.decision import Calibration, OperatingPoints
 from models.preprocess import Preprocessing
 from models.types import ScoredBox
 from models.vgg import VGG16Block5, VGG16Trunk
-from training import cache, evaluate, export_bundle, train_classifier, train_detector
+from training import cache, evaluate, export_bundle, train_classifier, train_detector, train_pooled
 from training.dataset import Radiograph, load
 from training.runs import Places, available, rate_at, read_maps
 
@@ -157,6 +158,30 @@ def test_both_trainings_learn_and_their_bundle_answers(places: Places, tmp_path:
     assert analyzer.analyze(fractured.pixels()).probability > analyzer.analyze(normal.pixels()).probability
     losses = [entry["loss"] for entry in json.loads((tmp_path / "detector" / "run.json").read_text())["history"]]
     assert losses[-1] < losses[0]
+
+
+def test_the_pooled_training_learns_and_tells_its_architecture(places: Places, tmp_path: Path) -> None:
+    there = Places(places.data, places.weights, places.cache, tmp_path)
+
+    train_pooled.run(there, train_pooled.Config(heads=2, hidden=16, epochs=30, batch=8, rate=3e-3))
+
+    record = json.loads((tmp_path / "run.json").read_text())["history"][-1]
+    assert record["auc"] > 0.8
+    made_of = export_bundle.Ingredients(
+        places.weights, tmp_path / "classifier.safetensors", tmp_path, "a", "2026-01-01"
+    )
+    assert made_of.classifier_entry() == {"architecture": "vgg16_pooled", "options": {"hidden": 32}}
+    classifier = PooledClassifier(0.0625, 32)
+    classifier.load_state_dict(load_file(tmp_path / "classifier.safetensors"))
+
+
+def test_joined_heads_give_the_mean_of_their_logits() -> None:
+    features = torch.randn(9, 12, generator=torch.Generator().manual_seed(0))
+    heads = [PooledHead(12, hidden).eval() for hidden in (3, 5)]
+
+    joint = train_pooled.mean_of(heads)
+
+    torch.testing.assert_close(joint.judge(features), (heads[0].judge(features) + heads[1].judge(features)) / 2)
 
 
 def test_training_goes_on_from_its_checkpoint(places: Places, tmp_path: Path) -> None:
