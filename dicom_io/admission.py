@@ -137,9 +137,9 @@ class Admission:
             refusal = (_NO_REASON_GIVEN, "the request could not be checked")
         if refusal is not None:
             result, reason = refusal
-            self._record(assoc, "association_refused", reason)
             assoc.acse.send_reject(*result)
             assoc.kill()
+            self._record(assoc, "association_refused", reason)
 
     def rejected(self, event: Any) -> None:
         """Record what pynetdicom turned away by itself: too many associations (handler of EVT_REJECTED)."""

@@ -107,6 +107,15 @@ def test_a_rejection_that_cannot_be_recorded_is_a_rejection_all_the_same(tmp_pat
         assert rejection_of(associate(running.port, called="SOMEONE")) == (1, 1, 7)
 
 
+def test_a_caller_is_rejected_even_when_recording_it_fails_in_an_unforeseen_way(tmp_path):
+    class Broken(FakeIntake):
+        def reject(self, rejection):
+            raise ZeroDivisionError
+
+    with listening(tmp_path, Broken(), allowed_callers=(AllowedCaller("OTHER"),)) as running:
+        assert rejection_of(associate(running.port)) == (1, 1, 3)
+
+
 def test_a_check_that_fails_rejects(tmp_path, monkeypatch):
     def fail(*_arguments):
         raise RuntimeError
