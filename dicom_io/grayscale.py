@@ -22,6 +22,10 @@ Values = NDArray[np.float64]
 # Where no window is given: the darkest and brightest half per cent are left out, so that a lead marker or a dead
 # detector line does not set the contrast.
 LOW_PERCENT, HIGH_PERCENT = 0.5, 99.5
+# A window that leaves less than this share of the pixels between black and white was made for other pixels than these,
+# such as one for 8 bits that was left over beside 12.
+SMALLEST_GREY_SHARE = 0.01
+BLACK, WHITE = 1 / 256, 255 / 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +179,8 @@ def is_inverted(ds: Dataset) -> bool:
 def brightness_table(ds: Dataset, stored: NDArray[np.int32], counts: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the brightness of every possible stored value of a monochrome image.
 
-    A window that makes the whole image one shade, although its pixels differ, is not used: nobody could see a
-    fracture through it, and "no fracture" would be the answer.
+    A window that makes the whole image one shade, or next to all of it black or white, although its pixels differ, is
+    not used: nobody could see a fracture through it, and "no fracture" would be the answer.
 
     Parameters
     ----------
@@ -202,9 +206,15 @@ def brightness_table(ds: Dataset, stored: NDArray[np.int32], counts: NDArray[np.
     if not present.any() or np.ptp(values[present]) == 0:
         raise PixelsBlank("every pixel of the image has the same value")
     brightness = voi_brightness(ds, values)
-    if brightness is None or np.ptp(brightness[present]) == 0:
+    if brightness is None or not _shows_the_pixels(brightness, counts):
         brightness = percentile_brightness(values, counts)
     return (1 - brightness if is_inverted(ds) else brightness).astype(np.float32)
+
+
+def _shows_the_pixels(brightness: Values, counts: NDArray[np.int64]) -> bool:
+    grey = (brightness > BLACK) & (brightness < WHITE)
+    share = counts[grey].sum() / counts.sum()
+    return bool(share >= SMALLEST_GREY_SHARE and np.ptp(brightness[counts > 0]) > 0)
 
 
 def padding_mask(ds: Dataset, stored: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -244,6 +244,28 @@ def test_a_window_beside_the_pixels_gives_way_to_percentiles():
     assert table[[0, 4095]] == pytest.approx([0, 1])
 
 
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT"])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_a_window_that_leaves_nothing_but_black_and_white_gives_way_to_percentiles(function, photometric):
+    # a window for eight bits, left over beside pixels of twelve: a black edge, and bone and flesh alike white
+    ds = bare(WindowCenter=128, WindowWidth=256, VOILUTFunction=function, PhotometricInterpretation=photometric)
+    counts = np.zeros(4096, dtype=np.int64)
+    counts[0], counts[1000:4000] = 1000, 1
+
+    table = brightness_table(ds, STORED, counts)
+
+    assert abs(table[3500] - table[1500]) > 0.5
+
+
+def test_a_window_for_a_small_part_of_the_picture_is_kept():
+    # a finger on a large plate: two per cent of the pixels lie within the window
+    ds = bare(WindowCenter=2048, WindowWidth=100)
+    counts = np.zeros(4096, dtype=np.int64)
+    counts[0], counts[2000:2100] = 4900, 1
+
+    assert brightness_table(ds, STORED, counts)[2100] == 1
+
+
 def test_an_image_of_one_value_is_blank():
     counts = np.zeros(4096, dtype=np.int64)
     counts[17] = 100
