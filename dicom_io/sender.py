@@ -189,7 +189,7 @@ def find_instance(destination: Destination, reference: ReportReference) -> bool:
     with open_association(destination, [build_context(model)]) as assoc:
         require_class(destination, assoc, model)
         found, finished = False, False
-        for number, (answer, match) in enumerate(assoc.send_c_find(query, model), start=1):
+        for number, (answer, match) in enumerate(ask(destination, assoc.send_c_find, query, model), start=1):
             status = require_status(destination, answer, "C-FIND")
             found |= match is not None and str(match.get("SOPInstanceUID", "")) == reference.sop_instance_uid
             finished = status not in (0xFF00, 0xFF01)

@@ -21,6 +21,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
+from dicom_io import sender
 from dicom_io.errors import HeaderError, PeerBusy, PeerRefused, PeerUnreachable, StoreError
 from dicom_io.sender import accepted_report_classes, echo, find_instance, send, send_report
 from dicom_io.structured_report import as_comprehensive_sr, build_report
@@ -372,4 +373,10 @@ def test_an_archive_that_aborts_its_answer_is_unreachable(report):
         yield 0xFF00, Dataset()
 
     with scp(FIND, [(evt.EVT_C_FIND, abort)]) as destination, pytest.raises(PeerUnreachable):
+        find_instance(destination, ref(report))
+
+
+def test_an_association_that_ended_before_our_question_is_unreachable(report, monkeypatch):
+    monkeypatch.setattr(sender, "require_class", lambda _destination, assoc, _sop_class: assoc.abort())
+    with scp(FIND, archive([])) as destination, pytest.raises(PeerUnreachable):
         find_instance(destination, ref(report))
