@@ -2,7 +2,7 @@
 
 Coordinates. SCOORD's Graphic Data are (column, row) pairs in pixels with fractions: 0.0, 0.0 is the top left corner of
 the first pixel, 0.5, 0.5 its centre, 1.0, 1.0 its bottom right corner, and (columns, rows) the bottom right corner of
-the last pixel (PS3.3 C.18.6.1, drawn in Figure C.10.5-1; highdicom's `ImageToReferenceTransformer` says the same).
+the last pixel (PS3.3 C.18.6.1.2, drawn in Figure C.10.5-1; highdicom's `ImageToReferenceTransformer` says the same).
 That is the convention of `dicom_io.types.Box` too, so a box's corners go into the report as they are.
 """
 
