@@ -118,10 +118,30 @@ def test_a_modality_lookup_table_replaces_the_rescale():
     assert list(modality_values(ds, np.array([0, 5, 6, 7, 100]))) == [10, 10, 20, 30, 30]
 
 
+def test_a_modality_lookup_table_for_signed_pixels_begins_below_zero():
+    ds = bare(ModalityLUTSequence=[lookup_item([10, 20, 30], first=65535)], PixelRepresentation=1)
+
+    assert list(modality_values(ds, np.array([-2, -1, 0, 1]))) == [10, 10, 20, 30]
+
+
 def test_a_lookup_table_for_signed_input_begins_below_zero():
     table = read_lookup_table(lookup_item([1, 2, 3], first=65535), signed_input=True, little_endian=True)
 
     assert list(table.apply(np.array([-5.0, -1.0, 0.0, 1.0, 9.0]))) == [1, 1, 2, 3, 3]
+
+
+def test_a_lookup_table_for_unsigned_input_may_begin_above_32767():
+    table = read_lookup_table(lookup_item([1, 2, 3], first=40000), signed_input=False, little_endian=True)
+
+    assert list(table.apply(np.array([0.0, 40001.0, 65535.0]))) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("attributes", [{"RescaleIntercept": -1000, "RescaleSlope": 1}, {"PixelRepresentation": 1}])
+def test_a_voi_lookup_table_begins_below_zero_where_its_input_does(attributes):
+    stored = STORED if "RescaleSlope" in attributes else STORED - 1000
+    ds = bare(VOILUTSequence=[lookup_item(np.arange(4096), first=65536 - 1000)], **attributes)
+
+    assert brightness_table(ds, stored, ONCE_EACH) == pytest.approx(STORED / 4095, abs=1e-6)
 
 
 def test_a_descriptor_of_zero_entries_means_65536():

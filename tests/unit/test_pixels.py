@@ -1,6 +1,8 @@
+import io
 import struct
 
 import numpy as np
+import PIL.Image
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, get_frame
@@ -194,6 +196,17 @@ def test_a_palette_becomes_its_luma(read):
     assert frame.pixels.ravel() == pytest.approx([0.299, 0.587, 0.114, 1], abs=1e-6)
 
 
+def test_a_palette_of_sixteen_bits_becomes_its_luma(read):
+    ds = build_sc(pixels=np.array([[0, 1], [2, 3]], dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    for name in ("Red", "Green", "Blue"):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 16])
+        setattr(ds, f"{name}PaletteColorLookupTableData", np.array([0, 13107, 26214, 65535], "<u2").tobytes())
+
+    (frame,) = read(ds)
+
+    assert frame.pixels.ravel() == pytest.approx([0, 0.2, 0.4, 1], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("attributes", "expected"),
     [
@@ -365,6 +378,18 @@ def test_bytes_that_are_no_codestream_are_refused(read, transfer_syntax):
 def test_what_no_decoder_reads_names_the_transfer_syntax(read):
     with pytest.raises(PixelsUndecodable, match=r"JPEG Extended .*1\.2\.840\.10008\.1\.2\.4\.51.*frame 1"):
         read(encapsulated(jpeg_header(24, 32, precision=12), JPEGExtended12Bit))
+
+
+def test_a_jpeg_extended_of_eight_bits_is_read(read):
+    pixels = np.repeat(np.arange(0, 256, 8, dtype=np.uint8)[:, np.newaxis], 32, axis=1)
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=100)
+
+    (frame,) = read(
+        encapsulated(buffer.getvalue(), JPEGExtended12Bit, pixels=pixels, WindowCenter=128, WindowWidth=256)
+    )
+
+    assert frame.pixels == pytest.approx(pixels / 255, abs=0.02)
 
 
 def test_an_unknown_transfer_syntax_is_named(tmp_path):
