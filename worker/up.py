@@ -80,7 +80,9 @@ def check_port(host: str, port: int) -> None:
 def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec, ...]:
     """Return the children in the order in which they start; each child reads its settings from the environment.
 
-    The listener comes last: once it answers, everything behind it works.
+    The listener comes before the deliveries and goes after them: a PACS answers a request for storage commitment on an
+    association of its own (PS3.4 J.3.3), and does not call again where nobody listens. What it receives meanwhile
+    waits in the store.
     """
     surroundings = {**environment, "BONEWATCH_HOME": str(settings.home)}
     stop_seconds = max(STOP_SECONDS, settings.stop_seconds / 2)
@@ -89,7 +91,7 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec
         return ChildSpec(name, (*COMMAND, name), surroundings, stop_seconds=seconds, stops_last=last)
 
     broker = (role("broker", BROKER_STOP_SECONDS, last=True),) if settings.uses_embedded_broker else ()
-    return (*broker, role("schedule"), role("work"), role("listen"))
+    return (*broker, role("listen", last=True), role("schedule"), role("work"))
 
 
 def explain(failure: ChildFailed, log_folder: Path) -> str:

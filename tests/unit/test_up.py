@@ -1,0 +1,16 @@
+from worker.settings import load_settings
+from worker.up import roles
+
+
+def test_the_listener_is_there_before_the_first_report_is_sent_and_until_after_the_last(tmp_path):
+    specs = roles(load_settings(home=tmp_path), {})
+    names = [spec.name for spec in specs]
+
+    assert names.index("listen") < names.index("schedule")
+    assert {spec.name for spec in specs if spec.stops_last} == {"broker", "listen"}
+
+
+def test_no_broker_is_started_where_a_redis_is_named(tmp_path):
+    specs = roles(load_settings(home=tmp_path, redis_url="redis://127.0.0.1:6379/0"), {})
+
+    assert "broker" not in [spec.name for spec in specs]
