@@ -53,11 +53,18 @@ class Bonewatch:
             **settings,
         }
         self._services: list[Service] = []
+        self._started = 0
+
+    @property
+    def main(self) -> Service:
+        """The role that was started last."""
+        return self._services[-1]
 
     def start(self, *command: str, seconds: float = 90) -> Service:
-        """Start a role (default `up`) and return when the listener answers; `start_role` waits for nothing."""
-        service = self._service(command or ("up",))
-        return service.start(lambda: accepts_connections(self.port), seconds)
+        """Start `up`, or a role that listens, and return when all of it is ready."""
+        service = self._service(command)
+        greeting = "bonewatch is running" if command == ("up",) else ""
+        return service.start(lambda: accepts_connections(self.port) and greeting in service.tail(), seconds)
 
     def start_role(self, *command: str) -> Service:
         """Start a role that listens to nothing."""
@@ -130,7 +137,8 @@ class Bonewatch:
         return {member: processes.command_line(member) for member in members}
 
     def _service(self, command: tuple[str, ...]) -> Service:
-        log = self.home.parent / f"{self.home.name}-{command[0]}.log"
+        self._started += 1
+        log = self.home.parent / f"{self.home.name}-{self._started}-{command[0]}.log"
         full = [COMMAND, *command]
         self._services = [each for each in self._services if not each.has_ended]
         service = Service(f"bonewatch {command[0]}", full, log, clean_environment(self.settings))

@@ -1,10 +1,15 @@
-"""kill -9 at the worst moments: afterwards one result and one report a study, nothing lost, nothing stuck."""
+"""kill -9 at the worst moments: afterwards one result and one report a study, nothing lost, nothing stuck.
+
+All tests share one Orthanc and one home, as a site does that has seen many crashes; each pushes studies of its own.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ from pydicom import dcmread
 
 from tests import processes, scu
 from tests.builders import build_dx, ramp, write_part10
-from tests.peers import running, wait_until
+from tests.peers import accepts_connections, running, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import orthanc
 
@@ -26,11 +31,12 @@ ONE_OF_EACH = """
 FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 
 
-@pytest.fixture
-def pair(tmp_path):
-    """An Orthanc and a bonewatch that send to each other, both killed afterwards whatever happened."""
-    bonewatch = Bonewatch(tmp_path / "home")
-    with orthanc(tmp_path / "pacs", bonewatch.port) as pacs:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """An Orthanc and a bonewatch that know each other, both killed at the end whatever happened."""
+    folder = tmp_path_factory.mktemp("crashes")
+    bonewatch = Bonewatch(folder / "home")
+    with orthanc(folder / "pacs", bonewatch.port) as pacs:
         bonewatch.settings["destinations"] = [pacs.destination()]
         try:
             yield pacs, bonewatch
@@ -38,23 +44,55 @@ def pair(tmp_path):
             bonewatch.kill()
 
 
-def assert_one_result_and_one_report_a_study(pacs, bonewatch, studies: int) -> None:
-    rows = bonewatch.rows(ONE_OF_EACH)
-    assert [(row["jobs"], row["reports"]) for row in rows] == [(1, 1)] * studies
-    assert bonewatch.one("SELECT count(*) FROM v_results") == studies
-    results = bonewatch.rows(
-        "SELECT instance_id, frame_number, count(*) AS n FROM image_results GROUP BY instance_id, frame_number"
+@pytest.fixture
+def pair(site):
+    """The same, with `up` running, whatever the test before has done to it."""
+    pacs, bonewatch = site
+    if not accepts_connections(bonewatch.port):
+        bonewatch.kill()
+        bonewatch.start("up")
+    return pacs, bonewatch
+
+
+def copies_of_samples(folder: Path, names: list[str]) -> list[scu.Message]:
+    """Return the requests that push these samples as studies that nobody has seen before."""
+    messages = []
+    for path in [path for name in names for path in sorted(SAMPLES.glob(f"{name}*/*.dcm"))]:
+        copy = folder / f"{path.parent.name}-{path.name}"
+        scu.rename(dcmread(path), f"{zlib.crc32(folder.name.encode())}").save_as(copy)
+        messages.append(scu.message(copy))
+    assert messages
+    return messages
+
+
+def assert_one_result_and_one_report_a_study(pacs, bonewatch, messages) -> None:
+    expected = set(studies_of(bonewatch, messages))
+    rows = {row["study_instance_uid"]: row for row in bonewatch.rows(ONE_OF_EACH)}
+    assert {(rows[study]["jobs"], rows[study]["reports"]) for study in expected} == {(1, 1)}
+    doubled = "SELECT job_id FROM image_results GROUP BY job_id, instance_id, frame_number HAVING count(*) > 1"
+    assert not bonewatch.rows(doubled)
+    shown = bonewatch.rows("SELECT study_instance_uid, report_state FROM v_results")
+    assert sorted(row["study_instance_uid"] for row in shown if row["study_instance_uid"] in expected) == sorted(
+        expected
     )
-    assert {row["n"] for row in results} == {1}
-    assert len(pacs.instances("SR")) == studies
+    assert {row["report_state"] for row in shown} == {"committed"}
+    in_pacs = Counter(pacs.study_of(name) for name in pacs.instances("SR"))
+    assert {study: in_pacs[study] for study in expected} == dict.fromkeys(expected, 1)
 
 
-def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(pair):
+def studies_of(bonewatch, messages) -> list[str]:
+    found = bonewatch.rows(
+        "SELECT i.sop_instance_uid, s.study_instance_uid FROM instances i JOIN studies s ON s.id = i.study_id"
+    )
+    by_instance = {row["sop_instance_uid"]: row["study_instance_uid"] for row in found}
+    return [by_instance[message.sop_instance_uid] for message in messages]
+
+
+def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(pair, tmp_path):
     pacs, bonewatch = pair
-    files = sorted(SAMPLES.glob("0[1-3]*/*.dcm"))
-    bonewatch.start("up")
+    messages = copies_of_samples(tmp_path, ["01", "02", "03"])
 
-    assert set(scu.push(bonewatch.port, [scu.message(path) for path in files])) == {0}
+    assert set(scu.push(bonewatch.port, messages)) == {0}
     wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)
     victims = [pid for pid, command in bonewatch.processes().items() if is_analysis_worker(command)]
     assert victims, bonewatch.processes()
@@ -63,9 +101,8 @@ def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(
     assert bonewatch.one("SELECT count(*) FROM jobs WHERE state = 'running'") == 1, "killed too late to show anything"
 
     bonewatch.wait_until_committed(3, seconds=120)
-    assert_one_result_and_one_report_a_study(pacs, bonewatch, 3)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, messages)
     assert bonewatch.one("SELECT max(attempts) FROM jobs") == 2
-    bonewatch.stop()
 
 
 def is_analysis_worker(command: str) -> bool:
@@ -108,7 +145,7 @@ def test_everything_killed_in_the_middle_of_a_push_keeps_what_was_acknowledged(p
     pacs, bonewatch = pair
     files = {message.sop_instance_uid: path for path in make_push(tmp_path) for message in [scu.message(path)]}
     messages = [scu.message(path) for path in files.values()]
-    bonewatch.start("up")
+    before = bonewatch.one("SELECT count(*) FROM studies")
 
     pusher = Pusher(bonewatch.port, messages)
     pusher.start()
@@ -123,12 +160,11 @@ def test_everything_killed_in_the_middle_of_a_push_keeps_what_was_acknowledged(p
     rest = [message for message in messages if message not in pusher.acknowledged]
     assert set(scu.push(bonewatch.port, rest)) == {0}
 
-    bonewatch.wait_until_committed(6, seconds=120)
+    bonewatch.wait_until_committed(before + 6, seconds=120)
     for message in messages:
         assert_is_stored(bonewatch, message)
-    assert bonewatch.one("SELECT count(*) FROM instances") == len(messages)
-    assert_one_result_and_one_report_a_study(pacs, bonewatch, 6)
-    bonewatch.stop()
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, messages)
+    assert len(set(studies_of(bonewatch, messages))) == 6
 
 
 def assert_is_stored(bonewatch: Bonewatch, message: scu.Message) -> None:
@@ -136,38 +172,37 @@ def assert_is_stored(bonewatch: Bonewatch, message: scu.Message) -> None:
     assert scu.data_set(bonewatch.home / "store" / path) == message.data_set
 
 
-def test_when_up_itself_is_killed_its_children_go_too_and_the_next_up_starts(pair):
+def test_when_up_itself_is_killed_its_children_go_too_and_the_next_up_starts(pair, tmp_path):
     pacs, bonewatch = pair
-    (file,) = SAMPLES.glob("02*/*.dcm")
-    service = bonewatch.start("up")
-    family = [pid for pid in processes.tree(service.pid) if pid != service.pid]
-    assert family
+    messages = copies_of_samples(tmp_path, ["02"])
+    before = bonewatch.one("SELECT count(*) FROM studies")
+    family = [pid for pid in processes.tree(bonewatch.main.pid) if pid != bonewatch.main.pid]
+    assert len(family) >= 4, "broker, schedule, work, listen"
 
-    service.send_signal(signal.SIGKILL)
-    assert service.wait(10) == -signal.SIGKILL
+    bonewatch.main.send_signal(signal.SIGKILL)
+    assert bonewatch.main.wait(10) == -signal.SIGKILL
     wait_until(lambda: not any(map(processes.is_alive, family)), 30, "the children of a killed `up` have ended")
     assert not processes.left_behind(known=running())
 
     bonewatch.start("up")
-    assert scu.push(bonewatch.port, [scu.message(file)]) == [0]
-    bonewatch.wait_until_committed(1)
-    assert str(dcmread(file, stop_before_pixels=True).StudyInstanceUID) in pacs.studies()
-    bonewatch.stop()
+    assert scu.push(bonewatch.port, messages) == [0]
+    bonewatch.wait_until_committed(before + 1)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, messages)
 
 
-def test_a_clean_stop_in_the_middle_of_work_leaves_no_process_and_loses_nothing(pair):
+def test_a_clean_stop_in_the_middle_of_work_leaves_no_process_and_loses_nothing(pair, tmp_path):
     pacs, bonewatch = pair
-    files = sorted(SAMPLES.glob("0[1-2]*/*.dcm"))
-    service = bonewatch.start("up")
-    assert set(scu.push(bonewatch.port, [scu.message(path) for path in files])) == {0}
+    messages = copies_of_samples(tmp_path, ["01", "02"])
+    before = bonewatch.one("SELECT count(*) FROM studies")
+    assert set(scu.push(bonewatch.port, messages)) == {0}
     wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)
 
     # What a terminal's Ctrl-C does: the signal goes to the whole foreground group.
-    os.killpg(service.pid, signal.SIGINT)
-    assert service.wait(60) == 0
+    os.killpg(bonewatch.main.pid, signal.SIGINT)
+    assert bonewatch.main.wait(60) == 0
     assert not processes.left_behind(known=running())
 
     bonewatch.start("up")
-    bonewatch.wait_until_committed(2)
-    assert_one_result_and_one_report_a_study(pacs, bonewatch, 2)
+    bonewatch.wait_until_committed(before + 2)
+    assert_one_result_and_one_report_a_study(pacs, bonewatch, messages)
     bonewatch.stop()
