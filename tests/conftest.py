@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 import pytest
+import structlog
 
 from tests import processes
 
@@ -17,3 +21,28 @@ def no_process_is_left_behind():
     for pid in left:
         processes.kill_tree(pid)
     assert not left, f"the tests have left processes behind: {left}"
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Give each test the logging that the process began with; commands and listeners set it for the whole process."""
+    root = logging.getLogger()
+    handlers, level, words = list(root.handlers), root.level, warnings.formatwarning
+    before = {name: _state(name) for name in list(logging.Logger.manager.loggerDict)}
+    structlog.reset_defaults()
+    yield
+    root.handlers[:], warnings.formatwarning = handlers, words
+    root.setLevel(level)
+    for name in list(logging.Logger.manager.loggerDict):
+        logger = logging.getLogger(name)
+        logger.level, logger.propagate, logger.disabled, logger.handlers[:] = before.get(
+            name, (logging.NOTSET, True, False, [])
+        )
+    logging.Logger.manager._clear_cache()
+    logging.captureWarnings(False)
+    structlog.reset_defaults()
+
+
+def _state(name):
+    logger = logging.getLogger(name)
+    return logger.level, logger.propagate, logger.disabled, list(logger.handlers)

@@ -18,20 +18,6 @@ from tests.databases import header
 from worker.logs import configure_logs
 
 
-@pytest.fixture(autouse=True)
-def logging_as_before():
-    root = logging.getLogger()
-    handlers, level, words = list(root.handlers), root.level, warnings.formatwarning
-    levels = {name: logging.getLogger(name).level for name in list(logging.Logger.manager.loggerDict)}
-    yield
-    root.handlers[:], warnings.formatwarning = handlers, words
-    root.setLevel(level)
-    for name in list(logging.Logger.manager.loggerDict):
-        logging.getLogger(name).setLevel(levels.get(name, logging.NOTSET))
-    logging.captureWarnings(False)
-    structlog.reset_defaults()
-
-
 @pytest.fixture
 def lines(monkeypatch):
     """Log as JSON and return a function that reads what was logged."""
