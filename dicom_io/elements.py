@@ -66,7 +66,7 @@ def encoding_of(transfer_syntax_uid: str) -> Encoding:
 
 
 class Walk:
-    """Walks one stream from its present position to its end.
+    """Walks one stream from its present position to its end, or to `end`.
 
     Parameters
     ----------
@@ -74,13 +74,15 @@ class Walk:
         Seekable. The value of the element just given may be read from it (`value`); the walk finds its place again.
     encoding : Encoding
         How the elements are laid out.
+    end : int, optional
+        Where the walk ends, for one within a value of another walk over the same stream.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: Encoding) -> None:
+    def __init__(self, stream: BinaryIO, encoding: Encoding, end: int | None = None) -> None:
         self._stream = stream
         self.encoding = encoding
         self._position = stream.tell()
-        self._end = stream.seek(0, 2)
+        self._end = stream.seek(0, 2) if end is None else end
         self._seen = 0
 
     def elements(self, *, before_tag: int = 1 << 32) -> Iterator[Element]:

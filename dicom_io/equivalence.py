@@ -6,13 +6,13 @@ right to expect Success for both.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from pydicom.datadict import dictionary_VR
 
+from dicom_io.durable import remaining_bytes
 from dicom_io.elements import ITEM, UNDEFINED_LENGTH, Element, Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError
 from dicom_io.header import read_file_meta
@@ -49,38 +49,43 @@ def _file_content(path: Path) -> _Content:
         transfer_syntax = read_file_meta(stream)
         if transfer_syntax not in NATIVE:
             raise HeaderError("not an uncompressed transfer syntax")
-        data_set = stream.read(_MAXIMUM_BYTES + 1)
-    if len(data_set) > _MAXIMUM_BYTES:
-        raise HeaderError("too large to compare")
-    return _content(data_set, encoding_of(transfer_syntax))
+        if remaining_bytes(stream) > _MAXIMUM_BYTES:
+            raise HeaderError("too large to compare")
+        return _content(stream, encoding_of(transfer_syntax))
 
 
-def _content(encoded: bytes, encoding: Encoding) -> _Content:
+def _content(stream: BinaryIO, encoding: Encoding, end: int | None = None) -> _Content:
     content: _Content = {}
-    for element, value in _elements(encoded, encoding):
+    walk = Walk(stream, encoding, end)
+    for element in walk.elements():
         # Group lengths (gggg,0000) are retired and say nothing; group FFFE holds delimiters only.
         if element.tag & 0xFFFF == 0 or element.tag == _TRAILING_PADDING or element.tag >> 16 == 0xFFFE:
             continue
         if element.tag in content:
             raise HeaderError(f"{tag_text(element.tag)} occurs twice")
-        content[element.tag] = _value(element, value, encoding)
+        vr = _representation(element)
+        stream.seek(element.offset)
+        if vr == "SQ":
+            content[element.tag] = _items(stream, element, encoding, walk.position)
+        else:
+            content[element.tag] = _value(stream.read(walk.position - element.offset), vr, encoding)
     return content
 
 
-def _elements(encoded: bytes, encoding: Encoding) -> Iterator[tuple[Element, bytes]]:
-    walk = Walk(io.BytesIO(encoded), encoding)
-    for element in walk.elements():
-        yield element, encoded[element.offset : walk.position]
+def _items(stream: BinaryIO, element: Element, encoding: Encoding, end: int) -> list[_Content]:
+    # PS3.5 6.2.2: what was made UN stays Implicit VR Little Endian inside.
+    inner = Encoding(implicit=True, little_endian=True) if element.vr == "UN" else encoding
+    walk = Walk(stream, inner, end)
+    contents = []
+    for item in walk.elements():
+        if item.tag == ITEM:
+            stream.seek(item.offset)
+            contents.append(_content(stream, inner, walk.position))
+    return contents
 
 
-def _value(element: Element, value: bytes, encoding: Encoding) -> object:
+def _value(value: bytes, vr: str | None, encoding: Encoding) -> bytes:
     """Return what the value means, the same for every encoding."""
-    vr = _representation(element)
-    if vr == "SQ":
-        # PS3.5 6.2.2: what was made UN stays Implicit VR Little Endian inside.
-        inner = Encoding(implicit=True, little_endian=True) if element.vr == "UN" else encoding
-        items = _elements(value, inner)
-        return [_content(content, inner) for item, content in items if item.tag == ITEM]
     if vr is None or vr in _TEXT:
         return value.rstrip(b" \0")
     size = _NUMBER_BYTES.get(vr, 1)

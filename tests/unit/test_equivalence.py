@@ -1,3 +1,5 @@
+import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io.equivalence import same_object
+from dicom_io.file_meta import encode_file_meta
 from tests.builders import build_dx, write_part10
 
 NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian]
@@ -84,6 +87,34 @@ def test_any_difference_is_a_difference(tmp_path, change):
     change(changed)
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
     assert not same_object(one, write(changed, ImplicitVRLittleEndian, tmp_path / "2"))
+
+
+def nested(payload: bytes, depth: int) -> bytes:
+    """Return an implicit data set with `payload` in sequences within sequences, all of defined length."""
+    encoded = struct.pack("<HHI", 0x0011, 0x1001, len(payload)) + payload
+    for _level in range(depth):
+        item = struct.pack("<HHI", 0xFFFE, 0xE000, len(encoded)) + encoded
+        encoded = struct.pack("<HHI", 0x0008, 0x1140, len(item)) + item
+    return encoded
+
+
+def test_deep_sequences_take_no_memory_for_each_level(tmp_path):
+    path = tmp_path / "deep.dcm"
+    path.write_bytes(encode_file_meta("1.2", "1.2.3", ImplicitVRLittleEndian) + nested(bytes(1 << 20), depth=50))
+    tracemalloc.start()
+    try:
+        assert same_object(path, path)
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_difference_deep_within_sequences_is_found(tmp_path):
+    for name, payload in (("1", b"even"), ("2", b"odd ")):
+        meta = encode_file_meta("1.2", "1.2.3", ImplicitVRLittleEndian)
+        (tmp_path / name).write_bytes(meta + nested(payload, depth=50))
+    assert not same_object(tmp_path / "1", tmp_path / "2")
 
 
 def test_a_compressed_copy_is_not_compared():
