@@ -130,6 +130,11 @@ class Orthanc:
             for instance in series["Instances"]
         ]
 
+    def find(self, sop_instance_uid: str) -> str:
+        """Return Orthanc's name of the instance with this UID."""
+        (found,) = self.rest("POST", "/tools/lookup", sop_instance_uid.encode())
+        return str(found["ID"])
+
     def study_of(self, instance: str) -> str:
         """Return the StudyInstanceUID of an instance, as Orthanc files it."""
         return str(self.rest("GET", f"/instances/{instance}/study")["MainDicomTags"]["StudyInstanceUID"])

@@ -7,6 +7,7 @@ ones push more to the same services.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -222,6 +223,44 @@ def test_dcmsend_and_storescu_push_too(site):
     rows = site.bonewatch.rows("SELECT outcome FROM v_results ORDER BY study_instance_uid")
     assert len(rows) == studies + 2
     assert {row["outcome"] for row in rows} <= ANSWERS
+
+
+def test_a_late_image_makes_a_new_report_that_names_the_one_before(site):
+    studies = site.bonewatch.one("SELECT count(*) FROM studies")
+    copies = []
+    for path in sorted(SAMPLES.glob("04*/*.dcm")):
+        copies.append(site.folder / f"late-{path.name}")
+        scu.rename(ds := dcmread(path), "4").save_as(copies[-1])
+    assert len(copies) == 2
+
+    for copy in copies:
+        assert scu.push(site.bonewatch.port, [scu.message(copy)]) == [0]
+        site.bonewatch.wait_until_committed(studies + 1)
+
+    first, second = sorted(
+        (read for read in map(dcmread, site.reports()) if read.StudyInstanceUID == ds.StudyInstanceUID),
+        key=lambda report: "PredecessorDocumentsSequence" in report,
+    )
+    (study,) = second.PredecessorDocumentsSequence
+    named = study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0].ReferencedSOPInstanceUID
+    (row,) = site.bonewatch.rows("SELECT * FROM v_results WHERE study_instance_uid = :uid", uid=ds.StudyInstanceUID)
+    assert named == first.SOPInstanceUID
+    assert row["report_sop_instance_uid"] == second.SOPInstanceUID
+    assert row["images"] == 2
+    assert not reports.validator_errors(site.pacs.download(site.pacs.find(second.SOPInstanceUID), site.folder))
+
+
+def test_the_commands_show_what_the_database_holds(site):
+    rows = {row["study_instance_uid"]: row["outcome"] for row in site.bonewatch.rows("SELECT * FROM v_results")}
+
+    results = site.bonewatch.command("results", "--format", "json")
+    doctor = site.bonewatch.command("doctor")
+    status = site.bonewatch.command("status")
+
+    assert results.returncode == 0, results.stderr
+    assert {row["study_instance_uid"]: row["outcome"] for row in json.loads(results.stdout)} == rows
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+    assert status.returncode == 0, status.stdout + status.stderr
 
 
 def test_every_stored_file_is_bit_exact(site):
