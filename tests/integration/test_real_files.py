@@ -140,3 +140,14 @@ def test_the_lossless_process_ends_without_taking_its_caller_along(tmp_path):
 
     with pytest.raises(PixelsUndecodable, match="no decoder could read frame 1"):
         next(read_frames(path))
+
+
+def test_a_lossless_frame_that_the_decoder_only_mends_is_not_taken(tmp_path):
+    content = bytearray(real_file("JPGLosslessP14SV1_1s_1f_8b.dcm").read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 40] = bytes(40)
+    path = tmp_path / "damaged.dcm"
+    path.write_bytes(content)
+
+    with pytest.raises(PixelsUndecodable, match="no decoder could read frame 1"):
+        next(read_frames(path))

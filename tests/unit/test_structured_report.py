@@ -159,6 +159,17 @@ def test_probability_algorithm_and_finding_can_be_read_back(dx):
     assert values["111001"] == ALGORITHM.name
     assert values["111003"] == ALGORITHM.version
     assert values["122405"] == ALGORITHM.manufacturer
+    parameters = [item.TextValue for item in group[0].ContentSequence if concept(item) == "111002"]
+    assert tuple(parameters) == ALGORITHM.parameters
+    (family,) = [item.value.value for item in group[0].ContentSequence if concept(item) == "111000"]
+    assert family == "123110"  # Artificial Intelligence
+
+
+def test_the_parts_of_the_report_stand_in_the_order_of_their_template(dx):
+    ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT))))
+    # TID 1500, rows 4, 5, 6 and 12: procedure, image library, measurements, qualitative evaluations
+    parts = [concept(item) for item in ds.ContentSequence if item.RelationshipType != "HAS OBS CONTEXT"]
+    assert parts == ["121049", "121058", "111028", "126010", "C0034375"]
 
 
 def test_the_observer_is_a_device_that_stays_the_same(dx):
@@ -194,6 +205,8 @@ def test_five_boxes_come_back_to_a_hundredth_of_a_pixel_with_their_scores(tmp_pa
         assert np.abs(group.roi.value - np.array(expected)).max() < 0.01
         (score,) = group.get_measurements(name=codes.DCM.Probability)
         assert score.value == pytest.approx(box.score)
+        purposes = [item.value.value for item in group[0].ContentSequence if concept(item) == "130400"]
+        assert purposes == ["75958009"]  # Bounded by
 
 
 def test_boxes_that_fill_the_image_are_lawful(tmp_path):
