@@ -18,7 +18,7 @@ from dicom_io.header import read_header
 from dicom_io.store import InstanceStore
 from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
-from tests.bundles import write_tiny_bundle
+from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import wait_until
 from worker.app import worker_argv
 from worker.backoff import delay_seconds
@@ -34,7 +34,7 @@ class Site:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.values: dict[str, Any] = {
             "home": str(folder / "home"),
-            "bundle": str(write_tiny_bundle(folder / "bundle")),
+            "bundle": str(_quiet_bundle(folder / "bundle")),
             "quiet_seconds": 0.2,
             "sweep_seconds": 0.5,
             "requeue_seconds": 1,
@@ -87,7 +87,7 @@ class Site:
         ((value,),) = self.rows(sql, **values)
         return value
 
-    def wait_for_jobs(self, count: int, state: str = "done", seconds: float = 60) -> None:
+    def wait_for_jobs(self, count: int, state: str = "done", seconds: float = 120) -> None:
         """Wait until so many jobs are in a state."""
         wait_until(
             lambda: self.one("SELECT count(*) FROM jobs WHERE state = :state", state=state) >= count,
@@ -108,6 +108,15 @@ class Site:
                 process.wait()
         self.broker.stop()
         self.database.close()
+
+
+def _quiet_bundle(folder: Path) -> Path:
+    """Write a tiny bundle that finds no boxes: with random weights it finds thirty an image, as no real study has."""
+    write_tiny_bundle(folder)
+    manifest = tiny_manifest(folder)
+    manifest["decision"]["box_score"] = 0.99
+    write_manifest(folder, manifest)
+    return folder
 
 
 @contextmanager

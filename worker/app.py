@@ -9,6 +9,7 @@ its process died; either way it only says where to look.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from celery.beat import EmbeddedService
 from kombu import Exchange
 from kombu import Queue as QueueDeclaration
 
+from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
@@ -41,6 +43,7 @@ CONTROL_THREADS = 8
 
 def create_app(settings: Settings) -> Celery:
     """Return the application, configured, with its tasks. Nothing is connected yet."""
+    redis_transport.use()
     app = Celery("bonewatch", broker=broker_url(settings), backend=None, set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -71,6 +74,7 @@ def create_app(settings: Settings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
+        worker_enable_prefetch_count_reduction=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         timezone="UTC",
         enable_utc=True,
@@ -91,6 +95,8 @@ def run_worker(role: Role, settings: Settings) -> int:
     """Serve a role's queues until SIGTERM or SIGINT, then finish what runs and return the exit status."""
     app = create_app(settings)
     signals.setup_logging.connect(_keep_logging, weak=False)
+    # Four lines a sweep, every few seconds, would hide what matters.
+    logging.getLogger("celery").setLevel(logging.WARNING)
     signals.worker_ready.connect(_ready, weak=False)
     if role == "work":
         signals.worker_process_init.connect(_follow_parent(os.getpid()), weak=False)

@@ -23,7 +23,7 @@ from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
-from worker.delivery_states import DeliveryRule
+from worker.delivery_rule import DeliveryRule
 from worker.errors import EnvironmentUnfit
 from worker.intake import SqlIntake
 from worker.pacs import RemotePacs

@@ -25,7 +25,8 @@ from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 from worker import delivery_states as states
 from worker.database import Database
-from worker.delivery_states import DeliveryClaim, DeliveryRule
+from worker.delivery_rule import DeliveryRule
+from worker.delivery_states import DeliveryClaim
 from worker.reports import ReportStore
 
 log = structlog.get_logger(__name__)

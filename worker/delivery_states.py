@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 
 from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, ReportReference
-from worker.backoff import delay_seconds
 from worker.commitments import settle
 from worker.database import Database
+from worker.delivery_rule import DeliveryRule
 from worker.events import record
 from worker.jobs import changed_rows
 from worker.outcomes import shortened
@@ -21,27 +21,6 @@ from worker.tables import Delivery, Job, Report, Study
 
 UNREACHABLE = "not reached: "
 """How the reason of a delivery begins that waits for its destination to answer at all."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryRule:
-    """How patient deliveries are. Seconds throughout."""
-
-    lease_seconds: float = 300.0
-    backoff_seconds: float = 5.0
-    backoff_maximum_seconds: float = 600.0
-    commitment_wait_seconds: float = 5.0
-    commitment_timeout_seconds: float = 300.0
-    commitment_attempts: int = 3
-    maximum_parallel: int = 2
-
-    def backoff(self, attempts: int) -> float:
-        """Return the wait after the given number of attempts."""
-        return delay_seconds(attempts, self.backoff_seconds, self.backoff_maximum_seconds)
-
-    def give_up_asking_after(self) -> float:
-        """Return how long after sending an unanswered report is sent again."""
-        return self.commitment_timeout_seconds * float(2**self.commitment_attempts - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,17 +189,8 @@ def note_question(database: Database, held: DeliveryClaim, *, rule: DeliveryRule
         if delivery.transaction_uid is None or delivery.commitment_requested_at is None:
             delivery.transaction_uid = f"2.25.{uuid.uuid4().int}"
         delivery.commitment_requested_at = now
-        delivery.next_attempt_at = _next_question(delivery.sent_at or now, rule, now)
+        delivery.next_attempt_at = rule.next_question(delivery.sent_at or now, now)
         return replace(held, transaction_uid=delivery.transaction_uid)
-
-
-def _next_question(sent_at: datetime, rule: DeliveryRule, now: datetime) -> datetime:
-    # Questions at 0, 1, 3, 7 ... times the timeout after sending.
-    for asked in range(1, rule.commitment_attempts + 1):
-        moment = sent_at + timedelta(seconds=rule.commitment_timeout_seconds * (2**asked - 1))
-        if moment > now:
-            return moment
-    return now + timedelta(seconds=rule.commitment_timeout_seconds)
 
 
 def must_send_again(held: DeliveryClaim, rule: DeliveryRule, now: datetime) -> bool:

@@ -24,7 +24,7 @@ from worker.tables import utc_now
 
 log = structlog.get_logger(__name__)
 
-UNFIT_WAIT_SECONDS = 30.0
+UNFIT_WAIT_SECONDS = 10.0
 """How long a job waits that came to a worker which cannot analyse anything: others may, and this one may be mended."""
 
 

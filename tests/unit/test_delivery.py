@@ -13,7 +13,7 @@ from tests.fakes_worker import SR_CLASS, FakePacs, FakeStore, Script, commits, r
 from worker import delivery_states, retries
 from worker.commitments import settle
 from worker.delivery import DeliveryCollaborators, deliver
-from worker.delivery_states import DeliveryRule
+from worker.delivery_rule import DeliveryRule
 from worker.tables import Delivery, Event, Report
 
 RULE = DeliveryRule(commitment_timeout_seconds=60, commitment_attempts=3)
