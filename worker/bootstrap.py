@@ -20,7 +20,7 @@ from dicom_io.pixels import read_frames
 from dicom_io.store import InstanceStore
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
-from models.types import ModelError
+from models.types import BundleError, ModelError
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
@@ -69,14 +69,25 @@ class Runtime:
         return self._once("store", self._make_store)
 
     def analyzer(self) -> Analyzer:
-        """Return the model; the first call loads the bundle.
+        """Return the model of the bundle that is installed now; the first call, and one after a new bundle, loads it.
 
         Raises
         ------
         worker.errors.EnvironmentUnfit
             When it cannot be loaded here; the next call tries again.
         """
-        return self._once("analyzer", self._load_analyzer)
+        with self._lock:
+            kept = self._once("analyzer", self._load_analyzer)
+            try:
+                installed = self.model_version()
+            except BundleError:
+                # A bundle that is just being replaced: what is loaded was checked and still answers for its version.
+                return kept
+            if kept.version == installed:
+                return kept
+            log.info("another bundle is installed", before=kept.version, after=installed)
+            del self._parts["analyzer"]
+            return self._once("analyzer", self._load_analyzer)
 
     def model_version(self) -> str:
         """Read the version of the bundle that is installed now, from its manifest alone."""
