@@ -17,11 +17,11 @@ LIMITS = """\
   (skull, spine, chest, ribs), children's growth plates, casts and implants its answers are not to be trusted. FracAtlas
   does not give ages.
 - It misses fractures. The table says how many; "absent" is never a reason not to look.
-- Nine in ten images with metal in the training data show a fracture: metal alone may raise the probability.
+- Nearly all images with metal in the collection show a fracture: metal alone may raise the probability.
 - The probability is calibrated on valid, where a quarter of the images is fractured; where fractures are rarer the true
   share is lower.
-- Calibration, operating points and box threshold were chosen on the very block that the figures come from; expect
-  somewhat less on new images.
+- Heads, training length, calibration, operating points and box threshold were chosen on the very block that the figures
+  come from; expect somewhat less on new images.
 - 58 normal images of valid end early (a grey band at the bottom). The product refuses such files; figures with them are
   given for completeness only."""
 

@@ -1,7 +1,8 @@
 """Make a bundle of trained weights: calibrate, choose operating points by rule, measure, write the card.
 
     python -m training.export_bundle --data DATA --weights VGG16.safetensors --classifier RUN/classifier.safetensors \
-        --detector RUN/detector.safetensors --name vgg16-fracatlas --date 2026-01-31 --out FOLDER
+        --detector RUN/detector.safetensors --name vgg16-fracatlas --date 2026-01-31 \
+        --seen "All of it was used." --out FOLDER
 
 All choices are made on valid, by rule; nothing here touches train. The folder is written whole, then renamed.
 """
@@ -46,9 +47,9 @@ INTENDED_USE = (
     "Decision support in radiographs of hand, leg, hip and shoulder: points a radiologist to images that may show a "
     "fracture. Research and evaluation only; not a medical device, never a diagnosis, every answer needs a radiologist."
 )
-TRAINING_DATA = (
-    "FracAtlas, train block: 3,166 radiographs of hand, leg, hip and shoulder, 554 of them fractured, 740 boxes; "
-    "operating points and calibration from its valid block (327 whole files, 81 fractured)"
+COLLECTION = (
+    "FracAtlas, train block: radiographs of hand, leg, hip and shoulder, 554 fractured (740 boxes) and 2,612 normal. "
+    "{seen} Operating points and calibration come from its valid block (327 whole files, 81 fractured)"
 )
 LICENCES = (
     {
@@ -75,6 +76,7 @@ class Ingredients:
     detector: Path
     name: str
     date: str
+    seen: str  # a sentence on the part of the train block that the networks were trained on
     preprocessing: Preprocessing = PREPROCESSING
 
     def classifier_entry(self) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def manifest(ingredients: Ingredients, files: dict[str, dict[str, Any]]) -> dict
         "calibration": asdict(Calibration(0.0, 1.0, 0.0)),
         "decision": {**asdict(OperatingPoints(0.5, 0.5, 0.5)), "rule": RULE},
         "files": files,
-        "training_data": TRAINING_DATA,
+        "training_data": COLLECTION.format(seen=ingredients.seen),
         "licences": LICENCES,
         "metrics": {},
     }
@@ -216,9 +218,10 @@ def main() -> None:
     parser.add_argument("--detector", type=Path, required=True)
     parser.add_argument("--name", default="vgg16-fracatlas")
     parser.add_argument("--date", required=True, help="year-month-day")
+    parser.add_argument("--seen", required=True, help="a sentence: which part of the train block was used")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one there is replaced")
     given = parser.parse_args()
-    ingredients = Ingredients(given.weights, given.classifier, given.detector, given.name, given.date)
+    ingredients = Ingredients(given.weights, given.classifier, given.detector, given.name, given.date, given.seen)
     content = export(ingredients, given.data, given.out)
     print(json.dumps({key: content[key] for key in ("calibration", "decision", "metrics")}, indent=1))
 

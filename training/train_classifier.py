@@ -107,11 +107,11 @@ def forward(classifier: LocationMapClassifier, maps: Tensor, config: Config) -> 
     """Run the classifier from where the source's maps end."""
     maps = maps.contiguous(memory_format=torch.channels_last)
     if not config.block5_rate:
-        frozen: ClassifierOutput = classifier.head(maps)
+        frozen: ClassifierOutput = classifier.head(maps.float())
         return frozen
     with torch.autocast("cpu", torch.bfloat16):
         deep = classifier.block5(maps)
-    tuned: ClassifierOutput = classifier.head(deep)
+    tuned: ClassifierOutput = classifier.head(deep.float())
     return tuned
 
 

@@ -145,6 +145,7 @@ def test_both_trainings_learn_and_their_bundle_answers(places: Places, tmp_path:
         tmp_path / "detector" / "detector.safetensors",
         "miniature",
         "2026-01-01",
+        "All of it was used.",
         TINY,
     )
     export_bundle.export(ingredients, places.data, tmp_path / "bundle")
@@ -168,7 +169,7 @@ def test_the_pooled_training_learns_and_tells_its_architecture(places: Places, t
     record = json.loads((tmp_path / "run.json").read_text())["history"][-1]
     assert record["auc"] > 0.8
     made_of = export_bundle.Ingredients(
-        places.weights, tmp_path / "classifier.safetensors", tmp_path, "a", "2026-01-01"
+        places.weights, tmp_path / "classifier.safetensors", tmp_path, "a", "2026-01-01", ""
     )
     assert made_of.classifier_entry() == {"architecture": "vgg16_pooled", "options": {"hidden": 32}}
     classifier = PooledClassifier(0.0625, 32)
