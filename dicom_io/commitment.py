@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import queue
+import threading
 from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pynetdicom import build_context, evt
+from pynetdicom.pdu import P_DATA_TF
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_io.association import ask, open_association, require_class, require_status
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
 
     from dicom_io.types import Destination, ReportReference
-
-    Mailbox = queue.SimpleQueue[CommitmentReport | HeaderError | None]
 
 ALL_COMMITTED = 1
 """Event Type ID: Storage Commitment Request Successful (PS3.4 J.3.3.1.1)."""
@@ -68,12 +67,14 @@ def request_commitment(
     ----------
     PS3.4 Annex J.3.
     """
-    mailbox: Mailbox = queue.SimpleQueue()
+    mailbox = _Mailbox()
     # Whatever ends the association ends the waiting.
-    endings = [
-        (event, lambda _: mailbox.put(None)) for event in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)
+    endings = [(event, mailbox.ended) for event in (evt.EVT_RELEASED, evt.EVT_ABORTED, evt.EVT_CONN_CLOSE)]
+    handlers = [
+        (evt.EVT_N_EVENT_REPORT, _on_event_report, [transaction_uid, mailbox]),
+        (evt.EVT_PDU_SENT, mailbox.sent),
+        *endings,
     ]
-    handlers = [(evt.EVT_N_EVENT_REPORT, _on_event_report, [transaction_uid, mailbox]), *endings]
     with open_association(destination, [build_context(StorageCommitmentPushModel)], handlers) as assoc:
         require_class(destination, assoc, StorageCommitmentPushModel)
         answer, _ = ask(
@@ -85,13 +86,36 @@ def request_commitment(
             StorageCommitmentPushModelInstance,
         )
         require_status(destination, answer, "storage commitment request")
-        try:
-            report = mailbox.get(timeout=wait_seconds)
-        except queue.Empty:
-            return None
+        report = mailbox.wait(wait_seconds)
     if isinstance(report, HeaderError):
         raise PeerRefused(f"{destination.name} ({destination.ae_title}): {report}") from report
     return None if report is None else _complete(report, references)
+
+
+class _Mailbox:
+    """Keeps the answer until our acknowledgement has left: a release before it would cut it off."""
+
+    def __init__(self) -> None:
+        self._answer: CommitmentReport | HeaderError | None = None
+        self._finished = threading.Event()
+
+    def put(self, answer: CommitmentReport | HeaderError) -> None:
+        """Take the answer; the acknowledgement follows it."""
+        self._answer = answer
+
+    def sent(self, event: Event) -> None:
+        """Notice that a PDU was sent (handler of EVT_PDU_SENT)."""
+        if self._answer is not None and isinstance(event.pdu, P_DATA_TF):
+            self._finished.set()
+
+    def ended(self, _event: Event) -> None:
+        """Notice that nothing will come any more."""
+        self._finished.set()
+
+    def wait(self, seconds: float) -> CommitmentReport | HeaderError | None:
+        """Return the answer, None where there was none in time."""
+        self._finished.wait(seconds)
+        return self._answer
 
 
 def _action_information(references: Sequence[ReportReference], transaction_uid: str) -> Dataset:
@@ -107,7 +131,7 @@ def _action_information(references: Sequence[ReportReference], transaction_uid: 
     return ds
 
 
-def _on_event_report(event: Event, transaction_uid: str, mailbox: Mailbox) -> tuple[int, None]:
+def _on_event_report(event: Event, transaction_uid: str, mailbox: _Mailbox) -> tuple[int, None]:
     try:
         report = parse_event_report(event.event_information, event.event_type)
     except HeaderError as error:

@@ -7,6 +7,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import evt
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance, Verification
 
 from dicom_io.commitment import ALL_COMMITTED, FAILURES_EXIST, request_commitment
@@ -86,6 +88,20 @@ def test_the_request_names_the_transaction_and_every_instance():
 def test_an_answer_on_the_same_association_is_returned_and_acknowledged():
     pacs = Pacs((ALL_COMMITTED, event_information(committed=["1.2.3.1", "1.2.3.2"])))
     assert ask(pacs) == CommitmentReport(TRANSACTION, ("1.2.3.1", "1.2.3.2"))
+    assert pacs.answers.get(timeout=5) == 0x0000
+
+
+def test_the_association_lasts_until_the_answer_is_acknowledged(monkeypatch):
+    send = DIMSEServiceProvider.send_msg
+
+    def send_late(provider, primitive, context_id):
+        if isinstance(primitive, N_EVENT_REPORT) and primitive.MessageIDBeingRespondedTo is not None:
+            threading.Event().wait(0.2)
+        send(provider, primitive, context_id)
+
+    monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_late)
+    pacs = Pacs((ALL_COMMITTED, event_information(committed=["1.2.3.1", "1.2.3.2"])))
+    assert ask(pacs).committed == ("1.2.3.1", "1.2.3.2")
     assert pacs.answers.get(timeout=5) == 0x0000
 
 
