@@ -190,7 +190,9 @@ def test_the_coded_region_comes_before_the_body_part(tmp_path):
 
 
 def test_a_region_in_the_retired_snomed_scheme_is_translated(tmp_path):
-    source = read_source(stored(build_dx(AnatomicRegionSequence=[coded("T-D8700", "SRT", "Hand")]), tmp_path))
+    source = read_source(
+        stored(build_dx(AnatomicRegionSequence=[coded("T-D8700", "SRT", "Hand")], BodyPartExamined="KNEE"), tmp_path)
+    )
     assert (source.site.value, source.site.scheme_designator) == ("85562004", "SCT")
 
 
