@@ -26,9 +26,9 @@ def test_the_records_are_of_the_shipped_version(analyzer: Analyzer) -> None:
 def test_a_radiograph_gets_the_recorded_probability(analyzer: Analyzer, name: str) -> None:
     analysis = analyzer.analyze(read_image(PICTURES / name), minimum_score=0.0)
 
-    # Room for another processor's rounding (float32 for bfloat16), not for another model.
-    assert analysis.probability == pytest.approx(RECORDED["images"][name]["probability"], abs=0.05)
-    assert analysis.boxes[0].score == pytest.approx(RECORDED["images"][name]["best_score"], abs=0.1)
+    # Measured between float32 and bfloat16: 0.007. Room for another processor, not for another model.
+    assert analysis.probability == pytest.approx(RECORDED["images"][name]["probability"], abs=0.02)
+    assert analysis.boxes[0].score == pytest.approx(RECORDED["images"][name]["best_score"], abs=0.03)
 
 
 def test_the_recorded_answers_are_not_one_answer() -> None:
