@@ -29,17 +29,17 @@ UNFIT_WAIT_SECONDS = 10.0
 
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Give the application its three tasks."""
+    """Give the application its three tasks, and no other application: a shared task would act on this runtime there too."""
 
-    @app.task(name=ANALYZE)  # type: ignore[untyped-decorator]
+    @app.task(name=ANALYZE, shared=False)  # type: ignore[untyped-decorator]
     def analyze(job_id: int) -> None:
         run_analysis(job_id, runtime)
 
-    @app.task(name=DELIVER)  # type: ignore[untyped-decorator]
+    @app.task(name=DELIVER, shared=False)  # type: ignore[untyped-decorator]
     def deliver(delivery_id: int) -> None:
         run_delivery(delivery_id, runtime)
 
-    @app.task(name=SWEEP)  # type: ignore[untyped-decorator]
+    @app.task(name=SWEEP, shared=False)  # type: ignore[untyped-decorator]
     def sweep_all() -> None:
         run_sweep(runtime)
 
