@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import Protocol
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_io.errors import DicomError, PeerUnreachable
+from dicom_io.errors import DicomError, HeaderError, PeerUnreachable, ReportError, StoreError
 from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 from worker import delivery_states as states
 from worker.database import Database
 from worker.delivery_rule import DeliveryRule
 from worker.delivery_states import DeliveryClaim
-from worker.reports import ReportStore
+from worker.errors import DatabaseError
+from worker.reports import UNMOUNTED, ReportStore, is_unmounted
 
 log = structlog.get_logger(__name__)
 
@@ -108,13 +110,22 @@ def _advance(held: DeliveryClaim, parts: DeliveryCollaborators) -> None:
         _confirm(held, destination, parts)
     except DicomError as error:
         _handle(held, error, parts)
+    except (DatabaseError, SQLAlchemyError):
+        raise
+    except Exception as error:  # noqa: BLE001 - a process edge: a report that waits without a reason would be silent
+        # The name alone: messages and traces of foreign errors may quote what was sent.
+        reason = f"unexpected error ({type(error).__name__})"
+        log.error("delivery broke", destination=held.destination, delivery_id=held.delivery_id, reason=reason)  # noqa: TRY400
+        states.postpone(parts.database, held, reason, rule=parts.rule, now=parts.clock())
 
 
 def _send(held: DeliveryClaim, destination: Destination, parts: DeliveryCollaborators) -> SendReceipt | None:
     path = parts.store.path(held.path)
     if not path.is_file():
+        if is_unmounted(path, held.path):
+            raise StoreError(UNMOUNTED)
         # Built again with another bundle it would be another report under the same UID: a person retries the study.
-        reason = "the report's file is missing from the store: `bonewatch retry` makes a new report of this study"
+        reason = f"{states.REPORT_UNUSABLE}is missing from the store: `bonewatch retry` makes a new report"
         states.give_up(parts.database, held, reason, now=parts.clock())
         return None
     return parts.pacs.send_report(destination, path, lambda: parts.fallback(path))
@@ -143,6 +154,8 @@ def _confirm(held: DeliveryClaim, destination: Destination, parts: DeliveryColla
 def _handle(held: DeliveryClaim, error: DicomError, parts: DeliveryCollaborators) -> None:
     unreachable = isinstance(error, PeerUnreachable)
     reason = f"{states.UNREACHABLE}{error}" if unreachable else str(error)
+    if isinstance(error, HeaderError | ReportError):
+        reason = f"{states.REPORT_UNUSABLE}cannot be used: {error}"
     now = parts.clock()
     log.warning(
         "delivery did not succeed", destination=held.destination, delivery_id=held.delivery_id, reason=error.code

@@ -21,6 +21,8 @@ from worker.tables import Delivery, Job, Report, Study
 
 UNREACHABLE = "not reached: "
 """How the reason of a delivery begins that waits for its destination to answer at all."""
+REPORT_UNUSABLE = "the report's file "
+"""How the reason of a failed delivery begins where sending again cannot help: the study needs a new report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,15 @@ class DeliveryClaim:
 def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: datetime) -> DeliveryClaim | None:
     """Take a delivery that is due, unless its destination already has as many associations as it gets."""
     token = str(uuid.uuid4())
+    destination = select(Delivery.destination).where(Delivery.id == delivery_id).scalar_subquery()
     with database.write() as session:
+        if session.get_bind().dialect.name == "postgresql":
+            # Claims for one destination count one after the other; SQLite has one writer anyway.
+            session.execute(select(func.pg_advisory_xact_lock(func.hashtext(destination))))
         busy = (
             select(func.count())
             .select_from(Delivery)
-            .where(
-                Delivery.destination
-                == select(Delivery.destination).where(Delivery.id == delivery_id).scalar_subquery(),
-                Delivery.claim_token.is_not(None),
-                Delivery.lease_until >= now,
-            )
+            .where(Delivery.destination == destination, Delivery.claim_token.is_not(None), Delivery.lease_until >= now)
         )
         if (session.scalar(busy) or 0) >= rule.maximum_parallel:
             return None

@@ -28,7 +28,7 @@ from worker.errors import EnvironmentUnfit
 from worker.jobs import Claim
 from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study_outcome
 from worker.plan import Plan, PlannedImage, load_plan
-from worker.reports import BuildReport, ReportStore, make_report, report_content
+from worker.reports import UNMOUNTED, BuildReport, ReportStore, is_unmounted, make_report, report_content
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +97,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
     parts : Collaborators
         What it is done with.
     check_lease : callable
-        Called between frames; raises LeaseLost when the job was given to somebody else.
+        Called between frames and before the report; raises LeaseLost when the job was given to somebody else.
 
     Returns
     -------
@@ -127,6 +127,8 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
     else:
         images = tuple(_analyse_images(plan.images, parts, check_lease))
         study = study_outcome(images, (each.reason for each in plan.left_out))
+        # A report has one file: whoever no longer owns the job must not write over its successor's.
+        check_lease()
         report = _report(plan, images, study, parts)
     result = JobResult(study, images, report, time.perf_counter() - started)
     deliveries = finish(parts.database, held, result, destinations=parts.destinations, now=parts.clock())
@@ -172,9 +174,8 @@ def _existing(image: PlannedImage, store: ReportStore) -> Path:
     except DicomError as error:
         raise FileNotFoundError from error
     if not path.exists():
-        root = path.parents[len(Path(image.path).parts) - 1]
-        if not root.is_dir() or not any(root.iterdir()):
-            raise EnvironmentUnfit("the store's folder is empty or not there: is its disk mounted?")
+        if is_unmounted(path, image.path):
+            raise EnvironmentUnfit(UNMOUNTED)
         raise FileNotFoundError
     return path
 

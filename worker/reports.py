@@ -14,6 +14,7 @@ from worker.outcomes import ImageOutcome, StudyOutcome, shortened
 from worker.plan import Plan
 
 BuildReport = Callable[[ReportContent], Report]
+UNMOUNTED = "the store's folder is empty or not there: is its disk mounted?"
 
 
 class ReportStore(Protocol):
@@ -24,6 +25,12 @@ class ReportStore(Protocol):
 
     def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
         """Keep a report; the same UID again replaces it."""
+
+
+def is_unmounted(path: Path, relative: str) -> bool:
+    """Say whether the whole store is empty or not there, so that one missing file in it says nothing."""
+    root = path.parents[len(Path(relative).parts) - 1]
+    return not root.is_dir() or not any(root.iterdir())
 
 
 def report_content(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from worker.database import Database
+from worker.delivery_states import REPORT_UNUSABLE
 from worker.errors import UnknownStudy
 from worker.events import record
 from worker.studies import add_job, current_digest
@@ -39,21 +40,15 @@ def retry_study(
 def retry_failed(
     database: Database, *, model_version: str, limit: int | None = None, now: datetime | None = None
 ) -> tuple[int, ...]:
-    """Plan a new analysis of every study whose latest job failed, as a whole or for one of its images.
+    """Plan a new analysis of every study whose latest job failed, or has no report that could be sent.
 
     Returns
     -------
     tuple of int
         The new jobs, oldest failure first.
     """
-    latest = select(func.max(Job.id)).group_by(Job.study_id)
     with database.read() as session:
-        failed = session.scalars(
-            select(Job.study_id)
-            .where(Job.id.in_(latest), or_(Job.state == "failed", Job.outcome == "failed"))
-            .order_by(Job.finished_at)
-            .limit(limit)
-        ).all()
+        failed = session.scalars(select(Job.study_id).where(_unsound()).order_by(Job.finished_at).limit(limit)).all()
     made = []
     for study_id in failed:
         with database.write() as session:
@@ -61,9 +56,37 @@ def retry_failed(
     return tuple(job_id for job_id in made if job_id is not None)
 
 
+def needs_analysis(database: Database, study_instance_uid: str) -> bool:
+    """Say whether a study's latest job failed, or has no report that could be sent."""
+    of_study = Job.study.has(Study.study_instance_uid == study_instance_uid)
+    with database.read() as session:
+        return bool(session.scalar(select(exists().where(_unsound(), of_study))))
+
+
+def _unsound() -> ColumnElement[bool]:
+    lost = Report.deliveries.any(and_(Delivery.state == "failed", _is_unusable()))
+    return and_(
+        Job.id.in_(select(func.max(Job.id)).group_by(Job.study_id)),
+        or_(Job.state == "failed", Job.outcome == "failed", Job.report.has(or_(Report.state == "failed", lost))),
+    )
+
+
+def _is_unusable() -> ColumnElement[bool]:
+    return func.coalesce(Delivery.reason, "").startswith(REPORT_UNUSABLE)
+
+
 def revive_deliveries(database: Database, *, study_instance_uid: str | None = None, now: datetime | None = None) -> int:
-    """Make deliveries that failed for good pending again, of one study or of all; return how many."""
-    wanted = select(Delivery, Job).join(Delivery.report).join(Report.job).where(Delivery.state == "failed")
+    """Make deliveries that failed for good pending again, of one study or of all; return how many.
+
+    Those whose report's file is lost would only fail again: their study needs a new analysis.
+    """
+    wanted = (
+        select(Delivery, Job)
+        .join(Delivery.report)
+        .join(Report.job)
+        .where(Delivery.state == "failed", ~_is_unusable())
+        .order_by(Delivery.id)
+    )
     if study_instance_uid is not None:
         wanted = wanted.join(Job.study).where(Study.study_instance_uid == study_instance_uid)
     at = now or utc_now()

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
 from worker.database import Database
@@ -110,17 +110,12 @@ def add_job(
     session: Session, study_id: int, *, digest: str, model_version: str, lane: str, now: datetime, kind: str = "queued"
 ) -> int:
     """Add a queued job with the next revision of its identity, and the event that says so; return its key."""
-    last = session.scalar(
-        select(func.max(Job.revision)).where(
-            Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version
-        )
-    )
     job = Job(
         study_id=study_id,
         digest=digest,
         model_version=model_version,
         lane=lane,
-        revision=(last or 0) + 1,
+        revision=_last_revision(session, study_id, digest, model_version) + 1,
         created_at=now,
     )
     session.add(job)
@@ -135,22 +130,29 @@ def replan(database: Database, *, model_version: str, now: datetime, limit: int)
     Such a job has no result yet, so nothing of record changes. One that another worker, still with the old model,
     claims meanwhile is left alone.
     """
-    with database.write() as session:
-        jobs = session.scalars(
-            select(Job)
-            .where(Job.state == "queued", Job.model_version != model_version)
-            .order_by(Job.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
-        for job in jobs:
-            taken = session.scalar(
-                select(func.max(Job.revision)).where(
-                    Job.study_id == job.study_id, Job.digest == job.digest, Job.model_version == model_version
-                )
-            )
-            before, job.model_version, job.revision = job.model_version, model_version, (taken or 0) + 1
-            job.next_attempt_at = None
-            record(session, "replanned", now, study_id=job.study_id, job_id=job.id, before=before, after=model_version)
-            session.flush()
-        return len(jobs)
+    waiting = and_(Job.state == "queued", Job.model_version != model_version)
+    with database.read() as session:
+        found = session.execute(select(Job.id, Job.study_id).where(waiting).order_by(Job.id).limit(limit)).all()
+    made = 0
+    for job_id, study_id in found:
+        with database.write() as session:
+            # The study before the job, as in a claim: the other way round the two would wait for each other.
+            session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+            job = session.scalars(select(Job).where(Job.id == job_id, waiting).with_for_update()).one_or_none()
+            if job is not None:
+                _replan(session, job, model_version, now)
+                made += 1
+    return made
+
+
+def _replan(session: Session, job: Job, model_version: str, now: datetime) -> None:
+    before, revision = job.model_version, _last_revision(session, job.study_id, job.digest, model_version) + 1
+    job.model_version, job.revision, job.next_attempt_at = model_version, revision, None
+    record(session, "replanned", now, study_id=job.study_id, job_id=job.id, before=before, after=model_version)
+
+
+def _last_revision(session: Session, study_id: int, digest: str, model_version: str) -> int:
+    same = select(func.max(Job.revision)).where(
+        Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version
+    )
+    return session.scalar(same) or 0

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
+from dicom_io.errors import HeaderError, PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.types import CommitmentReport, Destination
 from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, sqlite_database
 from tests.fakes_worker import SR_CLASS, FakePacs, FakeStore, Script, commits, refuses
@@ -209,6 +209,56 @@ def test_a_pacs_that_goes_down_between_sending_and_asking_is_asked_again(bench):
     bench.clock.now = row.next_attempt_at
     assert bench.deliver().state == "committed"
     assert len(bench.pacs.sent) == 1
+
+
+def test_a_step_that_breaks_is_visible_and_tried_again(bench):
+    bench.pacs.sends = Script([ZeroDivisionError("DOE^JOHN"), None])
+
+    row = bench.deliver()
+
+    assert (row.state, row.claim_token, row.reason) == ("pending", None, "unexpected error (ZeroDivisionError)")
+    bench.clock.now = row.next_attempt_at
+    assert bench.deliver().state == "sent"
+
+
+def test_a_store_that_is_not_mounted_keeps_reports_waiting(bench, tmp_path):
+    bench.store.root = tmp_path / "elsewhere"
+    row = bench.deliver()
+    assert row.state == "pending"
+    assert "mounted" in row.reason
+
+    bench.store.root = tmp_path
+    bench.clock.now = row.next_attempt_at
+    assert bench.deliver().state == "sent"
+
+
+def test_claims_at_the_same_moment_do_not_exceed_what_a_destination_gets(bench):
+    ids = [1, *(bench.add(number) for number in range(2, 9))]
+    barrier, held = threading.Barrier(len(ids)), []
+
+    def claim(delivery_id):
+        barrier.wait()
+        held.append(delivery_states.claim(bench.database, delivery_id, RULE, now=MORNING))
+
+    threads = [threading.Thread(target=claim, args=(each,)) for each in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len([each for each in held if each]) == RULE.maximum_parallel
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda _path: None])
+def test_a_report_whose_file_is_lost_or_damaged_is_made_anew_and_not_sent_again(bench, damage):
+    damage(bench.store.path("reports/2.25.9001.dcm"))
+    bench.pacs.sends = Script([HeaderError("2.25.9001.dcm is not a DICOM file that can be sent")])
+    assert bench.deliver().state == "failed"
+
+    assert retries.revive_deliveries(bench.database) == 0
+    assert retries.needs_analysis(bench.database, "2.25.1")
+    assert len(retries.retry_failed(bench.database, model_version="v1", now=MORNING)) == 1
+    assert not retries.needs_analysis(bench.database, "2.25.1")
 
 
 def test_a_missing_report_file_is_visible_and_not_retried_for_ever(bench):

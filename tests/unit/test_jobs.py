@@ -12,7 +12,7 @@ from worker.completion import JobResult, finish
 from worker.errors import LeaseLost, UnknownStudy
 from worker.outcomes import failed
 from worker.studies import close_quiet_studies, images_of_digest, study_digest
-from worker.tables import Event, Instance, Job, Study
+from worker.tables import Event, Instance, Job, Report, Study
 
 LATER = MORNING + timedelta(hours=1)
 
@@ -348,10 +348,13 @@ def test_retrying_all_takes_the_studies_whose_latest_job_failed(database):
     queued(database, 2, state="done", outcome="failed", finished_at=MORNING)
     queued(database, 3, state="failed", outcome="failed")
     queued(database, 3, state="done", outcome="absent", revision=2)
+    unreported = queued(database, 4, state="done", outcome="present", finished_at=MORNING)
+    with database.write() as session:
+        session.add(Report(job_id=unreported, state="failed", reason="two frames of reference", built_at=MORNING))
 
     made = retries.retry_failed(database, model_version="v1", now=LATER)
 
     with database.read() as session:
         found = set(session.scalars(select(Job.study_id).where(Job.id.in_(made))))
-        assert found == {1, 2}
-        assert session.scalar(select(func.count()).select_from(Job)) == 6
+        assert found == {1, 2, 4}
+        assert session.scalar(select(func.count()).select_from(Job)) == 8

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from worker.database import Database
     from worker.settings import Settings
     from worker.status import Status
 
@@ -166,7 +165,7 @@ def retry(
     the work.
     """
     from models.manifest import SHIPPED, read_manifest
-    from worker.retries import retry_failed, retry_study, revive_deliveries
+    from worker.retries import needs_analysis, retry_failed, retry_study, revive_deliveries
 
     if (study is None) is not all_failed:
         say_error("name one study, or give --all-failed", "bonewatch retry STUDY_UID | bonewatch retry --all-failed")
@@ -175,11 +174,11 @@ def retry(
     version = read_manifest(settings.bundle or SHIPPED).version
     database = database_of(settings)
     try:
-        failed_before = study is not None and _has_failed(database, study)
+        unsound = study is not None and needs_analysis(database, study)
         revived = revive_deliveries(database, study_instance_uid=study)
         if study is None:
             made = len(retry_failed(database, model_version=version))
-        elif revived and not failed_before:
+        elif revived and not unsound:
             made = 0  # its analysis is sound: only its report did not arrive
         else:
             made = int(retry_study(database, study, model_version=version) is not None)
@@ -187,11 +186,5 @@ def retry(
         database.close()
     console().print(f"new analyses planned: {made}; deliveries revived: {revived}")
     if study is not None and not made and not revived:
-        console().print("an analysis of this study is waiting or running already")
+        console().print("an analysis of this study is waiting or running already, or its images still arrive")
         raise typer.Exit(ANSWER_IS_NO)
-
-
-def _has_failed(database: Database, study: str) -> bool:
-    from worker.results import ResultFilter, results
-
-    return any(row.outcome == "failed" for row in results(database, ResultFilter(study_instance_uid=study)))
