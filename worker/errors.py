@@ -10,7 +10,7 @@
     ├── QueueUnavailable             the broker does not answer; SQL still holds the work, the sweep sends it later
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
-    └── UnknownStudy                 nobody has sent a study of this UID
+    ├── UnknownStudy                 nobody has sent a study of this UID
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
         ├── HomeInUse                another one runs in this home
@@ -19,8 +19,6 @@
 
 Messages are words for an operator and never carry patient data or a password.
 """
-
-
 
 from __future__ import annotations
 

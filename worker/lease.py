@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
@@ -31,6 +31,7 @@ class Heartbeat:
         self._held = held
         self._lease_seconds = lease_seconds
         self._clock = clock
+        self._renewed_at = clock()
         self._stopped = threading.Event()
         self._lost = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"lease-{held.job_id}", daemon=True)
@@ -46,18 +47,26 @@ class Heartbeat:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise LeaseLost once the job is known to be somebody else's."""
+        """Raise LeaseLost once the job is known to be somebody else's.
+
+        A machine that slept has not renewed the lease, and does not know yet: it asks before it goes on.
+        """
+        if self._clock() - self._renewed_at > timedelta(seconds=self._lease_seconds):
+            self.beat()
         if self._lost.is_set():
             raise LeaseLost(f"job {self._held.job_id} was given to somebody else")
 
     def beat(self) -> None:
         """Renew the lease once."""
+        now = self._clock()
         try:
-            ours = renew(self._database, self._held, lease_seconds=self._lease_seconds, now=self._clock())
+            ours = renew(self._database, self._held, lease_seconds=self._lease_seconds, now=now)
         except DatabaseError as error:
             log.warning("the lease could not be renewed", job_id=self._held.job_id, reason=str(error))
             return
-        if not ours:
+        if ours:
+            self._renewed_at = now
+        else:
             self._lost.set()
 
     def _run(self) -> None:

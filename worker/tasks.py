@@ -29,7 +29,7 @@ UNFIT_WAIT_SECONDS = 10.0
 
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Give the application its three tasks, and no other application: a shared task would act on this runtime there too."""
+    """Give this application its three tasks; shared ones would act on this runtime in every other application too."""
 
     @app.task(name=ANALYZE, shared=False)  # type: ignore[untyped-decorator]
     def analyze(job_id: int) -> None:
@@ -56,22 +56,13 @@ def run_analysis(job_id: int, runtime: Runtime) -> None:
     """
     with structlog.contextvars.bound_contextvars(job_id=job_id):
         try:
-            parts = runtime.pipeline()
-        except EnvironmentUnfit as error:
-            log.error("this worker cannot analyse", reason=str(error))  # noqa: TRY400 - the words say it all
-            jobs.postpone(runtime.database, job_id, reason=str(error), now=utc_now(), wait_seconds=UNFIT_WAIT_SECONDS)
+            found = _claim(job_id, runtime)
+        except DatabaseError as error:
+            log.warning("a job waits for the database", reason=str(error))
             return
-        held = jobs.claim(
-            parts.database,
-            job_id,
-            worker=worker_name(),
-            lease_seconds=runtime.settings.lease_seconds,
-            now=utc_now(),
-        )
-        if held is None:
-            log.debug("nothing to claim")
-            return
-        _announce(_guarded(held, parts, runtime), runtime)
+        if found is not None:
+            held, parts = found
+            _announce(_guarded(held, parts, runtime), runtime)
 
 
 def run_delivery(delivery_id: int, runtime: Runtime) -> None:
@@ -95,6 +86,21 @@ def run_sweep(runtime: Runtime) -> None:
 def worker_name() -> str:
     """Return what `jobs.claimed_by` says: the machine and the process."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _claim(job_id: int, runtime: Runtime) -> tuple[Claim, Collaborators] | None:
+    lease_seconds = runtime.settings.lease_seconds
+    try:
+        parts = runtime.pipeline()
+    except EnvironmentUnfit as error:
+        log.error("this worker cannot analyse", reason=str(error))  # noqa: TRY400 - the words say it all
+        jobs.postpone(runtime.database, job_id, reason=str(error), now=utc_now(), wait_seconds=UNFIT_WAIT_SECONDS)
+        return None
+    held = jobs.claim(parts.database, job_id, worker=worker_name(), lease_seconds=lease_seconds, now=utc_now())
+    if held is None:
+        log.debug("nothing to claim")
+        return None
+    return held, parts
 
 
 def _guarded(held: Claim, parts: Collaborators, runtime: Runtime) -> tuple[int, ...]:

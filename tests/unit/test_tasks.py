@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from dicom_io.errors import StoreError
-from tests.databases import MORNING, a_study, an_instance, sqlite_database
+from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import VERSION, FakeAnalyzer, FakeFrames, FakeQueue, FakeStore, fake_report
 from worker import jobs
 from worker.app import create_app, worker_argv
@@ -101,6 +101,27 @@ def test_the_environments_fault_counts_as_no_attempt_and_any_other_does(runtime,
     assert (job.state, job.attempts, job.reason) == ("queued", attempts, reason)
     assert job.next_attempt_at > utc_now()
     assert "DOE" not in capsys.readouterr().out
+
+
+def test_a_database_that_is_away_before_the_claim_ends_the_message_quietly(runtime):
+    runtime.unfit = DatabaseUnavailable("locked")
+
+    run_analysis(runtime.job_id, runtime)
+
+    assert (runtime.job().state, runtime.job().attempts) == ("queued", 0)
+
+
+def test_a_worker_that_slept_through_its_lease_finds_out_before_it_writes_a_report(runtime):
+    clock = Clock()
+    held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=clock())
+    heartbeat = Heartbeat(runtime.database, held, lease_seconds=60, clock=clock)
+    jobs.put_back(runtime.database, held, reason="x", now=clock(), wait_seconds=0)
+    heartbeat.check()
+
+    clock.advance(61)
+
+    with pytest.raises(LeaseLost):
+        heartbeat.check()
 
 
 def test_a_study_that_breaks_every_attempt_is_failed_with_its_reason(runtime):
