@@ -200,17 +200,6 @@ class Settings(BaseSettings):
         """Whether `bonewatch up` starts a broker of its own."""
         return self.redis_url is None
 
-    @property
-    def broker_socket(self) -> Path:
-        """The Unix socket of the embedded broker."""
-        return self.run_folder / "valkey.sock"
-
-    def broker_url(self) -> str:
-        """Return the address of the broker as Celery takes it. It may hold a password: never log it."""
-        if self.redis_url is None:
-            return f"redis+socket://{self.broker_socket}"
-        return self.redis_url.get_secret_value()
-
     def sqlalchemy_url(self) -> URL:
         """Return the address of the database; its ``str()`` hides the password."""
         if self.database_url is None:

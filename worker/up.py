@@ -15,7 +15,7 @@ from worker.settings import Settings
 
 # -P: the current folder must not be searched for modules, whatever lies in it.
 COMMAND = (sys.executable, "-P", "-m", "worker.cli")
-STOP_SECONDS = 15.0
+STOP_MARGIN_SECONDS = 3.0
 BROKER_STOP_SECONDS = 10.0
 
 
@@ -85,7 +85,8 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec
     waits in the store.
     """
     surroundings = {**environment, "BONEWATCH_HOME": str(settings.home)}
-    stop_seconds = max(STOP_SECONDS, settings.stop_seconds / 2)
+    # A little more than the role allows itself: it must be able to end what is left over before it is killed.
+    stop_seconds = settings.stop_seconds + STOP_MARGIN_SECONDS
 
     def role(name: str, seconds: float = stop_seconds, *, last: bool = False) -> ChildSpec:
         return ChildSpec(name, (*COMMAND, name), surroundings, stop_seconds=seconds, stops_last=last)

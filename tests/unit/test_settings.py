@@ -35,9 +35,9 @@ def complaint(**overrides):
 def test_without_any_variable_everything_lies_in_the_home_folder(tmp_path):
     settings = load_settings()
     home = tmp_path / ".bonewatch"
-    assert (settings.home, settings.store, settings.broker_socket) == (home, home / "store", home / "run/valkey.sock")
+    assert (settings.home, settings.store) == (home, home / "store")
     assert settings.sqlalchemy_url().render_as_string() == f"sqlite:///{home}/bonewatch.sqlite3"
-    assert settings.broker_url() == f"redis+socket://{home}/run/valkey.sock"
+    assert settings.uses_embedded_broker
 
 
 def test_settings_cannot_be_changed():
