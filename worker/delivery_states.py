@@ -23,6 +23,7 @@ UNREACHABLE = "not reached: "
 """How the reason of a delivery begins that waits for its destination to answer at all."""
 REPORT_UNUSABLE = "the report's file "
 """How the reason of a failed delivery begins where sending again cannot help: the study needs a new report."""
+SENDER_LOST = "the sender was lost on the way (killed or restarted); the report is sent again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def release_expired(database: Database, *, now: datetime, limit: int) -> int:
             session,
             update(Delivery)
             .where(Delivery.id.in_(lost), Delivery.state == "sending", Delivery.lease_until < now)
-            .values(state="pending", claim_token=None, lease_until=None, next_attempt_at=None)
+            .values(_FREE | {"state": "pending", "reason": SENDER_LOST})
             .execution_options(synchronize_session=False),
         )
 

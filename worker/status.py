@@ -144,7 +144,7 @@ def _failures(session: Session, latest: ColumnElement[bool]) -> tuple[Failure, .
         .join(Delivery.report)
         .join(Report.job)
         .join(Job.study)
-        .where(Delivery.state == "failed")
+        .where(latest, Delivery.state == "failed")
         .order_by(Delivery.id.desc())
         .limit(FAILURES_SHOWN)
     )

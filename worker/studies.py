@@ -80,7 +80,7 @@ def _close(database: Database, study_id: int, model_version: str, cutoff: dateti
             session,
             update(Study)
             .where(Study.id == study_id, Study.state == "receiving", Study.last_instance_at <= cutoff)
-            .values(state="complete", completed_at=now),
+            .values(state="complete", completed_at=now, revision=Study.revision + 1),
         )
         if closed == 0:
             return None

@@ -85,7 +85,10 @@ def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
 
 
 class Study(Base):
-    """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes."""
+    """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes.
+
+    `revision` counts how often it was complete.
+    """
 
     __tablename__ = "studies"
     __table_args__ = (_one_of("state", ("receiving", "complete")), Index(None, "state", "last_instance_at"))

@@ -11,7 +11,7 @@ from tests.fakes_worker import VERSION, FakeQueue
 from worker import jobs
 from worker.status import snapshot
 from worker.sweep import SweepCollaborators, SweepRule, sweep
-from worker.tables import Delivery, Job
+from worker.tables import Delivery, Job, Study
 
 
 class Bench:
@@ -226,6 +226,7 @@ def test_a_delivery_whose_sender_was_lost_is_pending_again(bench):
 
     assert bench.sweep(1)["deliveries_released"] == 1
     assert bench.row(Delivery, lost).state == "pending"
+    assert "was lost" in bench.row(Delivery, lost).reason
     assert bench.queue.deliveries == [lost]
 
 
@@ -242,6 +243,28 @@ def test_the_status_is_told_although_the_broker_is_down(bench):
     assert status.waiting_with_reason == (("this worker has no usable model", 2),)
     assert [(each.kind, each.reason) for each in status.failures] == [("delivery", "pacs0: it refuses")]
     assert status.outcomes == {"absent": 1}
+
+
+def test_the_status_leaves_out_what_a_newer_analysis_has_replaced(bench):
+    (failed,) = deliveries(bench, "failed", reason="the report's file is missing")
+    with bench.database.write() as session:
+        study = session.get_one(Job, session.get_one(Delivery, failed).report.job_id).study
+        a_job(session, study, revision=2, state="done", outcome="absent")
+
+    assert snapshot(bench.database, bench.queue, bench.clock()).failures == ()
+
+
+def test_a_study_counts_how_often_it_was_complete(bench):
+    with bench.database.write() as session:
+        an_instance(session, a_study(session, state="receiving", completed_at=None))
+    bench.sweep(60)
+    with bench.database.write() as session:
+        study = session.get_one(Study, 1)
+        study.state = "receiving"
+        an_instance(session, study, 2)
+    bench.sweep(60)
+
+    assert bench.row(Study, 1).revision == 2
 
 
 def test_the_status_counts_messages_and_names_running_jobs(bench):
