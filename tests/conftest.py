@@ -28,21 +28,23 @@ def logging_as_before():
     """Give each test the logging that the process began with; commands and listeners set it for the whole process."""
     root = logging.getLogger()
     handlers, level, words = list(root.handlers), root.level, warnings.formatwarning
-    before = {name: _state(name) for name in list(logging.Logger.manager.loggerDict)}
+    before = {logger: _state(logger) for logger in _loggers()}
     structlog.reset_defaults()
     yield
     root.handlers[:], warnings.formatwarning = handlers, words
     root.setLevel(level)
-    for name in list(logging.Logger.manager.loggerDict):
-        logger = logging.getLogger(name)
-        logger.level, logger.propagate, logger.disabled, logger.handlers[:] = before.get(
-            name, (logging.NOTSET, True, False, [])
-        )
-    logging.Logger.manager._clear_cache()
+    for logger in _loggers():
+        state = before.get(logger, (logging.NOTSET, True, False, []))
+        if _state(logger) != state:
+            logger.setLevel(state[0])
+            logger.propagate, logger.disabled, logger.handlers[:] = state[1:]
     logging.captureWarnings(False)
     structlog.reset_defaults()
 
 
-def _state(name):
-    logger = logging.getLogger(name)
+def _loggers():
+    return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+
+
+def _state(logger):
     return logger.level, logger.propagate, logger.disabled, list(logger.handlers)
