@@ -20,12 +20,12 @@ from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import wait_until
-from worker.app import worker_argv
 from worker.backoff import delay_seconds
 from worker.broker import EmbeddedBroker
 from worker.database import Database, open_database, upgrade
 from worker.intake import SqlIntake
 from worker.settings import Settings, load_settings
+from worker.up import COMMAND
 
 
 class Site:
@@ -67,7 +67,7 @@ class Site:
             environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                worker_argv("work" if role == "work" else "schedule"),
+                [*COMMAND, role],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -25,14 +24,12 @@ from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
-from worker.logs import configure_logs
 from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, SWEEP, CeleryQueue
 from worker.readiness import announce_ready
-from worker.settings import Settings, load_settings
+from worker.settings import Settings
 from worker.tasks import register
 
 Role = Literal["work", "schedule"]
-ROLES: tuple[Role, ...] = ("work", "schedule")
 
 VISIBILITY_SECONDS = 3600
 """After this Redis gives an unacknowledged message to another worker, which then finds nothing to claim."""
@@ -113,21 +110,6 @@ def run_worker(role: Role, settings: Settings) -> int:
     return 0
 
 
-def worker_argv(role: Role) -> list[str]:
-    """Return the command line of a process that serves a role, with its settings taken from the environment."""
-    return [sys.executable, "-m", "worker.app", role]
-
-
-def main() -> int:
-    """Run one role: the entry point behind `worker_argv`."""
-    if len(sys.argv) != 2 or sys.argv[1] not in ROLES:
-        sys.stderr.write(f"usage: python -m worker.app {'|'.join(ROLES)}\n")
-        return 2
-    settings = load_settings()
-    configure_logs(settings.log_format, settings.log_level)
-    return run_worker("work" if sys.argv[1] == "work" else "schedule", settings)
-
-
 def _arguments(queues: tuple[str, ...], pool: str, concurrency: int) -> list[str]:
     return [
         "worker",
@@ -170,7 +152,3 @@ def _follow_parent(parent: int) -> Callable[..., None]:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return follow
-
-
-if __name__ == "__main__":
-    sys.exit(main())

