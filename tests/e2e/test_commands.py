@@ -81,7 +81,8 @@ def test_ctrl_c_ends_the_demo_without_a_process_left(tmp_path, moment):
 
     status = service.wait(45)
     assert status != 0, "an interrupted demo has not shown that every report was committed"
-    assert "Traceback" not in service.tail()
+    if moment != "at once":  # Python may still be starting then, and what it prints before our first line is its own
+        assert "Traceback" not in service.tail()
     wait_until(lambda: not processes.left_behind(known=running()), 5, "no process is left")
     assert not list((tmp_path / "t").iterdir())
 
