@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 
 import pytest
 import structlog
 
 from tests import processes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard():
+    """Undo what a shell does to its background jobs: they, and all that they start, would ignore SIGINT."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
