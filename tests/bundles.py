@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from models.classifier import LocationMapClassifier
@@ -21,6 +22,15 @@ WIDTH = 0.0625
 def write_tiny_bundle(folder: Path) -> Path:
     """Write networks of a sixteenth of VGG16's width; the same weights every time."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, content in _tiny_weights().items():
+        (folder / name).write_bytes(content)
+    write_manifest(folder, tiny_manifest(folder))
+    (folder / "README.md").write_text("A test bundle.\n")
+    return folder
+
+
+@functools.cache
+def _tiny_weights() -> dict[str, bytes]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         networks: dict[str, nn.Module] = {
@@ -28,11 +38,10 @@ def write_tiny_bundle(folder: Path) -> Path:
             "classifier.safetensors": LocationMapClassifier(WIDTH, hidden=8),
             "detector.safetensors": FasterRCNNDetector(WIDTH, pyramid_channels=16, representation=16),
         }
-    for name, network in networks.items():
-        save_file({key: tensor.half().contiguous() for key, tensor in network.state_dict().items()}, folder / name)
-    write_manifest(folder, tiny_manifest(folder))
-    (folder / "README.md").write_text("A test bundle.\n")
-    return folder
+    return {
+        name: save({key: tensor.half().contiguous() for key, tensor in network.state_dict().items()})
+        for name, network in networks.items()
+    }
 
 
 def tiny_manifest(folder: Path) -> dict[str, Any]:

@@ -33,26 +33,20 @@ def no_process_is_left_behind():
 
 @pytest.fixture(autouse=True)
 def logging_as_before():
-    """Give each test the logging that the process began with; commands and listeners set it for the whole process."""
+    """Undo what a test has set in logging; commands and listeners set it for the whole process."""
     root = logging.getLogger()
     handlers, level, words = list(root.handlers), root.level, warnings.formatwarning
-    before = {logger: _state(logger) for logger in _loggers()}
     structlog.reset_defaults()
     yield
     root.handlers[:], warnings.formatwarning = handlers, words
     root.setLevel(level)
-    for logger in _loggers():
-        state = before.get(logger, (logging.NOTSET, True, False, []))
-        if _state(logger) != state:
-            logger.setLevel(state[0])
-            logger.propagate, logger.disabled, logger.handlers[:] = state[1:]
+    for logger in logging.Logger.manager.loggerDict.values():
+        if isinstance(logger, logging.Logger) and _was_set(logger):
+            logger.setLevel(logging.NOTSET)
+            logger.propagate, logger.disabled, logger.handlers[:] = True, False, []
     logging.captureWarnings(False)
     structlog.reset_defaults()
 
 
-def _loggers():
-    return [each for each in logging.Logger.manager.loggerDict.values() if isinstance(each, logging.Logger)]
-
-
-def _state(logger):
-    return logger.level, logger.propagate, logger.disabled, list(logger.handlers)
+def _was_set(logger):
+    return logger.level or logger.handlers or logger.disabled or not logger.propagate

@@ -13,6 +13,7 @@ A `Database` must not cross a fork: build it in the process that uses it.
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 import time
 from contextlib import closing, contextmanager
@@ -159,8 +160,13 @@ def check_revision(database: Database) -> None:
     ------
     worker.errors.DatabaseNotUpgraded, worker.errors.DatabaseTooNew, worker.errors.DatabaseUnavailable
     """
-    scripts = ScriptDirectory.from_config(_alembic_config())
-    _compare(scripts, current_revision(database), database.url)
+    _compare(_scripts(), current_revision(database), database.url)
+
+
+@functools.cache
+def _scripts() -> ScriptDirectory:
+    """Return the migrations of this version; they are read once, as every task opens the database."""
+    return ScriptDirectory.from_config(_alembic_config())
 
 
 def _compare(scripts: ScriptDirectory, revision: str | None, url: URL) -> None:

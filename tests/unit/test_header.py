@@ -196,8 +196,8 @@ def test_our_file_meta_information_is_readable_by_pydicom():
 def test_a_damaged_file_gives_a_header_or_a_header_error_and_nothing_else(syntax):
     part10 = part10_bytes(build_dx(transfer_syntax=syntax))
     chance = random.Random(7)
-    damaged = [part10[:length] for length in range(128, 1500, 3)]
-    for _number in range(600):
+    damaged = [part10[:length] for length in range(128, 1500, 7)]
+    for _number in range(250):
         copy = bytearray(part10)
         for _change in range(chance.randint(1, 6)):
             copy[chance.randrange(132, 1500)] = chance.choice((0, 1, 0x40, 0x7F, 0xFE, 0xFF, chance.randrange(256)))
