@@ -37,7 +37,7 @@ class InstanceStore:
     Parameters
     ----------
     root : Path
-        The folder; created at the first write, all on one file system. On a network share, durable means what that share's
+        The folder; created at the first write, all on one file system. On a network share, durable means what its
         fsync and rename keep.
     minimum_free_bytes : int
         Writing is refused (StoreError) when less than this would remain: the disk is shared with a database that must
