@@ -74,7 +74,7 @@ def open_association(
     """
     if not 1 <= destination.port <= MAXIMUM_PORT:
         raise PeerRefused(f"{destination.name}: {destination.port} is not a TCP port")
-    ae = _ClosingAE(ae_title=_title(destination, destination.calling_ae_title))
+    ae = ClosingAE(ae_title=_title(destination, destination.calling_ae_title))
     try:
         assoc = _associate(ae, destination, contexts, handlers)
         if not assoc.is_established:
@@ -92,7 +92,7 @@ def open_association(
         ae.close_socket()
 
 
-class _ClosingAE(AE):  # type: ignore[misc]  # pynetdicom has no types
+class ClosingAE(AE):  # type: ignore[misc]  # pynetdicom has no types
     """An AE that closes the socket of its one association: pynetdicom does not when connecting fails."""
 
     _raw_socket: socket.socket | None = None
@@ -103,6 +103,7 @@ class _ClosingAE(AE):  # type: ignore[misc]  # pynetdicom has no types
         return wrapper
 
     def close_socket(self) -> None:
+        """Close it, if there is one; closing twice does no harm."""
         if self._raw_socket is not None:
             self._raw_socket.close()
 

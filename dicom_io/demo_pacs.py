@@ -34,6 +34,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_io.association import ClosingAE
 from dicom_io.commitment import ALL_COMMITTED, FAILURES_EXIST
 from dicom_io.errors import HeaderError, StoreError
 from dicom_io.header import read_header
@@ -212,7 +213,7 @@ class DemoPacs:
 
     def _send_report(self, requester: str, report: Dataset, event_type: int) -> bool:
         host, port = self.requesters[requester]
-        ae = AE(ae_title=self.ae_title)
+        ae = ClosingAE(ae_title=self.ae_title)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ae.connection_timeout = 10
         # We call, yet we stay the provider of the service: the role says so (PS3.7 D.3.3.4).
         role = build_role(StorageCommitmentPushModel, scp_role=True)
@@ -220,6 +221,7 @@ class DemoPacs:
             host, port, [build_context(StorageCommitmentPushModel)], ae_title=requester, ext_neg=[role]
         )
         if not assoc.is_established:
+            ae.close_socket()
             return False
         try:
             status, _ = assoc.send_n_event_report(
@@ -230,6 +232,7 @@ class DemoPacs:
         finally:
             if assoc.is_established:
                 assoc.release()
+            ae.close_socket()
         return bool(status.get("Status") == SUCCESS)
 
 

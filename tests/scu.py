@@ -11,10 +11,11 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_preamble
-from pynetdicom import AE, build_context
+from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
+from dicom_io.association import ClosingAE
 from tests.peers import LOOPBACK
 
 ABORTED = -1
@@ -54,7 +55,7 @@ def associate(
     port: int, messages: Iterable[Message], called: str = "BONEWATCH", calling: str = "TESTSCU"
 ) -> Association:
     """Open an association for these messages; whether it is established is the caller's to see."""
-    ae = AE(ae_title="TESTSCU")
+    ae = ClosingAE(ae_title="TESTSCU")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
     wanted = {(each.sop_class_uid, each.transfer_syntax_uid) for each in messages}
     return ae.associate(LOOPBACK, port, [build_context(*pair) for pair in sorted(wanted)], ae_title=called)
@@ -94,8 +95,14 @@ def push(port: int, messages: Iterable[Message]) -> list[int]:
     try:
         return [store(assoc, each) for each in messages]
     finally:
-        if assoc.is_established:
-            assoc.release()
+        end(assoc)
+
+
+def end(assoc: Association) -> None:
+    """Release an association that still stands, and close its socket, which pynetdicom may leave open."""
+    if assoc.is_established:
+        assoc.release()
+    assoc.ae.close_socket()
 
 
 def rename(ds: Dataset, suffix: str) -> Dataset:

@@ -137,8 +137,7 @@ class Pusher(threading.Thread):
             if scu.store(assoc, message) != 0:
                 break
             self.acknowledged.append(message)
-        if assoc.is_established:
-            assoc.release()
+        scu.end(assoc)
 
 
 def test_everything_killed_in_the_middle_of_a_push_keeps_what_was_acknowledged(pair, tmp_path):
