@@ -151,8 +151,9 @@ class Bonewatch:
         return self.one(sql, **parameters)
 
     def _is_settled(self, studies: int) -> bool:
-        done = self._checked("SELECT count(DISTINCT study_id) FROM jobs WHERE state IN ('done', 'failed')")
+        # In the direction of the flow: a study that becomes a job, or a job a delivery, meanwhile is still met.
+        open_studies = self._checked("SELECT count(*) FROM studies WHERE state = 'receiving'")
         open_jobs = self.one("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')")
-        open_studies = self.one("SELECT count(*) FROM studies WHERE state = 'receiving'")
         open_deliveries = self.one("SELECT count(*) FROM deliveries WHERE state != 'committed'")
+        done = self.one("SELECT count(DISTINCT study_id) FROM jobs WHERE state IN ('done', 'failed')")
         return done >= studies and open_jobs == open_studies == open_deliveries == 0
