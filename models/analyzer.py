@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from torch import Tensor, nn
 from models.bundle import Bundle
 from models.decision import decide
 from models.detector import detections_of
-from models.preprocess import Letterbox, Preprocessing, normalise, prepare
+from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
 from models.types import ImageAnalysis, ImageError, ScoredBox
+from models.views import View, fuse, mirror, mirror_boxes
 
 FloatArray = NDArray[np.float32]
 
@@ -94,6 +96,7 @@ class Analyzer:
         classifier_logit, candidates = self.candidates(pixels)
         best = candidates[0].score if candidates else 0.0
         probability = self._calibration.probability(classifier_logit, best)
+        candidates = self._calibration.rescore(classifier_logit, candidates)
         shown_from = self._points.box_score if minimum_score is None else minimum_score
         return ImageAnalysis(
             probability=probability,
@@ -104,20 +107,34 @@ class Analyzer:
 
     @torch.inference_mode()
     def candidates(self, pixels: FloatArray) -> tuple[float, tuple[ScoredBox, ...]]:
-        """Return the classifier's uncalibrated logit and every box of the detector, best first.
+        """Return the classifier's uncalibrated logit and every box of the detector as it scores them, best first.
 
         This is what calibration and operating points are fitted on; the trunk runs once where both networks share it.
-        Raises ImageError as `analyze` does.
+        Where the bundle asks for it, an image whose logit is low never reaches the detector and has no boxes. Raises
+        ImageError as `analyze` does.
         """
         pixels = check_pixels(pixels)
-        classifier_input = self._manifest.classifier.preprocessing.build()
-        detector_input = self._manifest.detector.preprocessing.build()
-        maps, letterbox = self._maps(pixels, classifier_input, self._classifier_trunk)
+        entry = self._manifest.classifier
+        maps, _ = self._maps(pixels, entry.preprocessing.build(), self._classifier_trunk)
         classifier_logit = float(self._classifier(maps).logits[0])
-        if self._detector_trunk is not self._classifier_trunk or detector_input != classifier_input:
-            maps, letterbox = self._maps(pixels, detector_input, self._detector_trunk)
-        detections, _ = self._detector(maps, [(letterbox.rows, letterbox.columns)])
-        return classifier_logit, _scored_boxes(*detections_of(detections[0]), letterbox)
+        from_logit = self._manifest.detector_from_logit
+        if from_logit is not None and classifier_logit < from_logit:
+            return classifier_logit, ()
+        shared = self._detector_trunk is self._classifier_trunk
+        known = maps if shared and self._manifest.detector.preprocessing == entry.preprocessing else None
+        return classifier_logit, fuse([self._look(pixels, view, known) for view in self._manifest.views()])
+
+    def _look(self, pixels: FloatArray, view: View, plain_maps: Tensor | None) -> list[ScoredBox]:
+        """Run the detector over one view; `plain_maps` are the trunk's of the unchanged image, where they are known."""
+        preprocessing = replace(self._manifest.detector.preprocessing.build(), longest_side=view.longest_side)
+        plain = preprocessing == self._manifest.detector.preprocessing.build() and not view.mirrored
+        letterbox = fit(pixels.shape[0], pixels.shape[1], view.longest_side)
+        if plain_maps is None or not plain:
+            seen = mirror(pixels) if view.mirrored else pixels
+            plain_maps, letterbox = self._maps(seen, preprocessing, self._detector_trunk)
+        detections, _ = self._detector(plain_maps, [(letterbox.rows, letterbox.columns)])
+        boxes = _scored_boxes(*detections_of(detections[0]), letterbox)
+        return mirror_boxes(boxes, pixels.shape[1]) if view.mirrored else list(boxes)
 
     def _maps(self, pixels: FloatArray, preprocessing: Preprocessing, trunk: nn.Module) -> tuple[Tensor, Letterbox]:
         canvas, letterbox = prepare(pixels, preprocessing)

@@ -19,13 +19,14 @@ from torch import Tensor, nn
 
 from models.classifier import CLASSIFIERS, Classifier
 from models.detector import DETECTORS, FasterRCNNDetector
-from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, read_manifest
+from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, TrunkEntry, read_manifest
+from models.mobilenet import MobileNetV2Trunk
 from models.types import BundleError
 from models.vgg import VGG16Trunk
 
 __all__ = ["SHIPPED", "Bundle", "load_bundle", "read_manifest"]
 
-TRUNKS: dict[str, Callable[..., nn.Module]] = {"vgg16": VGG16Trunk}
+TRUNKS: dict[str, Callable[..., nn.Module]] = {"vgg16": VGG16Trunk, "mobilenet_v2": MobileNetV2Trunk}
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -67,7 +68,7 @@ def load_bundle(path: Path | None = None) -> Bundle:
     manifest = read_manifest(folder)
     tensors = {name: _read_tensors(folder / name, entry) for name, entry in manifest.files.items()}
     trunks = {
-        entry.trunk.file: _build(TRUNKS, entry.trunk.architecture, {"width": manifest.width}, tensors[entry.trunk.file])
+        entry.trunk.file: _trunk(entry.trunk, manifest.width, tensors)
         for entry in (manifest.classifier, manifest.detector)
     }
     return Bundle(
@@ -101,6 +102,10 @@ def _read_tensors(path: Path, entry: FileEntry) -> dict[str, Tensor]:
         if not bool(torch.isfinite(tensor).all()):
             raise BundleError(f"{path.name}: {name} holds values that are not finite")
     return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _trunk(entry: TrunkEntry, width: float, tensors: dict[str, dict[str, Tensor]]) -> nn.Module:
+    return _build(TRUNKS, entry.architecture, {"width": entry.width or width}, tensors[entry.file])
 
 
 def _network(

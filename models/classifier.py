@@ -1,11 +1,13 @@
-"""Is there a fracture anywhere in the image? VGG16 with one of two light heads.
+"""Is there a fracture anywhere in the image? VGG16 with one of three light heads.
 
 The *pooled* head is a small perceptron on the average and maximum of block 5's map. The *location map* head draws
-beside them one logit a cell, taught by the boxes, and so also says where it looked.
+beside a linear one one logit a cell, taught by the boxes, and so also says where it looked. The *pooled map* head adds
+such a map to the perceptron: training starts from a fitted pooled head and lets the boxes teach on.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
 from models.vgg import VGG16Block5, map_channels
+
+# A location map begins with a logit of "no fracture in any cell"; each of its two peaks with so much weight.
+NOWHERE = -4.0
+FIRST_SAY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,13 @@ class LocationMapClassifier(Classifier["LocationMapHead"]):
 
     def __init__(self, width: float = 1.0, hidden: int = 128) -> None:
         super().__init__(VGG16Block5(width), LocationMapHead(map_channels(width), hidden))
+
+
+class PooledMapClassifier(Classifier["PooledMapHead"]):
+    """VGG16 with the pooled map head."""
+
+    def __init__(self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128) -> None:
+        super().__init__(VGG16Block5(width), PooledMapHead(map_channels(width), hidden, map_hidden))
 
 
 def pool(maps: Tensor) -> Tensor:
@@ -117,7 +130,37 @@ class LocationMapHead(nn.Module):
         return ClassifierOutput(logits[:, 0], location)
 
 
+class PooledMapHead(nn.Module):
+    """The pooled head's logit plus that of a location map.
+
+    The map is normalised cell by cell and its peaks do not grow with the number of cells: a chip, a whole image and its
+    black border are judged alike.
+    """
+
+    def __init__(self, channels: int, hidden: int, map_hidden: int) -> None:
+        super().__init__()
+        self.pooled = PooledHead(2 * channels, hidden)
+        self.norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout2d(0.1)
+        self.location = nn.Sequential(nn.Conv2d(channels, map_hidden, 1), nn.ReLU(), nn.Conv2d(map_hidden, 1, 1))
+        self.peaks = nn.Linear(2, 1)
+        nn.init.constant_(self.location[2].bias, NOWHERE)  # type: ignore[arg-type]
+        nn.init.constant_(self.peaks.weight, FIRST_SAY)
+        # A map that says "nowhere" in every cell leaves the pooled head's logit as it is.
+        nn.init.constant_(self.peaks.bias, -2 * FIRST_SAY * NOWHERE)
+
+    def forward(self, maps: Tensor) -> ClassifierOutput:
+        """Take block 5's map (n, channels, rows, columns)."""
+        standard = self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        location = self.location(self.dropout(standard))[:, 0]
+        cells = location.flatten(1)
+        smooth = torch.logsumexp(cells, 1) - math.log(cells.shape[1])
+        peaks = self.peaks(torch.stack([cells.amax(1), smooth], dim=1))[:, 0]
+        return ClassifierOutput(self.pooled.judge(pool(maps)) + peaks, location)
+
+
 CLASSIFIERS: dict[str, Callable[..., Classifier[Any]]] = {
     "vgg16_pooled": PooledClassifier,
     "vgg16_location_map": LocationMapClassifier,
+    "vgg16_pooled_map": PooledMapClassifier,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.types import Decision, ScoredBox
 
@@ -19,25 +19,57 @@ class OperatingPoints:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxCalibration:
+    """A logistic function of a box's score and of the classifier's logit: the chance that the box shows a fracture.
+
+    The classifier sees the whole image; where it sees nothing, a box must be the surer. The order of an image's boxes
+    stays as it is, for `score_weight` is positive.
+    """
+
+    intercept: float
+    score_weight: float
+    classifier_weight: float
+
+    def rescore(self, classifier_logit: float, boxes: Sequence[ScoredBox]) -> tuple[ScoredBox, ...]:
+        """Return the boxes with their calibrated scores."""
+        shift = self.intercept + self.classifier_weight * classifier_logit
+        return tuple(replace(box, score=_sigmoid(shift + self.score_weight * score_logit(box.score))) for box in boxes)
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A logistic function of the classifier's logit and of the best box's score, fitted on held-out images.
 
-    A weight of nought leaves the network's word out of the probability.
+    A weight of nought leaves the network's word out of the probability. `boxes` calibrates the boxes' scores; without
+    it they keep the detector's.
     """
 
     intercept: float
     classifier_weight: float
     detector_weight: float
+    boxes: BoxCalibration | None = None
+
+    def rescore(self, classifier_logit: float, boxes: Sequence[ScoredBox]) -> tuple[ScoredBox, ...]:
+        """Return the boxes with the scores that decide and are shown, in the order they came in."""
+        return self.boxes.rescore(classifier_logit, boxes) if self.boxes is not None else tuple(boxes)
 
     def probability(self, classifier_logit: float, best_box_score: float) -> float:
-        """Return the probability of a fracture anywhere in the image."""
-        score = min(max(best_box_score, 1e-3), 1 - 1e-3)  # no single box may decide by an infinite logit
-        logit = (
+        """Return the probability of a fracture anywhere in the image; the best box's score is the detector's own."""
+        return _sigmoid(
             self.intercept
             + self.classifier_weight * classifier_logit
-            + self.detector_weight * math.log(score / (1 - score))
+            + self.detector_weight * score_logit(best_box_score)
         )
-        return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
+
+
+def score_logit(score: float) -> float:
+    """Return a score's logit; no single box may decide by an infinite one."""
+    bounded = min(max(score, 1e-3), 1 - 1e-3)
+    return math.log(bounded / (1 - bounded))
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 
 def decide(probability: float, boxes: Sequence[ScoredBox], points: OperatingPoints) -> Decision:

@@ -1,6 +1,6 @@
-"""Where are the fractures? torchvision's Faster R-CNN on a VGG16 feature pyramid.
+"""Where are the fractures? torchvision's Faster R-CNN on a feature pyramid of VGG16 or MobileNetV2.
 
-A forward pass reads as its story: trunk's map, block 5, pyramid (strides 8, 16, 32), proposals, box heads.
+A forward pass reads as its story: trunk's map, deeper layers, pyramid (strides 8, 16, 32), proposals, box heads.
 
 References
 ----------
@@ -10,6 +10,7 @@ T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -22,32 +23,46 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from models.mobilenet import MobileNetV2Deep, level_channels
 from models.vgg import VGG16Block5, map_channels
 
-# Sides of the anchors in canvas pixels, by pyramid level. Measured on the training boxes at a longest side of 576: the
-# median box is 32 x 35 pixels, nine in ten lie between 14 and 110.
-ANCHOR_SIDES = ((16, 24), (36, 54), (80, 128))
-ANCHOR_RATIOS = ((0.5, 1.0, 2.0),) * len(ANCHOR_SIDES)
+# Sides of the anchors in canvas pixels, by pyramid level.
+AnchorSides = tuple[tuple[int, ...], ...]
+# Measured on the training boxes at a longest side of 576: the median box is 32 x 35 pixels, nine in ten lie between 14
+# and 110.
+VGG16_ANCHORS: AnchorSides = ((16, 24), (36, 54), (80, 128))
+# The same boxes at a longest side of 704, the input of the MobileNetV2 detector.
+MOBILENET_V2_ANCHORS: AnchorSides = ((20, 30), (44, 66), (98, 156))
+ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 # Boxes of this side and more are read from the coarser level.
 ROI_CANONICAL_SIDE = 112
 ROI_CELLS = 7
+LEVELS = ("fine", "middle", "coarse")
 CLASSES = 2  # background, fracture
 
 
 class FasterRCNNDetector(nn.Module):
-    """VGG16 block 5, feature pyramid, region proposals and box heads, on top of the trunk's map."""
+    """Feature pyramid, region proposals and box heads on top of a trunk's map; a subclass brings the deeper layers."""
 
-    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, representation: int = 512) -> None:
+    def __init__(self, channels: list[int], anchors: AnchorSides, pyramid_channels: int, representation: int) -> None:
         super().__init__()
-        channels = map_channels(width)
-        self.block5 = VGG16Block5(width)
-        self.pyramid = FeaturePyramidNetwork([channels, channels], pyramid_channels, LastLevelMaxPool(), _group_norm)
-        self.rpn = _proposals(pyramid_channels)
+        extra = LastLevelMaxPool() if len(channels) < len(anchors) else None
+        self.pyramid = FeaturePyramidNetwork(channels, pyramid_channels, extra, _group_norm)
+        self.rpn = _proposals(pyramid_channels, anchors)
         self.roi_heads = _box_heads(pyramid_channels, representation)
+
+    @property
+    @abstractmethod
+    def deeper(self) -> nn.Module:
+        """Return the layers between trunk and pyramid."""
+
+    @abstractmethod
+    def levels(self, trunk_maps: Tensor) -> list[Tensor]:
+        """Return the maps that the pyramid is built on, finest first."""
 
     def convert(self, dtype: torch.dtype) -> None:
         """Turn what is costly to the type that the trunk runs in; scores and corners stay float32."""
-        for part in (self.block5, self.pyramid, self.rpn.head, self.roi_heads.box_head):
+        for part in (self.deeper, self.pyramid, self.rpn.head, self.roi_heads.box_head):
             part.to(dtype)
 
     def forward(
@@ -69,7 +84,8 @@ class FasterRCNNDetector(nn.Module):
         tuple
             Detections (`boxes`, `scores`, `labels`; empty in training) and losses (empty otherwise).
         """
-        levels: OrderedDict[str, Tensor] = self.pyramid(OrderedDict(fine=trunk_maps, coarse=self.block5(trunk_maps)))
+        named = zip(LEVELS, self.levels(trunk_maps), strict=False)
+        levels: OrderedDict[str, Tensor] = self.pyramid(OrderedDict(named))
         # Corners of boxes need more digits than bfloat16 has.
         maps = {name: level.float() for name, level in levels.items()}
         rows, columns = (8 * side for side in trunk_maps.shape[-2:])
@@ -78,6 +94,40 @@ class FasterRCNNDetector(nn.Module):
         proposals, proposal_losses = self.rpn(images, maps, targets)
         detections, box_losses = self.roi_heads(maps, proposals, image_sizes, targets)
         return detections, {**proposal_losses, **box_losses}
+
+
+class VGG16Detector(FasterRCNNDetector):
+    """On VGG16: the trunk's map, block 5 and a pooled level."""
+
+    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, representation: int = 512) -> None:
+        super().__init__([map_channels(width)] * 2, VGG16_ANCHORS, pyramid_channels, representation)
+        self.block5 = VGG16Block5(width)
+
+    @property
+    def deeper(self) -> nn.Module:
+        """Return the layers between trunk and pyramid."""
+        return self.block5
+
+    def levels(self, trunk_maps: Tensor) -> list[Tensor]:
+        """Return the maps at strides 8 and 16."""
+        return [trunk_maps, self.block5(trunk_maps)]
+
+
+class MobileNetV2Detector(FasterRCNNDetector):
+    """On MobileNetV2: the trunk's map and the maps at strides 16 and 32."""
+
+    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, representation: int = 512) -> None:
+        super().__init__(level_channels(width), MOBILENET_V2_ANCHORS, pyramid_channels, representation)
+        self.deep = MobileNetV2Deep(width)
+
+    @property
+    def deeper(self) -> nn.Module:
+        """Return the layers between trunk and pyramid."""
+        return self.deep
+
+    def levels(self, trunk_maps: Tensor) -> list[Tensor]:
+        """Return the maps at strides 8, 16 and 32."""
+        return [trunk_maps, *self.deep(trunk_maps)]
 
 
 class _Float32RPNHead(RPNHead):  # type: ignore[misc]  # torchvision ships no types
@@ -102,8 +152,8 @@ def _group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(16, channels), channels)
 
 
-def _proposals(channels: int) -> RegionProposalNetwork:
-    anchors = AnchorGenerator(ANCHOR_SIDES, ANCHOR_RATIOS)
+def _proposals(channels: int, sides: AnchorSides) -> RegionProposalNetwork:
+    anchors = AnchorGenerator(sides, (ANCHOR_RATIOS,) * len(sides))
     return RegionProposalNetwork(
         anchors,
         _Float32RPNHead(channels, anchors.num_anchors_per_location()[0]),
@@ -111,20 +161,20 @@ def _proposals(channels: int) -> RegionProposalNetwork:
         bg_iou_thresh=0.3,
         batch_size_per_image=128,
         positive_fraction=0.5,
-        pre_nms_top_n={"training": 1000, "testing": 600},
-        post_nms_top_n={"training": 400, "testing": 200},
+        pre_nms_top_n={"training": 400, "testing": 600},
+        post_nms_top_n={"training": 200, "testing": 200},
         nms_thresh=0.7,
     )
 
 
 def _box_heads(channels: int, representation: int) -> RoIHeads:
     return RoIHeads(
-        MultiScaleRoIAlign(["fine", "coarse"], ROI_CELLS, 2, canonical_scale=ROI_CANONICAL_SIDE, canonical_level=4),
+        MultiScaleRoIAlign(["fine", "middle"], ROI_CELLS, 2, canonical_scale=ROI_CANONICAL_SIDE, canonical_level=4),
         _BoxHead(channels * ROI_CELLS**2, representation),
         FastRCNNPredictor(representation, CLASSES),
         fg_iou_thresh=0.5,
         bg_iou_thresh=0.5,
-        batch_size_per_image=96,
+        batch_size_per_image=48,
         positive_fraction=0.25,
         bbox_reg_weights=None,
         # Every candidate leaves the network; which are shown is the bundle's and the caller's choice.
@@ -140,4 +190,7 @@ def detections_of(output: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     return output["boxes"][order], output["scores"][order]
 
 
-DETECTORS: dict[str, Callable[..., FasterRCNNDetector]] = {"faster_rcnn_vgg16_fpn": FasterRCNNDetector}
+DETECTORS: dict[str, Callable[..., FasterRCNNDetector]] = {
+    "faster_rcnn_vgg16_fpn": VGG16Detector,
+    "faster_rcnn_mobilenet_v2_fpn": MobileNetV2Detector,
+}

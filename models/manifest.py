@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from models.decision import Calibration, OperatingPoints
+from models.decision import BoxCalibration, Calibration, OperatingPoints
 from models.preprocess import Preprocessing
 from models.types import BundleError
+from models.views import View
 
 SCHEMA_VERSION = 1
 SHIPPED = Path(__file__).parent / "weights"
@@ -29,6 +30,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,39}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Width = Annotated[float, Field(gt=0, le=1)]
 Coefficient = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 
@@ -49,11 +51,23 @@ class PreprocessingEntry(_Strict):
         return Preprocessing(self.longest_side, self.denoise, self.denoise_size, self.stretch_percentiles)
 
 
+class ViewEntry(_Strict):
+    """See `models.views.View`."""
+
+    longest_side: int = Field(ge=64, le=4096)
+    mirrored: bool = False
+
+    def build(self) -> View:
+        """Return the plain value."""
+        return View(self.longest_side, self.mirrored)
+
+
 class TrunkEntry(_Strict):
     """The convolution layers below a network."""
 
     architecture: str
     file: FileName
+    width: Width | None = None  # where it is not the bundle's
 
 
 class NetworkEntry(_Strict):
@@ -66,16 +80,30 @@ class NetworkEntry(_Strict):
     preprocessing: PreprocessingEntry
 
 
+class BoxCalibrationEntry(_Strict):
+    """See `models.decision.BoxCalibration`."""
+
+    intercept: Coefficient
+    score_weight: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+    classifier_weight: Coefficient
+
+    def build(self) -> BoxCalibration:
+        """Return the plain value that computes the scores."""
+        return BoxCalibration(self.intercept, self.score_weight, self.classifier_weight)
+
+
 class CalibrationEntry(_Strict):
     """See `models.decision.Calibration`."""
 
     intercept: Coefficient
     classifier_weight: Coefficient
     detector_weight: Coefficient
+    boxes: BoxCalibrationEntry | None = None
 
     def build(self) -> Calibration:
         """Return the plain value that computes the probability."""
-        return Calibration(self.intercept, self.classifier_weight, self.detector_weight)
+        boxes = self.boxes.build() if self.boxes is not None else None
+        return Calibration(self.intercept, self.classifier_weight, self.detector_weight, boxes)
 
 
 class DecisionEntry(_Strict):
@@ -119,9 +147,13 @@ class Manifest(_Strict):
     name: Name
     date: dt.date
     intended_use: Line
-    width: Annotated[float, Field(gt=0, le=1)] = 1.0
+    width: Width = 1.0
     classifier: NetworkEntry
     detector: NetworkEntry
+    # How often and how the detector looks; nothing here means once, at its preprocessing's size.
+    detector_views: tuple[ViewEntry, ...] = Field(default=(), max_length=8)
+    # The classifier's logit from which on the detector is asked at all; nothing here means every image.
+    detector_from_logit: Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)] | None = None
     calibration: CalibrationEntry
     decision: DecisionEntry
     files: dict[FileName, FileEntry]
@@ -138,10 +170,18 @@ class Manifest(_Strict):
             raise ValueError(f"the networks and the list of files disagree about {odd}")
         return self
 
+    def views(self) -> tuple[View, ...]:
+        """Return the detector's looks at an image."""
+        looks = tuple(entry.build() for entry in self.detector_views)
+        return looks or (View(self.detector.preprocessing.longest_side),)
+
     @property
     def version(self) -> str:
         """`<date>-<name>+<8 hex digits>`: the digits change with everything that can change an answer."""
-        answering = self.model_dump(mode="json", exclude={"intended_use", "training_data", "licences", "metrics"})
+        silent = {"intended_use", "training_data", "licences", "metrics"}
+        # Fields that came later count only where they are used, so that an older bundle keeps its version.
+        silent |= set() if self.detector_views else {"detector_views"}
+        answering = self.model_dump(mode="json", exclude=silent, exclude_none=True)
         digest = hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()
         return f"{self.date.isoformat()}-{self.name}+{digest[:8]}"
 

@@ -13,7 +13,7 @@ from safetensors.torch import save
 from torch import nn
 
 from models.classifier import LocationMapClassifier
-from models.detector import FasterRCNNDetector
+from models.detector import VGG16Detector
 from models.vgg import VGG16Trunk
 
 WIDTH = 0.0625
@@ -36,7 +36,7 @@ def _tiny_weights() -> dict[str, bytes]:
         networks: dict[str, nn.Module] = {
             "trunk.safetensors": VGG16Trunk(WIDTH),
             "classifier.safetensors": LocationMapClassifier(WIDTH, hidden=8),
-            "detector.safetensors": FasterRCNNDetector(WIDTH, pyramid_channels=16, representation=16),
+            "detector.safetensors": VGG16Detector(WIDTH, pyramid_channels=16, representation=16),
         }
     return {
         name: save({key: tensor.half().contiguous() for key, tensor in network.state_dict().items()})

@@ -2,124 +2,204 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from models.manifest import Manifest
+from models.manifest import Manifest, NetworkEntry
+from training.tables import (
+    GROUP_HEAD,
+    GROUPS,
+    box_rows,
+    cost_rows,
+    decision_rows,
+    group_rows,
+    image_rows,
+    markdown,
+    number,
+    with_interval,
+)
 
+TRUNKS = {"vgg16": "VGG16's blocks 1 to 4", "mobilenet_v2": "MobileNetV2's layers"}
 HEADS = {
-    "vgg16_pooled": "block 5 as ImageNet left it, a perceptron on the pooled map",
-    "vgg16_location_map": "block 5 with a pooling head and a location map taught by boxes",
+    "vgg16_pooled": "VGG16's block 5 and a perceptron on its pooled map",
+    "vgg16_location_map": "VGG16's block 5 with a pooling head and a location map taught by boxes",
+    "faster_rcnn_vgg16_fpn": "torchvision's Faster R-CNN with a feature pyramid on VGG16's strides 8, 16 and 32",
+    "faster_rcnn_mobilenet_v2_fpn": "torchvision's Faster R-CNN with a feature pyramid on MobileNetV2",
 }
 LIMITS = """\
-- One collection from three hospitals in one country is all it has seen; on other devices, other parts of the body
-  (skull, spine, chest, ribs), children's growth plates, casts and implants its answers are not to be trusted. FracAtlas
-  does not give ages.
-- It misses fractures. The table says how many; "absent" is never a reason not to look.
-- Nearly all images with metal in the collection show a fracture: metal alone may raise the probability.
-- The probability is calibrated on valid, where a quarter of the images is fractured; where fractures are rarer the true
-  share is lower.
-- Heads, training length, calibration, operating points and box threshold were chosen on the very block that the figures
-  come from; expect somewhat less on new images.
-- 58 normal images of valid end early (a grey band at the bottom). The product refuses such files; figures with them are
-  given for completeness only."""
+- It knows images like those it was trained on. On other devices and projections, other parts of the body, children's
+  growth plates, casts and implants its answers are not to be trusted before they were measured there
+  (`bonewatch evaluate`).
+- It misses fractures. The tables say how many; "absent" is never a reason not to look.
+- The probability is calibrated on images of which {share:.0%} are fractured; where fractures are rarer the true share
+  is lower than it says."""
+CHOSEN_ON_THE_SAME = """\
+- Calibration, operating points and box threshold were chosen on the very images that the figures come from ({split});
+  expect somewhat less on new ones."""
+OF_FRACATLAS = """\
+- FracAtlas comes from three hospitals in one country, does not give ages and names no patients: images of one patient
+  may lie in two blocks.
+- Nearly all images with metal in FracAtlas show a fracture: metal alone may raise the probability."""
+# Metrics of bundles that came before figures by group had intervals.
+OLD_GROUPS = "auc_by_body_part"
 
 
 def write_card(manifest: Manifest, path: Path) -> None:
     """Write the card of a measured bundle."""
-    whole = manifest.metrics["whole_files"]
+    path.write_text(card(manifest), encoding="utf-8")
+
+
+def card(manifest: Manifest) -> str:
+    """Return the card: what it is, data, figures with intervals, cost, limits, licences."""
+    metrics, rule = manifest.metrics, manifest.decision.rule
+    whole, split = metrics["whole_files"], metrics["split"]
+    licences = "\n".join(f"- {entry.work}: {entry.licence}. {entry.attribution}." for entry in manifest.licences)
     sections = [
         f"# Model card: {manifest.name}",
         f"Version `{manifest.version}`.\n\n**Not a medical device.** {manifest.intended_use}",
-        "## What it is\n\n" + _architecture(manifest),
+        f"## What it is\n\n{_design(manifest)}",
         f"## Data\n\n{manifest.training_data}.",
-        "## Figures on valid (whole files)\n\n" + _figures(whole),
-        "## By part of the body\n\n" + _by_part(whole["auc_by_body_part"]),
-        "## Operating points\n\n" + f"{manifest.decision.rule}.\n\n" + _decisions(whole["decisions"]),
+        f"## Figures on {split}\n\n" + markdown(("figure", "value (95 % interval)"), image_rows(whole)),
+        *_boxes(whole),
+        *groups(whole),
+        f"## Operating points\n\n{rule}.\n\n" + markdown(*decision_rows(whole)),
+        *_truncated(metrics),
+        *_copies(metrics),
+        "## Cost\n\n" + markdown(("figure", "value"), _cost(metrics)),
+        *_cascade(metrics),
+        "## Limits\n\n" + _limits(manifest),
+        f"## Licences and attribution\n\n{licences}",
     ]
-    if truncated := manifest.metrics.get("with_truncated_files"):
-        sections.append(
-            f"With the truncated files too ({truncated['images']} images): AUC {_with(truncated, 'auc')}, "
-            f"mAP50 {truncated['boxes']['map50']:.3f}."
-        )
-    sections.append("## Limits\n\n" + LIMITS)
-    licences = "\n".join(f"- {entry.work}: {entry.licence}. {entry.attribution}." for entry in manifest.licences)
-    sections.append("## Licences and attribution\n\n" + licences)
-    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _architecture(manifest: Manifest) -> str:
-    preprocessing = manifest.classifier.preprocessing
-    calibration = manifest.calibration
-    return (
-        f"VGG16 (ImageNet weights, blocks 1 to 4 as they were, one run for both networks) at a longest side of "
-        f"{preprocessing.longest_side} pixels after {preprocessing.denoise} noise reduction. Classifier "
-        f"`{manifest.classifier.architecture}`: {HEADS[manifest.classifier.architecture]}. "
-        f"Detector `{manifest.detector.architecture}`: torchvision's Faster R-CNN with a feature pyramid on strides 8, "
-        f"16 and 32. The image's probability is a logistic function of the classifier's logit (weight "
-        f"{calibration.classifier_weight:.2f}) and the logit of the best box's score (weight "
-        f"{calibration.detector_weight:.2f}). Weights in float16 safetensors; training and its log are in `training/`."
+def _design(manifest: Manifest) -> str:
+    classifier, detector, calibration = manifest.classifier, manifest.detector, manifest.calibration
+    shared = classifier.trunk.file == detector.trunk.file
+    looks = ", ".join(f"{view.longest_side}{' mirrored' if view.mirrored else ''}" for view in manifest.views())
+    own = "with a trunk of its own" if not shared else "on the classifier's trunk"
+    asked = (
+        "on every image"
+        if manifest.detector_from_logit is None
+        else f"only where the classifier's logit reaches {manifest.detector_from_logit:.2f}"
     )
-
-
-def _figures(whole: dict[str, Any]) -> str:
-    boxes = whole["boxes"]
-    found = ", ".join(f"{share:.2f} at {rate}" for rate, share in boxes["sensitivity_at_false_boxes_an_image"].items())
-    rows = [
-        ("images (fractured)", f"{whole['images']} ({whole['fractured']})"),
-        ("AUC", _with(whole, "auc")),
-        (
-            "AUC, classifier alone / detector alone",
-            f"{whole['auc_classifier_alone']:.3f} / {whole['auc_detector_alone']:.3f}",
-        ),
-        *_point("sensitive", whole["low"]),
-        *_point("specific", whole["high"]),
-        ("accuracy, precision, recall, F1 at the specific point", _four(whole["high"])),
-        ("expected calibration error", f"{whole['calibration_error']:.3f}"),
-        ("mAP50, all images", f"{boxes['map50']:.3f}"),
-        ("mAP50, fractured images only", f"{boxes['map50_fractured_images_only']:.3f}"),
-        ("mAP50:95, all images", f"{boxes['map50_95']:.3f}"),
-        ("true boxes found at so many false boxes an image", found),
-        (
-            f"at the box threshold {boxes['box_score']:.2f}",
-            f"{boxes['sensitivity_at_box_score']:.2f} of true boxes, "
-            f"{boxes['false_boxes_an_image_at_box_score']:.2f} false boxes an image",
-        ),
+    lines = [
+        f"- Classifier `{classifier.architecture}`: {_words(classifier)}; longest side "
+        f"{classifier.preprocessing.longest_side} pixels, {_preparation(classifier)}.",
+        f"- Detector `{detector.architecture}`: {_words(detector)}, {own}; longest side {looks} pixels, "
+        f"{_preparation(detector)}. It runs {asked}.",
+        f"- The image's probability is a logistic function of the classifier's logit (weight "
+        f"{calibration.classifier_weight:.2f}) and the logit of the best box's score (weight "
+        f"{calibration.detector_weight:.2f}), intercept {calibration.intercept:.2f}.",
     ]
-    return _table(("figure", "value (95 % interval)"), rows)
+    if (boxes := calibration.boxes) is not None:
+        lines.append(
+            f"- A box's score is a logistic function of the detector's own (weight {boxes.score_weight:.2f}) and of "
+            f"the classifier's logit (weight {boxes.classifier_weight:.2f}), intercept {boxes.intercept:.2f}."
+        )
+    size = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
+    lines.append(
+        f"- Weights: {len(manifest.files)} safetensors files, {size:.0f} MB. Training and its log: `training/`."
+    )
+    return "\n".join(lines)
 
 
-def _point(name: str, figures: dict[str, Any]) -> list[tuple[str, str]]:
+def _boxes(whole: Mapping[str, Any]) -> list[str]:
+    rows = box_rows(whole["boxes"])
+    return ["## Boxes\n\n" + markdown(("figure", "value (95 % interval)"), rows)] if rows else []
+
+
+def _words(entry: NetworkEntry) -> str:
+    trunk = TRUNKS.get(entry.trunk.architecture, entry.trunk.architecture)
+    return f"{HEADS.get(entry.architecture, entry.architecture)}, on {trunk}"
+
+
+def _preparation(entry: NetworkEntry) -> str:
+    low, high = entry.preprocessing.stretch_percentiles
+    noise = entry.preprocessing.denoise
+    reduced = "no noise reduction" if noise == "none" else f"{noise} noise reduction"
+    return f"{reduced}, grey values stretched between percentiles {low:g} and {high:g}"
+
+
+def groups(whole: Mapping[str, Any]) -> list[str]:
+    """Return a section for each kind of group that was measured."""
+    if OLD_GROUPS in whole:
+        return [_group("part of the body", whole[OLD_GROUPS])]
+    return [_group(words, whole[key]) for key, words in GROUPS if len(whole[key]) > 1]
+
+
+def _group(words: str, figures: Mapping[str, Any]) -> str:
+    rows = group_rows(figures)
+    used = [column for column in range(len(GROUP_HEAD) + 1) if any(row[column] != "-" for row in rows)]
+    head = (words, *GROUP_HEAD)
+    chosen = [tuple(row[column] for column in used) for row in rows]
+    return f"## By {words}\n\n" + markdown(tuple(head[column] for column in used), chosen)
+
+
+def _truncated(metrics: Mapping[str, Any]) -> list[str]:
+    figures = metrics.get("with_truncated_files")
+    if figures is None:
+        return []
+    number_of = figures["images"] - metrics["whole_files"]["images"]
     return [
-        (f"{kind} at the {name} point {figures['point']:.3f}", _with(figures, kind))
-        for kind in ("sensitivity", "specificity")
+        f"{number_of} more images end early (a grey band at the bottom). The product refuses such files; with them, "
+        f"for completeness: AUC {with_interval(figures, 'auc')}, mAP50 {number(figures['boxes']['map50'])}."
     ]
 
 
-def _four(figures: dict[str, Any]) -> str:
-    return ", ".join(f"{figures[kind]:.3f}" for kind in ("accuracy", "precision", "recall", "f1"))
-
-
-def _by_part(parts: dict[str, Any]) -> str:
-    rows = [
-        (part, str(entry["images"]), str(entry["fractured"]), "-" if entry["auc"] is None else f"{entry['auc']:.3f}")
-        for part, entry in parts.items()
+def _copies(metrics: Mapping[str, Any]) -> list[str]:
+    figures = metrics.get("without_copies")
+    if figures is None:
+        return []
+    number_of = metrics["whole_files"]["images"] - figures["images"]
+    return [
+        f"{number_of} of these images are copies of images of the collection's train block. Without them: "
+        f"AUC {with_interval(figures, 'auc')}, mAP50 {number(figures['boxes']['map50'])}."
     ]
-    return _table(("part", "images", "fractured", "AUC"), rows)
 
 
-def _decisions(counts: dict[str, dict[str, int]]) -> str:
-    names = list(counts["fractured"])
-    rows = [(truth, *(str(counts[truth][name]) for name in names)) for truth in counts]
-    return _table(("truth", *names), rows)
+def _cost(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    if "cost" in metrics:
+        return cost_rows(metrics["cost"])
+    return [("seconds an image, median", number(metrics["whole_files"]["seconds_median"]))]
 
 
-def _with(figures: dict[str, Any], name: str) -> str:
-    low, high = figures[f"{name}_95"]
-    return f"{figures[name]:.3f} ({low:.3f} to {high:.3f})"
+def _cascade(metrics: Mapping[str, Any]) -> list[str]:
+    """Tell what asking the detector only above a logit changes; `training.evaluate.cascade_row` measures it."""
+    if "cascade" not in metrics:
+        return []
+    head = (
+        "detector asked",
+        "share of images",
+        "AUC",
+        "sensitivity, specificity (sensitive point)",
+        "mAP50",
+        "seconds",
+    )
+    return ["## Detector on every image, or only where the classifier asks\n\n" + markdown(head, cascade_rows(metrics))]
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def cascade_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Return one row a setting of the cascade."""
+    return [
+        (
+            "always" if row["detector_from_logit"] is None else f"from logit {row['detector_from_logit']:.2f}",
+            f"{row['detector_share']:.2f}",
+            number(row["auc"]),
+            f"{number(row['sensitivity'])}, {number(row['specificity'])}",
+            number(row["map50"]),
+            number(row["seconds_median"]),
+        )
+        for row in metrics["cascade"]
+    ]
+
+
+def _limits(manifest: Manifest) -> str:
+    metrics, whole = manifest.metrics, manifest.metrics["whole_files"]
+    limits = LIMITS.format(share=whole["fractured"] / whole["images"])
+    if metrics.get("chosen_on", metrics["split"]) == metrics["split"]:
+        limits += "\n" + CHOSEN_ON_THE_SAME.format(split=metrics["split"])
+    if any("FracAtlas" in entry.work for entry in manifest.licences):
+        limits += "\n" + OF_FRACATLAS
+    return limits

@@ -20,11 +20,16 @@ from models.images import read_image
 
 FloatArray = NDArray[np.float32]
 BODY_PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
+VIEWS = ("frontal", "lateral", "oblique")
 
 
 @dataclass(frozen=True, slots=True)
 class Radiograph:
-    """One labelled image; `boxes_xyxy` in pixels of the file, origin at its top left corner."""
+    """One labelled image; `boxes_xyxy` in pixels of the file, origin at its top left corner.
+
+    `hardware` says whether metal (plates, screws, casts) is seen; `patient` is a word that images of one patient share,
+    never a name or number of a hospital, or None where the collection does not say.
+    """
 
     name: str
     path: Path
@@ -33,9 +38,12 @@ class Radiograph:
     truncated: bool
     body_parts: tuple[str, ...]
     boxes_xyxy: tuple[tuple[float, float, float, float], ...]
+    views: tuple[str, ...] = ()
+    hardware: bool = False
+    patient: str | None = None
 
     def pixels(self) -> FloatArray:
-        """Read the picture: float32, (rows, columns), 0..1."""
+        """Read the picture, PNG (8 or 16 bits a pixel) or JPEG: float32, (rows, columns), 0..1."""
         return read_truncated(self.path) if self.truncated else read_image(self.path)
 
 
@@ -45,6 +53,26 @@ def load(folder: Path, split: str) -> list[Radiograph]:
     with (folder / "labels.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == split]
     return [_radiograph(folder, row, boxes[row["file_name"]]) for row in sorted(rows, key=lambda row: row["file_name"])]
+
+
+def for_training(folder: Path) -> list[Radiograph]:
+    """Return what may teach: train without files that end early and without images that lie in valid too."""
+    left_out = {train for train, _ in copies()}
+    return [item for item in whole_files(folder, "train") if item.name not in left_out]
+
+
+def whole_files(folder: Path, split: str) -> list[Radiograph]:
+    """Read a split without its truncated files: their grey band is a shortcut that a network would learn."""
+    return [item for item in load(folder, split) if not item.truncated]
+
+
+def copies() -> list[tuple[str, str]]:
+    """List FracAtlas's images of train that lie in valid too, and their names there.
+
+    Found by `training.near_duplicates`; most are valid's truncated files, whose whole picture is in train.
+    """
+    with (Path(__file__).parent / "copies.csv").open(newline="") as file:
+        return [(row["train"], row["valid"]) for row in csv.DictReader(file)]
 
 
 def read_truncated(path: Path) -> FloatArray:
@@ -76,4 +104,6 @@ def _radiograph(folder: Path, row: dict[str, str], boxes: list[tuple[float, floa
         truncated=row["truncated"] == "1",
         body_parts=tuple(part for part in BODY_PARTS if row[part] == "1"),
         boxes_xyxy=tuple(boxes),
+        views=tuple(view for view in VIEWS if row.get(view) == "1"),
+        hardware=row.get("hardware") == "1",
     )

@@ -1,184 +1,127 @@
 """Measure a bundle on a labelled split, through the very path that analyses a patient's image.
 
-    python -m training.evaluate --bundle FOLDER --data DATA --split valid --out RESULT.json
+    python -m training.evaluate --bundle FOLDER --data DATA --split valid --out RESULT.json --plots FOLDER
 
-Images whose file ends early are measured apart: the product refuses them, and their grey band could be learnt.
+Images whose file ends early are measured apart: the product refuses them, and their grey band could be learnt. With
+--predictions the networks' answers are kept, and a new calibration of the same networks is measured in seconds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from models.analyzer import Analyzer
-from models.bundle import load_bundle
-from models.decision import Calibration, OperatingPoints, decide
-from models.types import Decision, ScoredBox
-from training.dataset import BODY_PARTS, Radiograph, load
-from training.metrics import (
-    BoxesOfImage,
-    auc,
-    auc_interval,
-    average_precision,
-    free_response,
-    match,
-    mean_average_precision,
-    wilson,
+from models.bundle import Bundle, load_bundle
+from models.decision import Calibration, OperatingPoints
+from models.manifest import Manifest
+from training.dataset import Radiograph, copies, load
+from training.figures import at_point, measure, measure_boxes
+from training.metrics import thin
+from training.plots import write_plots
+from training.predictions import (
+    Prediction,
+    boxes_of,
+    cost_of,
+    load_predictions,
+    networks_digest,
+    predict,
+    probability_of,
+    save_predictions,
 )
+from training.runs import hashes
 
-FALSE_RATES = (0.1, 0.25, 0.5, 1.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the networks said of one image, before calibration."""
-
-    radiograph: Radiograph
-    logit: float
-    boxes: tuple[ScoredBox, ...]
-    seconds: float
-
-    @property
-    def best_score(self) -> float:
-        """The best box's score, 0 without one."""
-        return self.boxes[0].score if self.boxes else 0.0
-
-
-def predict(analyzer: Analyzer, radiographs: Sequence[Radiograph]) -> list[Prediction]:
-    """Run the networks over images."""
-    predictions = []
-    for radiograph in tqdm(radiographs, unit="image", mininterval=5):
-        pixels = radiograph.pixels()
-        started = time.perf_counter()
-        logit, boxes = analyzer.candidates(pixels)
-        predictions.append(Prediction(radiograph, logit, boxes, time.perf_counter() - started))
-    return predictions
-
-
-def measure(predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints) -> dict[str, Any]:
-    """Compute every figure of the model card."""
-    truth = np.array([item.radiograph.fractured for item in predictions])
-    probability = np.array([calibration.probability(item.logit, item.best_score) for item in predictions])
-    decisions = [decide(p, item.boxes, points) for p, item in zip(probability, predictions, strict=True)]
-    return {
-        "images": len(predictions),
-        "fractured": int(truth.sum()),
-        "auc": auc(truth, probability),
-        "auc_95": auc_interval(truth, probability),
-        "auc_classifier_alone": auc(truth, [item.logit for item in predictions]),
-        "auc_detector_alone": auc(truth, [item.best_score for item in predictions]),
-        "auc_by_body_part": by_body_part(predictions, probability),
-        "low": at_point(truth, probability, points.low),
-        "high": at_point(truth, probability, points.high),
-        "calibration_error": calibration_error(truth, probability),
-        "decisions": tabulate(truth, decisions),
-        "boxes": measure_boxes(predictions, points.box_score),
-        "seconds_median": float(np.median([item.seconds for item in predictions])),
-    }
-
-
-def at_point(truth: NDArray[np.bool_], probability: NDArray[np.float64], point: float) -> dict[str, Any]:
-    """Measure 'probability >= point' as an answer: the paper's four figures, sensitivity and specificity."""
-    said = probability >= point
-    hits, misses = int((said & truth).sum()), int((~said & truth).sum())
-    alarms, silences = int((said & ~truth).sum()), int((~said & ~truth).sum())
-    return {
-        "point": point,
-        "accuracy": (hits + silences) / len(truth),
-        "precision": hits / max(1, hits + alarms),
-        "recall": hits / max(1, hits + misses),
-        "f1": 2 * hits / max(1, 2 * hits + alarms + misses),
-        "sensitivity": hits / max(1, hits + misses),
-        "sensitivity_95": wilson(hits, hits + misses),
-        "specificity": silences / max(1, silences + alarms),
-        "specificity_95": wilson(silences, silences + alarms),
-    }
-
-
-def by_body_part(predictions: Sequence[Prediction], probability: NDArray[np.float64]) -> dict[str, Any]:
-    """AUC by body part where both classes are there; counts everywhere."""
-    figures: dict[str, Any] = {}
-    for part in BODY_PARTS:
-        chosen = np.array([part in item.radiograph.body_parts for item in predictions])
-        truth = np.array([item.radiograph.fractured for item in predictions])[chosen]
-        both = 0 < truth.sum() < len(truth)
-        area = auc(truth, probability[chosen]) if both else None
-        figures[part] = {"images": int(chosen.sum()), "fractured": int(truth.sum()), "auc": area}
-    return figures
-
-
-def calibration_error(truth: NDArray[np.bool_], probability: NDArray[np.float64], bins: int = 10) -> float:
-    """Mean distance of probability and observed share over ten bins of equal width, weighted by their images."""
-    index = np.minimum((probability * bins).astype(int), bins - 1)
-    gaps = [
-        (index == number).mean() * abs(truth[index == number].mean() - probability[index == number].mean())
-        for number in np.unique(index)
-    ]
-    return float(np.sum(gaps))
-
-
-def tabulate(truth: NDArray[np.bool_], decisions: Sequence[Decision]) -> dict[str, dict[str, int]]:
-    """Count decisions by truth."""
-    return {
-        name: {
-            decision.value: sum(d is decision and bool(t) is wanted for d, t in zip(decisions, truth, strict=True))
-            for decision in Decision
-        }
-        for name, wanted in (("fractured", True), ("normal", False))
-    }
-
-
-def measure_boxes(predictions: Sequence[Prediction], box_score: float) -> dict[str, Any]:
-    """Measure the boxes over all images and over the fractured ones alone."""
-    images = [boxes_of(item, 0.0) for item in predictions]
-    fractured = [image for image in images if len(image.truth)]
-    shown = [boxes_of(item, box_score) for item in predictions]
-    return {
-        "map50": average_precision(images),
-        "map50_95": mean_average_precision(images),
-        "map50_fractured_images_only": average_precision(fractured),
-        "sensitivity_at_false_boxes_an_image": dict(
-            zip(map(str, FALSE_RATES), free_response(images, FALSE_RATES), strict=True)
-        ),
-        "box_score": box_score,
-        "false_boxes_an_image_at_box_score": false_rate(shown),
-        "sensitivity_at_box_score": free_response(shown, [float("inf")])[0],
-    }
-
-
-def boxes_of(item: Prediction, minimum_score: float) -> BoxesOfImage:
-    """Turn a prediction into arrays."""
-    kept = [box for box in item.boxes if box.score >= minimum_score]
-    return BoxesOfImage(
-        np.array([(box.x1, box.y1, box.x2, box.y2) for box in kept], dtype=np.float64).reshape(-1, 4),
-        np.array([box.score for box in kept], dtype=np.float64),
-        np.array(item.radiograph.boxes_xyxy, dtype=np.float64).reshape(-1, 4),
-    )
-
-
-def false_rate(images: Sequence[BoxesOfImage]) -> float:
-    """Count the boxes that hit nothing, by image."""
-    from_all = sum(len(image.scores) for image in images)
-    hits = sum(int(match(image, 0.5).sum()) for image in images)
-    return (from_all - hits) / len(images)
+__all__ = [
+    "Prediction",
+    "at_point",
+    "boxes_of",
+    "cascade_row",
+    "evaluate",
+    "measure",
+    "measure_boxes",
+    "predict",
+    "probability_of",
+    "report",
+]
 
 
 def report(predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints) -> dict[str, Any]:
-    """Measure without the truncated files and, where there are any, with them too."""
+    """Measure whole files and, without curves: with truncated files too; without images that training has seen.
+
+    The second and third are there only where they differ from the first.
+    """
     whole = [item for item in predictions if not item.radiograph.truncated]
+    seen = {valid for _, valid in copies()}
+    unseen = [item for item in whole if item.radiograph.name not in seen]
     figures = {"whole_files": measure(whole, calibration, points)}
-    if len(whole) < len(predictions):
-        figures["with_truncated_files"] = measure(predictions, calibration, points)
+    for name, others in (("with_truncated_files", predictions), ("without_copies", unseen)):
+        if len(others) != len(whole):
+            figures[name] = measure(others, calibration, points)
+            del figures[name]["curves"]
     return figures
+
+
+def cascade_row(
+    predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints, from_logit: float | None
+) -> dict[str, Any]:
+    """Measure the detector asked only where the classifier's logit reaches `from_logit` (None: always), briefly.
+
+    Boxes of other images are dropped. Seconds are None where that was needed: the predictions paid for these boxes.
+    """
+    limit = float("-inf") if from_logit is None else from_logit
+    asked = [item if item.logit >= limit else replace(item, boxes=()) for item in predictions]
+    figures = measure(asked, calibration, points)
+    as_measured = all(one.boxes == other.boxes for one, other in zip(asked, predictions, strict=True))
+    return {
+        "detector_from_logit": from_logit,
+        "detector_share": float(np.mean([item.logit >= limit for item in predictions])),
+        "auc": figures["auc"],
+        "sensitivity": figures["low"]["sensitivity"],
+        "specificity": figures["low"]["specificity"],
+        "map50": figures["boxes"]["map50"] if figures["boxes"] else None,
+        "seconds_median": figures["seconds_median"] if as_measured else None,
+    }
+
+
+def settings_of(manifest: Manifest) -> dict[str, Any]:
+    """Return what decides a bundle's accuracy and cost: networks, sizes, looks, cascade."""
+    return {
+        "classifier": manifest.classifier.architecture,
+        "classifier_longest_side": manifest.classifier.preprocessing.longest_side,
+        "detector": manifest.detector.architecture,
+        "detector_views": [f"{view.longest_side}{'m' if view.mirrored else ''}" for view in manifest.views()],
+        "detector_from_logit": manifest.detector_from_logit,
+        "shared_trunk": manifest.classifier.trunk.file == manifest.detector.trunk.file,
+    }
+
+
+def answers(
+    bundle: Bundle, radiographs: Sequence[Radiograph], kept: Path | None = None
+) -> tuple[list[Prediction], dict[str, Any]]:
+    """Return the networks' answers and their cost, from `kept` where an earlier call has left them."""
+    networks = networks_digest(bundle.manifest)
+    if kept is not None and kept.exists():
+        return load_predictions(kept, networks, radiographs)
+    analyzer = Analyzer(bundle)
+    predictions = predict(analyzer, radiographs)
+    cost = cost_of(analyzer, predictions)
+    if kept is not None:
+        save_predictions(kept, networks, predictions, cost)
+    return predictions, cost
+
+
+def evaluate(bundle: Bundle, radiographs: Sequence[Radiograph], kept: Path | None = None) -> dict[str, Any]:
+    """Measure a bundle; predictions of the same networks are read from `kept`, or written there."""
+    manifest = bundle.manifest
+    predictions, cost = answers(bundle, radiographs, kept)
+    figures = report(predictions, manifest.calibration.build(), manifest.decision.build())
+    return {"bundle": bundle.version, "settings": settings_of(manifest), "cost": cost, **figures}
 
 
 def main() -> None:
@@ -187,14 +130,26 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the bundle's folder; the shipped one if not given")
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--split", default="valid")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="the result's JSON file")
+    parser.add_argument("--plots", type=Path, help="folder for the plots (PNG)")
+    parser.add_argument("--predictions", type=Path, help="JSON file of the networks' answers: read, or else written")
+    parser.add_argument("--title", help="what the models report calls it; the bundle's version if not given")
+    parser.add_argument("--detector-from-logit", type=float, help="measure this cascade instead of the bundle's")
+    parser.add_argument("--images", type=int, help="a trial on so many images, drawn evenly over the names")
     given = parser.parse_args()
     bundle = load_bundle(given.bundle)
-    predictions = predict(Analyzer(bundle), load(given.data, given.split))
-    manifest = bundle.manifest
-    figures = report(predictions, manifest.calibration.build(), manifest.decision.build())
-    given.out.write_text(json.dumps({"version": bundle.version, "split": given.split, **figures}, indent=1) + "\n")
-    print(json.dumps(figures["whole_files"], indent=1))
+    if given.detector_from_logit is not None:
+        cascade = {"detector_from_logit": given.detector_from_logit}
+        bundle = replace(bundle, manifest=bundle.manifest.model_copy(update=cascade))
+    radiographs = load(given.data, given.split)
+    chosen = thin(len(radiographs), given.images or len(radiographs))
+    figures = evaluate(bundle, [radiographs[at] for at in np.asarray(chosen)], given.predictions)
+    title = {"kind": "evaluation", "title": given.title or bundle.version, "split": given.split}
+    given.out.write_text(json.dumps({**title, "data": hashes(given.data), **figures}, indent=1) + "\n")
+    whole = figures["whole_files"]
+    if given.plots is not None:
+        write_plots(whole, given.plots)
+    print(json.dumps({name: value for name, value in whole.items() if name != "curves"}, indent=1))
 
 
 if __name__ == "__main__":

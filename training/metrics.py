@@ -1,14 +1,23 @@
-"""Figures for images and boxes, with their uncertainty. Pure numpy; every function is small enough to check by hand."""
+"""Figures for images and boxes, with their uncertainty; every function is small enough to check by hand.
+
+An image's figures take `labels` (n,) and `scores` (n,), higher is more suspicious. Intervals by bootstrap draw images,
+or, where `groups` (n,) names each image's patient, patients: images of one patient are no independent evidence. Numpy
+alone, so that a training needs no more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Interval = tuple[float, float]
+ROUNDS = 2000
+DRAWS_AT_ONCE = 100
 Z95 = 1.959963984540054
 
 
@@ -32,20 +41,100 @@ def auc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float((ranks[truth].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def auc_interval(labels: ArrayLike, scores: ArrayLike, seed: int = 0, rounds: int = 2000) -> tuple[float, float]:
-    """95 % interval of the AUC by bootstrap over images, positives and negatives drawn apart."""
-    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=np.float64)
+def auc_interval(
+    labels: ArrayLike, scores: ArrayLike, seed: int = 0, rounds: int = ROUNDS, groups: ArrayLike | None = None
+) -> Interval:
+    """95 % interval of the AUC by bootstrap: positives and negatives drawn apart, or whole groups."""
+    truth = np.asarray(labels, dtype=bool)
+    draws = _draws(truth, groups, seed, rounds)
+    return percentiles(np.concatenate([_aucs(truth, scores, weights) for weights in draws]))
+
+
+def auc_difference_interval(
+    labels: ArrayLike, scores: ArrayLike, others: ArrayLike, groups: ArrayLike | None = None, seed: int = 0
+) -> Interval:
+    """95 % interval of AUC(scores) - AUC(others) on the same images, both read from the same draws."""
+    truth = np.asarray(labels, dtype=bool)
+    draws = _draws(truth, groups, seed, ROUNDS)
+    return percentiles(np.concatenate([_aucs(truth, scores, w) - _aucs(truth, others, w) for w in draws]))
+
+
+def _draws(truth: Flags, groups: ArrayLike | None, seed: int, rounds: int) -> Iterator[NDArray[np.intp]]:
+    """Yield draws a hundred at a time, (100, n): how often each has drawn each image; all have both classes."""
     random = np.random.default_rng(seed)
-    positives, negatives = np.flatnonzero(truth), np.flatnonzero(~truth)
-    areas = []
-    for _ in range(rounds):
-        drawn = np.concatenate([random.choice(positives, len(positives)), random.choice(negatives, len(negatives))])
-        areas.append(auc(truth[drawn], values[drawn]))
-    low, high = np.percentile(areas, [2.5, 97.5])
+    for first in range(0, rounds, DRAWS_AT_ONCE):
+        count = min(DRAWS_AT_ONCE, rounds - first)
+        if groups is not None:
+            weights = _multinomial(random, int(_numbered(groups).max()) + 1, count)[:, _numbered(groups)]
+            yield weights[(weights[:, truth].sum(axis=1) > 0) & (weights[:, ~truth].sum(axis=1) > 0)]
+            continue
+        weights = np.empty((count, len(truth)), dtype=np.intp)
+        for chosen in (truth, ~truth):
+            weights[:, chosen] = _multinomial(random, int(chosen.sum()), count)
+        yield weights
+
+
+def _multinomial(random: np.random.Generator, size: int, count: int) -> NDArray[np.intp]:
+    return random.multinomial(size, np.full(size, 1 / size), count).astype(np.intp)
+
+
+def _aucs(truth: Flags, scores: ArrayLike, weights: NDArray[np.intp]) -> Floats:
+    """Return the AUC of each row of weights (how often each image counts): `auc`, many at once."""
+    values = np.asarray(scores, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=-np.inf))
+    positives, negatives = (
+        np.add.reduceat(weights[:, order] * chosen[order], starts, axis=1) for chosen in (truth, ~truth)
+    )
+    below = np.cumsum(negatives, axis=1) - negatives / 2
+    return np.asarray((positives * below).sum(axis=1) / (positives.sum(axis=1) * negatives.sum(axis=1)))
+
+
+def _numbered(groups: ArrayLike) -> NDArray[np.intp]:
+    return np.unique(np.asarray(groups), return_inverse=True)[1]
+
+
+def percentiles(values: Sequence[float] | Floats) -> Interval:
+    """Return the 2.5th and 97.5th percentile."""
+    low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
+def thin(count: int, most: int) -> NDArray[np.intp]:
+    """Choose at most so many of `count` positions, evenly, first and last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
+def brier(labels: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean square of probability minus truth: 0 is perfect, 0.25 is what 'one half' gets always."""
+    return float(np.mean((np.asarray(probabilities, dtype=np.float64) - np.asarray(labels, dtype=np.float64)) ** 2))
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """The images whose probability falls into one bin: how many, their mean probability, their share of positives."""
+
+    images: int
+    mean_probability: float
+    share: float
+
+
+def calibration_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> list[CalibrationBin]:
+    """Sort images into bins of equal width over 0..1; empty bins are left out."""
+    truth, probability = np.asarray(labels, dtype=bool), np.asarray(probabilities, dtype=np.float64)
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    chosen = [index == number for number in np.unique(index)]
+    return [CalibrationBin(int(c.sum()), float(probability[c].mean()), float(truth[c].mean())) for c in chosen]
+
+
+def calibration_error(labels: ArrayLike, probabilities: ArrayLike, bins: int = 10) -> float:
+    """Mean distance of probability and share of positives over the bins, weighted by their images."""
+    found = calibration_bins(labels, probabilities, bins)
+    gaps = [entry.images * abs(entry.mean_probability - entry.share) for entry in found]
+    return float(np.sum(gaps) / sum(entry.images for entry in found))
+
+
+def wilson(successes: int, trials: int) -> Interval:
     """Wilson's 95 % interval of a proportion."""
     if trials == 0:
         return 0.0, 1.0
@@ -65,7 +154,7 @@ def iou(boxes: Floats, others: Floats) -> Floats:
     return np.asarray(np.divide(common, union, out=np.zeros_like(common), where=union > 0))
 
 
-def match(image: BoxesOfImage, threshold: float) -> NDArray[np.bool_]:
+def match(image: BoxesOfImage, threshold: float) -> Flags:
     """Say for each found box, best score first, whether it hits a true box that no better one has hit (COCO's rule)."""
     order = np.argsort(-image.scores, kind="stable")
     overlaps = iou(image.boxes[order], image.truth)
@@ -79,21 +168,51 @@ def match(image: BoxesOfImage, threshold: float) -> NDArray[np.bool_]:
     return hits
 
 
-def average_precision(images: Sequence[BoxesOfImage], threshold: float = 0.5) -> float:
-    """COCO's average precision of one class at one IoU: precision made monotone, read at 101 recalls."""
-    positives = sum(len(image.truth) for image in images)
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The boxes of all images, best score first, at one IoU.
+
+    `hits`, `scores` and `owners` (the box's image, by number) have one entry a box; `truths` has the number of true
+    boxes of each image.
+    """
+
+    hits: Flags
+    scores: Floats
+    owners: NDArray[np.intp]
+    truths: NDArray[np.intp]
+
+
+def rank(images: Sequence[BoxesOfImage], threshold: float = 0.5) -> Ranking:
+    """Match the boxes of each image, then order all of them by score (ties in the order of the images)."""
+    scores = np.concatenate([np.empty(0), *(np.sort(image.scores)[::-1] for image in images)])
+    hits = np.concatenate([np.empty(0, dtype=bool), *(match(image, threshold) for image in images)])
+    owners = np.repeat(np.arange(len(images)), [len(image.scores) for image in images])
+    order = np.argsort(-scores, kind="stable")
+    truths = np.array([len(image.truth) for image in images], dtype=np.intp)
+    return Ranking(hits[order], scores[order], owners[order], truths)
+
+
+def precision_area(ranking: Ranking, weights: NDArray[np.intp] | None = None) -> float:
+    """COCO's average precision: precision made monotone, read at 101 recalls.
+
+    `weights` says how often each image counts: a draw of a bootstrap without its copies.
+    """
+    counts = np.ones(len(ranking.truths), dtype=np.intp) if weights is None else weights
+    positives = int((ranking.truths * counts).sum())
     if positives == 0:
         raise ValueError("average precision needs at least one true box")
-    scores = np.concatenate([np.sort(image.scores)[::-1] for image in images])
-    hits = np.concatenate([match(image, threshold) for image in images])
-    order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(hits[order])
+    each = counts[ranking.owners]
+    found, total = np.cumsum(each * ranking.hits), np.cumsum(each)
     if len(found) == 0:
         return 0.0
-    recall = found / positives
-    precision = np.maximum.accumulate((found / np.arange(1, len(found) + 1))[::-1])[::-1]
-    at = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
+    precision = np.maximum.accumulate((found / np.maximum(1, total))[::-1])[::-1]
+    at = np.searchsorted(found / positives, np.linspace(0, 1, 101), side="left")
     return float(np.where(at < len(precision), precision[np.minimum(at, len(precision) - 1)], 0.0).mean())
+
+
+def average_precision(images: Sequence[BoxesOfImage], threshold: float = 0.5) -> float:
+    """COCO's average precision of one class at one IoU."""
+    return precision_area(rank(images, threshold))
 
 
 def mean_average_precision(images: Sequence[BoxesOfImage]) -> float:
@@ -101,12 +220,32 @@ def mean_average_precision(images: Sequence[BoxesOfImage]) -> float:
     return float(np.mean([average_precision(images, threshold) for threshold in np.linspace(0.5, 0.95, 10)]))
 
 
+def average_precision_interval(
+    images: Sequence[BoxesOfImage], groups: ArrayLike | None = None, seed: int = 0, rounds: int = ROUNDS
+) -> Interval:
+    """95 % interval of the average precision at IoU 0.5 by bootstrap over images or groups; see `auc_interval`."""
+    ranking, random = rank(images), np.random.default_rng(seed)
+    numbers = np.arange(len(images)) if groups is None else _numbered(groups)
+    weights = _multinomial(random, int(numbers.max()) + 1, rounds)[:, numbers]
+    return percentiles([precision_area(ranking, each) for each in weights if (ranking.truths * each).any()])
+
+
 def free_response(images: Sequence[BoxesOfImage], rates: Sequence[float], threshold: float = 0.5) -> list[float]:
     """Share of true boxes found while false boxes stay at or below so many an image (free-response curve)."""
-    scores = np.concatenate([np.sort(image.scores)[::-1] for image in images])
-    hits = np.concatenate([match(image, threshold) for image in images])
-    order = np.argsort(-scores, kind="stable")
-    positives = sum(len(image.truth) for image in images)
-    false, found = np.cumsum(~hits[order]), np.cumsum(hits[order])
+    ranking = rank(images, threshold)
+    false, found = np.cumsum(~ranking.hits), np.cumsum(ranking.hits)
     allowed = [int(np.searchsorted(false, rate * len(images), side="right")) for rate in rates]
-    return [float(found[count - 1] / positives) if count else 0.0 for count in allowed]
+    return [float(found[count - 1] / ranking.truths.sum()) if count else 0.0 for count in allowed]
+
+
+def free_response_points(images: Sequence[BoxesOfImage], most: int = 60) -> list[tuple[float, float, float]]:
+    """Points of the whole free-response curve at IoU 0.5, at most so many: false boxes an image, share found, score.
+
+    A point stands wherever the next box is the first false one after a hit, so that the curve's steps are kept.
+    """
+    ranking = rank(images)
+    false, found = np.cumsum(~ranking.hits) / len(images), np.cumsum(ranking.hits) / ranking.truths.sum()
+    corners = np.flatnonzero(ranking.hits & ~np.append(ranking.hits[1:], False))
+    corners = np.union1d(corners, np.arange(len(found))[-1:])
+    kept = corners[thin(len(corners), most)] if len(corners) else corners
+    return [(float(false[at]), float(found[at]), float(ranking.scores[at])) for at in kept]

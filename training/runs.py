@@ -1,70 +1,23 @@
-"""What every training run shares: samples from the cache, checkpoints, averaged weights, one JSON file a run."""
+"""What every training run shares: checkpoints, averaged weights, one JSON file a run."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import math
 import platform
 import subprocess
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 import torchvision
-from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
-
-from training.cache import Sample, plan
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes.
-
-    `start` holds an earlier run's weights to go on from; `block5` another network's file whose block 5 is the start.
-    """
-
-    data: Path
-    weights: Path
-    cache: Path
-    run: Path
-    start: Path | None = None
-    block5: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Maps:
-    """One cached sample: the trunk's map (channels, rows, columns) and its boxes (n, 4) in canvas pixels."""
-
-    sample: Sample
-    maps: Tensor
-    boxes: Tensor
-
-
-def read_maps(cache: Path, sample: Sample) -> Maps:
-    """Read one sample."""
-    with safe_open(cache / f"{sample.key}.safetensors", framework="pt") as file:
-        return Maps(sample, file.get_tensor("conv4").permute(2, 0, 1), file.get_tensor("boxes"))
-
-
-def map_shape(cache: Path, sample: Sample) -> tuple[int, ...]:
-    """Return the shape of a sample's map (rows, columns, channels) from its file's head alone."""
-    with safe_open(cache / f"{sample.key}.safetensors", framework="pt") as file:
-        return tuple(file.get_slice("conv4").get_shape())
-
-
-def available(data: Path, cache: Path, split: str) -> list[Sample]:
-    """List the samples of a split that the cache holds, in the plan's order."""
-    return [
-        sample
-        for sample in plan(data)
-        if sample.radiograph.split == split and (cache / f"{sample.key}.safetensors").exists()
-    ]
-
+from torch import nn
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -86,30 +39,64 @@ class Average(Generic[Network]):
 
 @dataclass
 class Run:
-    """The record of one run, written after each evaluation so that an interrupted run has one too."""
+    """The record of one run, written after each evaluation so that an interrupted run has one too.
+
+    `data` is the data folder; its labels' and boxes' hashes say what was learnt from.
+    """
 
     folder: Path
     config: dict[str, Any]
+    data: Path | None = None
     started: float = field(default_factory=time.time)
     history: list[dict[str, Any]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    title: str = "A run"
 
     def record(self, **figures: Any) -> None:
         """Add one line to the history and write `run.json`."""
         self.history.append({**figures, "seconds": round(time.time() - self.started, 1)})
         print(json.dumps(self.history[-1]), flush=True)
+        self.write()
+
+    def resume(self, history: list[dict[str, Any]]) -> None:
+        """Go on with an interrupted run's history; its time counts up to its last evaluation."""
+        self.history = history
+        if history:
+            self.started = time.time() - history[-1]["seconds"]
+
+    def finish(self, **metrics: Any) -> None:
+        """Write `run.json` with the figures that the run ends with."""
+        self.metrics = metrics
+        self.write()
+
+    def write(self) -> None:
+        """Write `run.json`."""
         content = {
+            "kind": "run",
+            "title": self.title,
             "config": self.config,
             "commit": _commit(),
+            "data": hashes(self.data) if self.data else {},
             "environment": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "torchvision": torchvision.__version__,
                 "threads": torch.get_num_threads(),
             },
+            "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.time() - self.started, 1),
             "history": self.history,
+            "metrics": self.metrics,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "run.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each label and box file of a data folder, and one over its images' names and sizes."""
+    found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.[cj]s[vo]*"))}
+    images = sorted((path.name, path.stat().st_size) for path in (folder / "images").glob("*"))
+    return {**found, "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()}
 
 
 def rate_at(step: int, total: int, warmup: int) -> float:

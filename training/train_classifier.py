@@ -1,221 +1,231 @@
-"""Train the classifier with a location map on the cached maps of the frozen trunk.
+"""Train the classifier: fit perceptrons on the frozen VGG16, then let boxes and labels tune its last blocks.
 
-    python -m training.train_classifier --data DATA --weights VGG16.safetensors --cache FOLDER --run FOLDER
+    python -m training.train_classifier --data DATA --weights VGG16.safetensors --run FOLDER
 
-Without `--block5-rate` block 5 stays as it is and only the head learns. With it block 5 is tuned gently as well, from
-ImageNet, from a trained detector (`--block5`) or from an earlier run (`--start`). The boxes teach the location map; the
-image's label teaches the rest. The weights of the best evaluation are in `classifier.safetensors`.
+Stage `probe` runs VGG16, as ImageNet left it, once over the images and fits a head on what it sees; that is a whole
+classifier (`vgg16_pooled`) already. Stage `finetune` starts there, or at an earlier run or bundle (`--start`): a
+location map is taught by the boxes, its peaks join the image's logit, and VGG16's last blocks follow at rates that
+fall from block to block. It learns from whole images, or from chips and some whole images (`--chips`). Run again, it
+goes on from its checkpoint. The averaged weights of the best evaluation on valid are in the run's folder, which
+`training.export_bundle` takes.
 """
 
 from __future__ import annotations
 
-import argparse
-import copy
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+import sys
+from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from models.classifier import ClassifierOutput, LocationMapClassifier
-from models.vgg import VGG16Block5
-from training.cache import Sample, load_vgg
-from training.metrics import auc
-from training.runs import Average, Maps, Places, Run, available, map_shape, rate_at, read_maps, save_weights
+from models.classifier import PooledClassifier
+from training.chips import Album
+from training.classifier_options import Config, Places, read_options
+from training.curves import write_curves
+from training.dataset import for_training, whole_files
+from training.fine_tuning import (
+    Learner,
+    learn_from,
+    optimizer_of,
+    pooled_map_on,
+    read_learner,
+    score,
+    set_rates,
+)
+from training.hardware import Hardware
+from training.lessons import CannotTrain, Lesson, Mixture, Teacher, workers_for
+from training.metrics import auc, auc_interval
+from training.parts import Design, write_part
+from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features
+from training.runs import Average, Run, load_checkpoint, save_checkpoint
 
-STRIDE = 16  # canvas pixels a cell of block 5's map
-
-
-@dataclass(frozen=True)
-class Config:
-    """What was chosen for a run."""
-
-    epochs: int = 12
-    batch: int = 16
-    rate: float = 1e-3
-    block5_rate: float = 0.0
-    weight_decay: float = 0.05
-    location_weight: float = 1.0
-    positive_weight: float = 1.5
-    warmup: int = 50
-    average: float = 0.995
-    seed: int = 11
-
-
-def location_target(boxes: Tensor, rows: int, columns: int) -> tuple[Tensor, Tensor]:
-    """Draw the boxes on the map of cells.
-
-    Returns
-    -------
-    tuple
-        Target (rows, columns): 1 where a cell's centre lies in a box or the cell holds a box's centre; weight
-        (rows, columns): 0 in the ring of one cell around a box, where either answer is right, 1 elsewhere.
-    """
-    y = (torch.arange(rows) + 0.5)[:, None] * STRIDE
-    x = (torch.arange(columns) + 0.5)[None] * STRIDE
-    target, near = torch.zeros(rows, columns), torch.zeros(rows, columns)
-    for x1, y1, x2, y2 in boxes.tolist():
-        target[(x >= x1) & (x <= x2) & (y >= y1) & (y <= y2)] = 1
-        ring = (x >= x1 - STRIDE) & (x <= x2 + STRIDE) & (y >= y1 - STRIDE) & (y <= y2 + STRIDE)
-        near[ring] = 1
-        row, column = int((y1 + y2) / 2 / STRIDE), int((x1 + x2) / 2 / STRIDE)
-        target[min(row, rows - 1), min(column, columns - 1)] = 1
-    return target, torch.where((near > 0) & (target == 0), 0.0, 1.0)
+CHECKPOINT_NAME = "checkpoint.pt"
+# What a step of whole images at 576 pixels takes well on a usual device.
+BATCH = {"cuda": 32, "cpu": 8}
 
 
-class Source:
-    """Where samples come from: the trunk's maps from the cache or, under a frozen block 5, its maps kept in memory."""
-
-    def __init__(self, cache: Path, frozen: VGG16Block5 | None) -> None:
-        self.cache = cache
-        self._block5 = copy.deepcopy(frozen).bfloat16() if frozen else None
-        self._kept: dict[str, Maps] = {}
-
-    @torch.no_grad()
-    def read(self, sample: Sample) -> Maps:
-        """Return the map that the part under training begins with."""
-        if self._block5 is None:
-            return read_maps(self.cache, sample)
-        if sample.key not in self._kept:
-            item = read_maps(self.cache, sample)
-            self._kept[sample.key] = replace(item, maps=self._block5(item.maps[None])[0])
-        return self._kept[sample.key]
-
-
-def batches(samples: list[Sample], source: Source, config: Config, epoch: int) -> Iterator[list[Maps]]:
-    """Yield every sample once, in batches of one canvas shape, in an order drawn from seed and epoch."""
-    random = np.random.default_rng([config.seed, epoch])
-    by_shape: dict[tuple[int, ...], list[Sample]] = {}
-    for index in random.permutation(len(samples)):
-        by_shape.setdefault(map_shape(source.cache, samples[index]), []).append(samples[index])
-    groups = [
-        group[start : start + config.batch]
-        for group in by_shape.values()
-        for start in range(0, len(group), config.batch)
-    ]
-    for index in random.permutation(len(groups)):
-        yield [source.read(sample) for sample in groups[index]]
+def probe(places: Places, config: Config, on: Hardware) -> tuple[Frozen, PooledClassifier, list[float]]:
+    """Fit the heads on the frozen network; returns it, the classifier, and the valid AUC of each head and of all."""
+    if places.weights is None:
+        raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
+    frozen = Frozen.read(places.weights, config.preprocessing)
+    train = looks_at(for_training(places.data), (False, True) if config.mirrored else (False,))
+    valid = looks_at(whole_files(places.data, "valid"))
+    labels = labels_of(train)
+    if not 0 < labels.sum() < len(labels):
+        raise CannotTrain("training needs images of both classes")
+    features = pooled_features(frozen, [*train, *valid], places.run, on)
+    heads = fit(features[: len(train)], labels, config.probe)
+    joint = mean_of(heads)
+    with torch.no_grad():
+        areas = [auc(labels_of(valid).numpy(), head.judge(features[len(train) :]).numpy()) for head in [*heads, joint]]
+    return frozen, classifier_of(frozen, joint), areas
 
 
-def forward(classifier: LocationMapClassifier, maps: Tensor, config: Config) -> ClassifierOutput:
-    """Run the classifier from where the source's maps end."""
-    maps = maps.contiguous(memory_format=torch.channels_last)
-    if not config.block5_rate:
-        frozen: ClassifierOutput = classifier.head(maps.float())
-        return frozen
-    with torch.autocast("cpu", torch.bfloat16):
-        deep = classifier.block5(maps)
-    tuned: ClassifierOutput = classifier.head(deep.float())
-    return tuned
+def probe_design(frozen: Frozen, classifier: PooledClassifier) -> Design:
+    """Say what the first stage's classifier is."""
+    hidden = classifier.head.inner.out_features
+    return Design("vgg16_pooled", "vgg16", frozen.preprocessing, {"hidden": hidden}, frozen.width)
 
 
-def loss_of(output: ClassifierOutput, batch: list[Maps], config: Config) -> Tensor:
-    """Cross-entropy of the image's label plus that of the location map, averaged over boxes' cells and others apart."""
-    labels = torch.tensor([float(item.sample.radiograph.fractured) for item in batch])
-    image = binary_cross_entropy_with_logits(output.logits, labels, pos_weight=torch.tensor(config.positive_weight))
-    location = output.location_logits
-    if location is None:
-        raise TypeError("this loss needs a head with a location map")
-    rows, columns = location.shape[-2:]
-    pairs = [location_target(item.boxes, rows, columns) for item in batch]
-    target, weight = (torch.stack(parts) for parts in zip(*pairs, strict=True))
-    cells = binary_cross_entropy_with_logits(location, target, reduction="none") * weight
-    inside = (cells * target).sum() / target.sum().clamp(min=1)
-    # One cell in five hundred lies in a box; the others' mean is scaled up so that false alarms are felt.
-    outside = 20 * (cells * (1 - target)).mean()
-    return image + config.location_weight * 0.5 * (inside + outside)
-
-
-@torch.no_grad()
-def score(
-    classifier: LocationMapClassifier, samples: list[Sample], source: Source, config: Config
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Return labels and uncalibrated logits of cached samples."""
-    logits = [float(forward(classifier, source.read(s).maps[None], config).logits[0]) for s in samples]
-    return np.array([sample.radiograph.fractured for sample in samples]), np.array(logits)
-
-
-def block5_of(path: Path) -> dict[str, Tensor]:
-    """Read the fifth block out of a network's file: the detector's has learnt from boxes what a fracture looks like."""
-    prefix = "block5."
-    return {name.removeprefix(prefix): t for name, t in load_file(path).items() if name.startswith(prefix)}
-
-
-def build(places: Places, config: Config) -> tuple[LocationMapClassifier, torch.optim.Optimizer]:
-    """Build classifier and optimizer."""
+def begin(places: Places, config: Config, on: Hardware) -> Learner:
+    """Build what the second stage starts from."""
     torch.manual_seed(config.seed)
-    vgg = load_vgg(places.weights)
-    classifier = LocationMapClassifier(vgg.width)
-    classifier.block5.load_state_dict(block5_of(places.block5) if places.block5 else vgg.block5.state_dict())
+    labels = [item.fractured for item in for_training(places.data)]
+    share = min(max(float(np.mean(labels)), 0.01), 0.99)
     if places.start:
-        classifier.load_state_dict(load_file(places.start))
-    classifier.block5.requires_grad_(config.block5_rate > 0)
-    groups = [{"params": list(classifier.head.parameters()), "lr": config.rate, "base": config.rate}]
-    if config.block5_rate:
-        base = config.block5_rate
-        groups.append({"params": list(classifier.block5.parameters()), "lr": base, "base": base})
-    return classifier, torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        return read_learner(places.start, config.preprocessing, share)
+    if config.stage == "finetune":
+        raise CannotTrain("the stage 'finetune' needs --start, the folder of an earlier run or of a bundle")
+    frozen, classifier, _ = probe(places, config, on)
+    torch.manual_seed(config.seed)
+    return pooled_map_on(classifier, frozen.trunk, probe_design(frozen, classifier), share)
+
+
+class Training:
+    """A fine-tuning's state between two steps: everything that an interrupted run needs to go on."""
+
+    def __init__(self, places: Places, config: Config, on: Hardware) -> None:
+        self.places, self.on = places, on
+        places.run.mkdir(parents=True, exist_ok=True)
+        self.train, self.valid = for_training(places.data), whole_files(places.data, "valid")
+        self.album = Album([*self.train, *self.valid], config.preprocessing)
+        self.batch = config.batch or BATCH[on.device.type]
+        self.config = replace(config, batch=self.batch)
+        state = load_checkpoint(self._checkpoint)
+        if state and state["config"] != asdict(self.config):
+            raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
+        title = "Classifier, fine-tuned"
+        self.record = Run(places.run, {**asdict(self.config), **on.describe()}, places.data, title=title)
+        self.learner = begin(places, config, on)
+        on.place(self.learner)
+        self.optimizer = optimizer_of(self.learner, config.tuning, round(config.frozen_epochs * self.epoch))
+        self.average = Average(self.learner, config.average)
+        self.step = 0
+        self.losses: list[dict[str, float]] = []
+        if state:
+            self._resume(state)
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.places.run / CHECKPOINT_NAME
+
+    @property
+    def epoch(self) -> int:
+        """Count the steps between two evaluations."""
+        return -(-(self.config.images_an_epoch or len(self.train)) // self.batch)
+
+    @property
+    def total(self) -> int:
+        """Count the steps of the whole run."""
+        return self.epoch * self.config.epochs
+
+    @property
+    def done(self) -> bool:
+        """Say whether all steps were taken, or the last evaluations brought nothing better."""
+        areas = [entry["auc"] for entry in self.record.history]
+        stale = len(areas) - 1 - int(np.argmax(areas)) if areas else 0
+        return self.step >= self.total or stale >= self.config.patience
+
+    def lessons(self) -> Teacher:
+        """Return who draws the lessons."""
+        config = self.config
+        return Teacher(self.train, self.album, Mixture(config.seed, config.chips, config.whole))
+
+    def learn(self, lessons: list[Lesson]) -> float:
+        """Take one step; returns the image's loss."""
+        set_rates(self.optimizer, self.step, self.total, self.config.tuning.warmup)
+        self.step += 1
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # dropout draws from it
+        self.learner.train()
+        self.losses.append(learn_from(lessons, self.learner, self.optimizer, self.config.tuning, self.on))
+        self.average.update(self.learner, self.step)
+        return self.losses[-1]["loss_image"]
+
+    def judge(self) -> None:
+        """Measure the averaged weights on valid and keep them if they are the best so far."""
+        averaged = self.average.module
+        logits, pointed = score(averaged, self.valid, self.album, self.on)
+        truth = [item.fractured for item in self.valid]
+        means = {name: float(np.mean([loss[name] for loss in self.losses])) for name in (self.losses or [{}])[0]}
+        figures: dict[str, Any] = {"auc": auc(truth, logits)}
+        if pointed:
+            figures["pointing"] = float(np.mean(pointed))
+        self.losses = []
+        before = max((entry["auc"] for entry in self.record.history), default=-1.0)
+        self.record.record(step=self.step, epoch=self.step / self.epoch, **means, **figures)
+        write_curves(self.places.run)
+        if figures["auc"] > before:
+            write_part("classifier", averaged.design, averaged.trunk, averaged.classifier, self.places.run)
+            self.record.finish(step=self.step, **figures, auc_95=auc_interval(truth, logits))
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        states = {name: module.state_dict() for name, module in self._modules().items()}
+        kept = {
+            "step": self.step,
+            "losses": self.losses,
+            "history": self.record.history,
+            "metrics": self.record.metrics,
+        }
+        save_checkpoint(self._checkpoint, {**states, **kept, "config": asdict(self.config)})
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        for name, module in self._modules().items():
+            module.load_state_dict(state[name])
+        self.step, self.losses = state["step"], state["losses"]
+        self.record.resume(state["history"])
+        self.record.metrics = state["metrics"]
+
+    def _modules(self) -> dict[str, Any]:
+        return {"learner": self.learner, "average": self.average.module, "optimizer": self.optimizer}
+
+
+def run_probe(places: Places, config: Config, on: Hardware) -> None:
+    """Fit the first stage's classifier, measure it and write it as a whole one."""
+    title = "Classifier on frozen features"
+    record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
+    frozen, classifier, areas = probe(places, config, on)
+    record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
+    write_curves(places.run)
+    write_part("classifier", probe_design(frozen, classifier), frozen.trunk, classifier, places.run)
+    record.finish(auc=areas[-1])
 
 
 def run(places: Places, config: Config) -> None:
-    """Train, measure after each epoch, keep the best averaged weights."""
-    record = Run(places.run, asdict(config))
-    classifier, optimizer = build(places, config)
-    average = Average(classifier, config.average)
-    samples = available(places.data, places.cache, "train")
-    valid = [sample for sample in available(places.data, places.cache, "valid") if not sample.radiograph.truncated]
-    source = Source(places.cache, None if config.block5_rate else classifier.block5)
-    total, step, best = config.epochs * (len(samples) // config.batch + 1), 0, 0.0
-    for epoch in range(config.epochs):
-        classifier.train()
-        losses = []
-        for batch in tqdm(batches(samples, source, config, epoch), desc=f"epoch {epoch}", mininterval=5):
-            for group in optimizer.param_groups:
-                group["lr"] = group["base"] * rate_at(step, total, config.warmup)
-            loss = loss_of(forward(classifier, torch.stack([item.maps for item in batch]), config), batch, config)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(classifier.parameters(), 5.0)
-            optimizer.step()
-            step += 1
-            average.update(classifier, step)
-            losses.append(float(loss.detach()))
-        area = auc(*score(average.module, valid, source, config))
-        record.record(epoch=epoch, samples=len(samples), loss=float(np.mean(losses)), auc=area)
-        if area > best:
-            best = area
-            save_weights(average.module, places.run / "classifier.safetensors")
+    """Run the stages that are asked for; an interrupted run goes on."""
+    on = Hardware.find()
+    # Its fastest algorithms add up in an order of their own; the same seed shall give the same numbers.
+    torch.backends.cudnn.deterministic = True
+    if config.stage == "probe":
+        run_probe(places, config, on)
+        return
+    training = Training(places, config, on)
+    if not training.record.history:
+        training.judge()
+        training.save()
+    steps = range(training.step, training.total)
+    batches = training.lessons().batches(training.batch, steps, workers_for(on.device.type))
+    with closing(batches), tqdm(initial=training.step, total=training.total, unit="step", mininterval=5) as bar:
+        while not training.done:
+            bar.set_postfix({"loss": f"{training.learn(next(batches)):.3f}"}, refresh=False)
+            bar.update()
+            if at_end := training.step % training.epoch == 0:
+                training.judge()
+            if at_end or training.step % config.checkpoint_every == 0:
+                training.save()
 
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
-    parser.add_argument("--weights", type=Path, required=True, help="VGG16 ImageNet features (safetensors)")
-    parser.add_argument("--cache", type=Path, required=True, help="folder that training.cache has filled")
-    parser.add_argument("--run", type=Path, required=True, help="folder for weights and run.json")
-    parser.add_argument("--start", type=Path, help="classifier.safetensors of an earlier run to go on from")
-    parser.add_argument("--block5", type=Path, help="detector.safetensors whose block 5 is the start")
-    parser.add_argument("--epochs", type=int, default=Config.epochs)
-    parser.add_argument("--rate", type=float, default=Config.rate)
-    parser.add_argument("--block5-rate", type=float, default=Config.block5_rate)
-    parser.add_argument("--location-weight", type=float, default=Config.location_weight)
-    parser.add_argument("--seed", type=int, default=Config.seed)
-    given = parser.parse_args()
-    config = Config(
-        epochs=given.epochs,
-        rate=given.rate,
-        block5_rate=given.block5_rate,
-        location_weight=given.location_weight,
-        seed=given.seed,
-    )
-    run(Places(given.data, given.weights, given.cache, given.run, given.start, given.block5), config)
+    try:
+        run(*read_options(__doc__))
+    except CannotTrain as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

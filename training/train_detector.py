@@ -1,183 +1,284 @@
-"""Train Faster R-CNN on the cached maps of the frozen trunk.
+"""Train Faster R-CNN with a feature pyramid on chips cut from the training images.
 
-    python -m training.train_detector --data DATA --weights VGG16.safetensors --cache FOLDER --run FOLDER
+    python -m training.train_detector --data DATA --backbone mobilenet_v2 --weights MOBILENET.safetensors --run FOLDER
 
-Block 5 of VGG16 starts from ImageNet and is tuned gently; pyramid, proposals and box heads start from chance. Run
-again, it goes on from its checkpoint. The averaged weights of the best evaluation are in `detector.safetensors`.
+The backbone starts from ImageNet and is tuned at a rate of its own; pyramid, proposals and box heads start from chance,
+or all of it from an earlier run (`--start`). Run again, it goes on from its checkpoint. The averaged weights of the
+best evaluation are in the run's folder, which `training.export_bundle` takes.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.detector import FasterRCNNDetector, detections_of
-from training.cache import Sample, load_vgg
-from training.metrics import BoxesOfImage, average_precision, free_response
-from training.runs import (
-    Average,
-    Maps,
-    Places,
-    Run,
-    available,
-    load_checkpoint,
-    map_shape,
-    rate_at,
-    read_maps,
-    save_checkpoint,
-    save_weights,
-)
+from models.preprocess import Preprocessing, normalise, prepare
+from training.augment import Geometry
+from training.backbones import BACKBONES
+from training.chips import Album, Chip, Cutter
+from training.curves import write_curves
+from training.dataset import Radiograph, for_training, whole_files
+from training.hardware import Hardware
+from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
+from training.parts import Design, read_part, write_part
+from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
 
 
 @dataclass(frozen=True)
 class Config:
     """What was chosen for a run."""
 
-    steps: int = 6000
-    batch: int = 2
-    negatives: float = 0.3  # share of images without a fracture
-    rate: float = 3e-4
-    block5_rate: float = 3e-5
-    weight_decay: float = 0.02
-    warmup: int = 150
+    backbone: str = "mobilenet_v2"
+    longest_side: int = 704
+    chip: int = 320
+    steps: int = 4000
+    batch: int = 8
+    negatives: float = 0.3  # share of chips from normal images
+    elsewhere: float = 0.05  # share of chips from anywhere in a fractured image
+    rate: float = 5e-4
+    backbone_rate: float = 2e-4
+    weight_decay: float = 0.05
+    warmup: int = 100
     average: float = 0.998
-    evaluate_every: int = 1000
-    checkpoint_every: int = 250
+    evaluate_every: int = 500
+    checkpoint_every: int = 100
     seed: int = 7
 
-
-def batches(samples: list[Sample], cache: Path, config: Config, first_step: int) -> Iterator[list[Maps]]:
-    """Yield batches of one canvas shape for ever; the same seed, step and samples give the same batch."""
-    positives = [sample for sample in samples if sample.radiograph.boxes_xyxy]
-    negatives = [sample for sample in samples if not sample.radiograph.fractured]
-    for step in itertools.count(first_step):
-        random = np.random.default_rng([config.seed, step])
-        drawn: list[Sample] = []
-        for _ in range(10 * config.batch):  # an image of a rare shape may stay alone
-            pool = negatives if random.random() < config.negatives else positives
-            sample = pool[random.integers(len(pool))]
-            if not drawn or map_shape(cache, sample) == map_shape(cache, drawn[0]):
-                drawn.append(sample)
-            if len(drawn) == config.batch:
-                break
-        yield [read_maps(cache, sample) for sample in drawn]
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return how images are prepared for this network."""
+        return Preprocessing(self.longest_side)
 
 
-def train_step(detector: FasterRCNNDetector, optimizer: torch.optim.Optimizer, batch: list[Maps]) -> float:
-    """Take one step; returns the sum of the four losses."""
-    maps = torch.stack([item.maps for item in batch]).contiguous(memory_format=torch.channels_last)
-    sizes = [(8 * maps.shape[-2], 8 * maps.shape[-1])] * len(batch)
-    targets = [{"boxes": item.boxes, "labels": torch.ones(len(item.boxes), dtype=torch.int64)} for item in batch]
-    with torch.autocast("cpu", torch.bfloat16):
-        _, losses = detector(maps, sizes, targets)
+@dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes; `start` is the folder of an earlier run to go on from."""
+
+    data: Path
+    weights: Path
+    run: Path
+    start: Path | None = None
+
+
+class Detector(nn.Module):
+    """A trunk and the network on it, together as they are trained."""
+
+    def __init__(self, trunk: nn.Module, network: FasterRCNNDetector) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.network = network
+
+    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Take images (n, 3, rows, columns); see `FasterRCNNDetector.forward`."""
+        sizes = [(int(images.shape[2]), int(images.shape[3]))] * len(images)
+        return self.network(self.trunk(images), sizes, targets)
+
+
+def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
+    """Cut one batch; the same seed and step give the same chips."""
+    chips = []
+    for number in range(config.batch):
+        random = np.random.default_rng([config.seed, step, number])
+        kind = random.random()
+        if kind < config.negatives:
+            chips.append(cutter.anywhere(album.get(album.normal[random.integers(len(album.normal))]), random))
+            continue
+        image = album.get(album.fractured[random.integers(len(album.fractured))])
+        chosen = cutter.anywhere if kind < config.negatives + config.elsewhere else cutter.around_fracture
+        chips.append(chosen(image, random))
+    return chips
+
+
+def batches(album: Album, config: Config, first: int) -> Iterator[list[Chip]]:
+    """Yield batches for ever, the next one cut while the last one is learnt."""
+    cutter = Cutter(config.chip, Geometry())
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(draw, album, cutter, config, first)
+        for step in range(first + 1, config.steps + 1):
+            ready = coming.result()
+            coming = pool.submit(draw, album, cutter, config, step)
+            yield ready
+
+
+def train_step(
+    detector: Detector, optimizer: torch.optim.Optimizer, chips: list[Chip], on: Hardware
+) -> dict[str, float]:
+    """Take one step; returns the four losses."""
+    images = on.images(torch.from_numpy(np.stack([normalise(chip.pixels) for chip in chips])))
+    targets = [
+        {
+            "boxes": torch.from_numpy(chip.boxes_xyxy).to(on.device),
+            "labels": torch.ones(len(chip.boxes_xyxy), dtype=torch.int64, device=on.device),
+        }
+        for chip in chips
+    ]
+    with on.autocast():
+        _, losses = detector(images, targets)
     loss = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(detector.parameters(), 10.0)
+    torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
     optimizer.step()
-    return float(loss.detach())
+    return {name: float(value.detach()) for name, value in losses.items()}
 
 
 @torch.inference_mode()
-def detect(detector: FasterRCNNDetector, samples: list[Sample], cache: Path) -> list[BoxesOfImage]:
-    """Run the detector over cached samples; boxes in canvas pixels."""
+def detect(detector: Detector, radiographs: list[Radiograph], config: Config, on: Hardware) -> list[BoxesOfImage]:
+    """Run the detector over whole images; boxes in pixels of the files."""
     found = []
-    for sample in tqdm(samples, desc="valid", leave=False, mininterval=5):
-        item = read_maps(cache, sample)
-        rows, columns = 8 * item.maps.shape[-2], 8 * item.maps.shape[-1]
-        with torch.autocast("cpu", torch.bfloat16):
-            detections, _ = detector(item.maps[None], [(rows, columns)])
+    for radiograph in tqdm(radiographs, desc="valid", unit="image", leave=False, mininterval=5, disable=None):
+        canvas, letterbox = prepare(radiograph.pixels(), config.preprocessing)
+        images = on.images(torch.from_numpy(normalise(canvas))[None])
+        with on.autocast():
+            detections, _ = detector.network(detector.trunk(images), [(letterbox.rows, letterbox.columns)])
         boxes, scores = detections_of(detections[0])
-        found.append(BoxesOfImage(boxes.double().numpy(), scores.double().numpy(), item.boxes.double().numpy()))
+        found.append(
+            BoxesOfImage(
+                letterbox.to_source(boxes.double().cpu().numpy()),
+                scores.double().cpu().numpy(),
+                np.array(radiograph.boxes_xyxy, dtype=np.float64).reshape(-1, 4),
+            )
+        )
     return found
 
 
-def evaluate(detector: FasterRCNNDetector, samples: list[Sample], cache: Path) -> dict[str, float]:
+def figures_of(images: list[BoxesOfImage]) -> dict[str, Any]:
     """Measure boxes on all images and on the fractured ones alone."""
-    images = detect(detector, samples, cache)
     fractured = [image for image in images if len(image.truth)]
     rates = (0.1, 0.25, 0.5, 1.0)
     return {
         "map50": average_precision(images),
+        "map50_95": mean_average_precision(images),
         "map50_fractured_only": average_precision(fractured),
-        **{f"sensitivity_at_{rate}": s for rate, s in zip(rates, free_response(images, rates), strict=True)},
+        "free_response": dict(zip(map(str, rates), free_response(images, rates), strict=True)),
     }
 
 
-def build(places: Places, config: Config) -> tuple[FasterRCNNDetector, torch.optim.Optimizer]:
-    """Build detector and optimizer; block 5 has a rate of its own."""
+def build(places: Places, config: Config) -> tuple[Detector, Design]:
+    """Build the detector from ImageNet's weights, or from those of an earlier run or a bundle."""
     torch.manual_seed(config.seed)
-    vgg = load_vgg(places.weights)
-    detector = FasterRCNNDetector(vgg.width)
-    detector.block5.load_state_dict(vgg.block5.state_dict())
+    backbone = BACKBONES[config.backbone]
+    trunk, network, width = backbone.build(places.weights)
+    backbone.freeze(trunk)
     if places.start:
-        detector.load_state_dict(load_file(places.start))
-    detector.to(memory_format=torch.channels_last)
-    fresh = [parameter for name, parameter in detector.named_parameters() if not name.startswith("block5.")]
-    groups = [
-        {"params": list(detector.block5.parameters()), "lr": config.block5_rate, "base": config.block5_rate},
-        {"params": fresh, "lr": config.rate, "base": config.rate},
-    ]
-    return detector, torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        part = read_part(places.start, "detector")
+        trunk.load_state_dict(part.trunk)
+        network.load_state_dict(part.network)
+    return Detector(trunk, network), Design(backbone.architecture, config.backbone, config.preprocessing, {}, width)
+
+
+def optimizer_of(detector: Detector, config: Config) -> torch.optim.Optimizer:
+    """Give the layers that come from ImageNet a lower rate than those that start from chance."""
+    pretrained = [p for p in (*detector.trunk.parameters(), *detector.network.deeper.parameters()) if p.requires_grad]
+    known = {id(parameter) for parameter in pretrained}
+    fresh = [parameter for parameter in detector.parameters() if id(parameter) not in known and parameter.requires_grad]
+    rate, own = config.rate, config.backbone_rate
+    groups = [{"params": pretrained, "lr": own, "base": own}, {"params": fresh, "lr": rate, "base": rate}]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+
+class Training:
+    """A run's state between two steps: everything that an interrupted run needs to go on as if nothing had been."""
+
+    def __init__(self, places: Places, config: Config, on: Hardware) -> None:
+        self.places, self.config, self.on = places, config, on
+        title = f"Detector on {config.backbone}"
+        self.record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
+        self.detector, self.design = build(places, config)
+        on.place(self.detector)
+        self.optimizer = optimizer_of(self.detector, config)
+        self.average = Average(self.detector, config.average)
+        self.step, self.best = 0, -1.0
+        self.losses: list[dict[str, float]] = []
+        if state := load_checkpoint(self._checkpoint):
+            self.detector.load_state_dict(state["detector"])
+            self.average.module.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best, self.losses = state["step"], state["best"], state["losses"]
+            self.record.resume(state["history"])
+        self.detector.train()
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.places.run / "checkpoint.pt"
+
+    def learn(self, chips: list[Chip]) -> float:
+        """Take one step; returns its loss."""
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * rate_at(self.step, self.config.steps, self.config.warmup)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # the samplers of proposals and boxes draw from it
+        self.losses.append(train_step(self.detector, self.optimizer, chips, self.on))
+        self.average.update(self.detector, self.step)
+        return sum(self.losses[-1].values())
+
+    def judge(self, valid: list[Radiograph]) -> None:
+        """Measure the averaged weights and keep them if they are the best so far."""
+        figures = figures_of(detect(self.average.module, valid, self.config, self.on))
+        means = {name: float(np.mean([loss[name] for loss in self.losses])) for name in self.losses[0]}
+        self.losses = []
+        self.record.record(step=self.step, **means, **figures)
+        write_curves(self.places.run)
+        if figures["map50"] > self.best:
+            self.best = figures["map50"]
+            averaged = self.average.module
+            write_part("detector", self.design, averaged.trunk, averaged.network, self.places.run)
+            self.record.finish(step=self.step, **figures)
+
+    def save(self) -> None:
+        """Write the checkpoint."""
+        modules: dict[str, nn.Module | torch.optim.Optimizer] = {
+            "detector": self.detector,
+            "average": self.average.module,
+            "optimizer": self.optimizer,
+        }
+        kept = {"step": self.step, "best": self.best, "losses": self.losses, "history": self.record.history}
+        states = {name: module.state_dict() for name, module in modules.items()}
+        save_checkpoint(self._checkpoint, {**states, **kept})
 
 
 def run(places: Places, config: Config) -> None:
     """Train, evaluate now and then, keep the best averaged weights."""
-    record = Run(places.run, asdict(config))
     places.run.mkdir(parents=True, exist_ok=True)
-    detector, optimizer = build(places, config)
-    average = Average(detector, config.average)
-    first, best = 0, -1.0
-    if state := load_checkpoint(places.run / "checkpoint.pt"):
-        detector.load_state_dict(state["detector"])
-        average.module.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        first, best, record.history = state["step"], state["best"], state["history"]
-    samples = available(places.data, places.cache, "train")
-    valid = [sample for sample in available(places.data, places.cache, "valid") if not sample.radiograph.truncated]
-    losses: list[float] = []
-    steps = tqdm(range(first + 1, config.steps + 1), initial=first, total=config.steps, unit="step", mininterval=5)
-    for step, batch in zip(steps, batches(samples, places.cache, config, first), strict=False):
-        for group in optimizer.param_groups:
-            group["lr"] = group["base"] * rate_at(step, config.steps, config.warmup)
-        losses.append(train_step(detector, optimizer, batch))
-        average.update(detector, step)
-        last = step == config.steps
-        if last or step % config.evaluate_every == 0:
-            figures = evaluate(average.module, valid, places.cache)
-            record.record(step=step, samples=len(samples), loss=float(np.mean(losses[-500:])), **figures)
-            if figures["map50"] > best:
-                best = figures["map50"]
-                save_weights(average.module, places.run / "detector.safetensors")
-        if last or step % config.checkpoint_every == 0:
-            state = {"detector": detector.state_dict(), "average": average.module.state_dict()}
-            state |= {"optimizer": optimizer.state_dict(), "step": step, "best": best, "history": record.history}
-            save_checkpoint(places.run / "checkpoint.pt", state)
+    training = Training(places, config, Hardware.find())
+    album = Album(for_training(places.data), config.preprocessing)
+    valid = whole_files(places.data, "valid")
+    with tqdm(initial=training.step, total=config.steps, unit="step", mininterval=5) as bar:
+        for chips in batches(album, config, training.step):
+            bar.set_postfix({"loss": f"{training.learn(chips):.2f}"}, refresh=False)
+            bar.update()
+            last = training.step == config.steps
+            if last or training.step % config.evaluate_every == 0:
+                training.judge(valid)
+            if last or training.step % config.checkpoint_every == 0:
+                training.save()
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
-    parser.add_argument("--weights", type=Path, required=True, help="VGG16 ImageNet features (safetensors)")
-    parser.add_argument("--cache", type=Path, required=True, help="folder that training.cache has filled")
+    parser.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights (safetensors)")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, weights and run.json")
-    parser.add_argument("--start", type=Path, help="detector.safetensors of an earlier run to go on from")
-    parser.add_argument("--steps", type=int, default=Config.steps)
-    parser.add_argument("--rate", type=float, default=Config.rate)
-    parser.add_argument("--block5-rate", type=float, default=Config.block5_rate)
-    parser.add_argument("--seed", type=int, default=Config.seed)
-    given = parser.parse_args()
-    config = Config(steps=given.steps, rate=given.rate, block5_rate=given.block5_rate, seed=given.seed)
-    run(Places(given.data, given.weights, given.cache, given.run, given.start), config)
+    parser.add_argument("--start", type=Path, help="folder of an earlier run or bundle to go on from")
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), default=Config.backbone)
+    for name in ("longest_side", "chip", "steps", "batch", "seed", "evaluate_every"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
+    for name in ("negatives", "rate", "backbone_rate", "average"):
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
+    given = vars(parser.parse_args())
+    places = Places(**{name: given.pop(name) for name in ("data", "weights", "run", "start")})
+    run(places, replace(Config(), **given))
 
 
 if __name__ == "__main__":

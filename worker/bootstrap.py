@@ -91,7 +91,7 @@ class Runtime:
 
     def model_version(self) -> str:
         """Read the version of the bundle that is installed now, from its manifest alone."""
-        return read_manifest(self.settings.bundle or SHIPPED).version
+        return read_manifest(self.settings.installed_bundle() or SHIPPED).version
 
     def pipeline(self) -> Collaborators:
         """Return what an analysis works with."""
@@ -161,7 +161,8 @@ class Runtime:
 
         settings = self.settings
         try:
-            analyzer = BundleAnalyzer(load_bundle(settings.bundle), device=settings.device, threads=settings.threads)
+            bundle = load_bundle(settings.installed_bundle())
+            analyzer = BundleAnalyzer(bundle, device=settings.device, threads=settings.threads)
         except ModelError as error:
             raise EnvironmentUnfit(f"this worker has no usable model: {error}") from error
         except (OSError, RuntimeError, MemoryError) as error:

@@ -95,7 +95,7 @@ def check_model(settings: Settings) -> Check:
     from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
 
     try:
-        version = load_bundle(settings.bundle).version
+        version = load_bundle(settings.installed_bundle()).version
     except ModelError as error:
         return Check("model", Verdict.BAD, str(error), "install the bundle whole, or name another: BONEWATCH_BUNDLE")
     return Check("model", Verdict.GOOD, f"{version}, checksums right")

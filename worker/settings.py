@@ -21,6 +21,7 @@ from dicom_io.listener_settings import AllowedCaller, ListenerSettings
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
+from worker.current_bundle import current_bundle
 from worker.errors import SettingsError
 from worker.settings_fields import (
     AeTitle,
@@ -114,7 +115,7 @@ class Settings(BaseSettings):
     report_failed: Annotated[bool, Field(description="true or false")] = True
 
     # The model and the machine
-    bundle: Annotated[Path | None, Field(description="a bundle's folder; unset for the one that ships")] = None
+    bundle: Annotated[Path | None, Field(description="a bundle's folder; unset for the promoted or shipped one")] = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")] = (
         "auto"
     )
@@ -199,6 +200,13 @@ class Settings(BaseSettings):
     def uses_embedded_broker(self) -> bool:
         """Whether `bonewatch up` starts a broker of its own."""
         return self.redis_url is None
+
+    def installed_bundle(self) -> Path | None:
+        """Return the folder of the bundle to use now: the site's choice, else what was promoted; None: what ships.
+
+        It is asked for at every use, so that a promotion needs no restart.
+        """
+        return self.bundle or current_bundle(self.home)
 
     def sqlalchemy_url(self) -> URL:
         """Return the address of the database; its ``str()`` hides the password."""

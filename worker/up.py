@@ -51,7 +51,7 @@ def prepare(settings: Settings) -> str:
     worker.errors.StartRefused, worker.errors.DatabaseError, models.types.BundleError
         What is wrong.
     """
-    version = read_manifest(settings.bundle or SHIPPED).version
+    version = read_manifest(settings.installed_bundle() or SHIPPED).version
     upgrade(settings.sqlalchemy_url())
     check_port(settings.dicom_host, settings.dicom_port)
     return version

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from training.augment import flip, jitter
+from training.augment import CHANGES, Geometry, develop, invert, place
+
+SIZE = (220, 260)  # rows, columns
 
 
 def with_bright_box(rows: int, columns: int, box: tuple[int, int, int, int]) -> np.ndarray:
@@ -16,45 +18,73 @@ def bright_bounds(pixels: np.ndarray) -> list[float]:
     return [at[:, 1].min(), at[:, 0].min(), at[:, 1].max() + 1, at[:, 0].max() + 1]
 
 
-def test_a_mirrored_box_holds_the_mirrored_pixels_exactly() -> None:
-    pixels, boxes = flip(with_bright_box(40, 60, (5, 7, 15, 12)), np.array([[5, 7, 15, 12]], np.float32))
-
-    assert boxes.tolist() == [bright_bounds(pixels)]
-
-
-def test_mirroring_twice_changes_nothing() -> None:
-    pixels, boxes = np.random.default_rng(0).random((9, 7), dtype=np.float32), np.array([[1, 2, 3, 4]], np.float32)
-
-    again, boxes_again = flip(*flip(pixels, boxes))
-
-    assert np.array_equal(again, pixels)
-    assert np.array_equal(boxes_again, boxes)
+def radiograph() -> np.ndarray:
+    return np.random.default_rng(1).random((60, 40), dtype=np.float32)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_jittered_box_follows_its_pixels(seed: int) -> None:
+def test_a_box_follows_its_pixels_through_zoom_and_flips(seed: int) -> None:
     box = (120, 80, 160, 130)
-    pixels = with_bright_box(300, 240, box)
+    straight = Geometry(degrees=0, zoom=1.3, mirrored=0.5, upside_down=0.5)
+    matrix = straight.draw(np.random.default_rng(seed), (140, 105), SIZE)
 
-    turned, boxes = jitter(pixels, np.array([box], np.float32), np.random.default_rng(seed))
+    placed, boxes = place(with_bright_box(300, 240, box), np.array([box], np.float32), matrix, SIZE)
 
-    np.testing.assert_allclose(boxes[0], bright_bounds(turned), atol=1.5)
-    assert not np.allclose(boxes[0], box, atol=1.5)
-
-
-def test_a_box_pushed_out_of_the_image_is_dropped() -> None:
-    corners = np.array([[0, 0, 4, 4], [0, 296, 4, 300], [236, 0, 240, 4], [236, 296, 240, 300]], np.float32)
-
-    kept = [len(jitter(np.zeros((300, 240), np.float32), corners, np.random.default_rng(seed))[1]) for seed in range(8)]
-
-    assert min(kept) < 4
+    np.testing.assert_allclose(boxes[0], bright_bounds(placed), atol=1.0)
 
 
-def test_jitter_is_the_generator_s_alone() -> None:
-    pixels, none = np.random.default_rng(1).random((50, 40), dtype=np.float32), np.empty((0, 4), np.float32)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_turned_box_lies_between_the_upright_one_and_the_one_around_its_corners(seed: int) -> None:
+    box = (120, 80, 160, 130)
+    turning = Geometry(degrees=20, zoom=1.0, mirrored=0, upside_down=0)
+    matrix = turning.draw(np.random.default_rng(seed), (140, 105), SIZE)
 
-    first, second = (jitter(pixels, none, np.random.default_rng(3))[0] for _ in range(2))
+    placed, boxes = place(with_bright_box(300, 240, box), np.array([box], np.float32), matrix, SIZE)
+
+    x1, y1, x2, y2 = boxes[0]
+    around = bright_bounds(placed)
+    assert (x1 + x2) / 2 == pytest.approx(SIZE[1] / 2, abs=0.1)
+    assert (y1 + y2) / 2 == pytest.approx(SIZE[0] / 2, abs=0.1)
+    assert 40 - 0.1 <= x2 - x1 <= around[2] - around[0] + 1
+    assert 50 - 0.1 <= y2 - y1 <= around[3] - around[1] + 1
+
+
+def test_what_is_asked_for_lies_in_the_middle_of_the_canvas() -> None:
+    box = (200, 20, 210, 30)
+    matrix = Geometry().draw(np.random.default_rng(0), (205, 25), SIZE)
+
+    _, boxes = place(with_bright_box(300, 240, box), np.array([box], np.float32), matrix, SIZE)
+
+    np.testing.assert_allclose(boxes[0, :2] + boxes[0, 2:], (SIZE[1], SIZE[0]), atol=0.5)
+
+
+def test_a_box_that_loses_more_than_half_is_dropped_and_one_that_loses_less_is_clipped() -> None:
+    still = np.array([[1.0, 0, 0], [0, 1, 0]])
+    boxes = np.array([[90, 10, 108, 20], [96, 10, 114, 20]], np.float32)
+
+    _, kept = place(np.zeros((100, 100), np.float32), boxes, still, (100, 100))
+
+    assert kept.tolist() == [[90, 10, 100, 20]]
+
+
+def test_every_change_keeps_the_shape_and_changes_something() -> None:
+    pixels = radiograph()
+    for _, change in CHANGES:
+        changed = change(pixels, np.random.default_rng(2))
+
+        assert changed.shape == pixels.shape
+        assert changed.dtype == np.float32
+        assert not np.array_equal(changed, pixels), change.__name__
+
+
+def test_a_developed_image_stays_in_range_and_is_the_generator_s_alone() -> None:
+    first, second = (develop(radiograph(), np.random.default_rng(3)) for _ in range(2))
 
     assert np.array_equal(first, second)
-    assert first.shape == pixels.shape
     assert 0 <= first.min() <= first.max() <= 1
+
+
+def test_inverting_twice_changes_nothing() -> None:
+    random = np.random.default_rng(0)
+
+    np.testing.assert_allclose(invert(invert(radiograph(), random), random), radiograph(), atol=1e-6)

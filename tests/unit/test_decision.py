@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from models.decision import Calibration, OperatingPoints, decide
+from models.decision import BoxCalibration, Calibration, OperatingPoints, decide
 from models.types import Decision, ScoredBox
 
 POINTS = OperatingPoints(low=0.2, high=0.7, box_score=0.5)
@@ -51,3 +53,23 @@ def test_a_weight_of_nought_silences_the_detector() -> None:
     calibration = Calibration(intercept=0.3, classifier_weight=1.0, detector_weight=0.0)
 
     assert calibration.probability(0.7, 0.0) == calibration.probability(0.7, 1.0)
+
+
+def test_a_box_counts_for_less_where_the_classifier_sees_nothing() -> None:
+    calibration = BoxCalibration(intercept=0.0, score_weight=1.0, classifier_weight=0.5)
+
+    quiet, loud = (calibration.rescore(logit, [STRONG])[0].score for logit in (-2.0, 2.0))
+
+    assert quiet == pytest.approx(1 / (1 + math.exp(1)))
+    assert loud == pytest.approx(1 / (1 + math.exp(-1)))
+
+
+def test_rescoring_keeps_corners_and_order() -> None:
+    boxes = [ScoredBox(1, 2, 3, 4, score) for score in (1.0, 0.8, 0.3, 0.0)]
+
+    rescored = BoxCalibration(-1.0, 0.6, 0.2).rescore(-3.0, boxes)
+
+    scores = [box.score for box in rescored]
+    assert scores == sorted(scores, reverse=True)
+    assert {(box.x1, box.y1, box.x2, box.y2) for box in rescored} == {(1, 2, 3, 4)}
+    assert all(0 < score < 1 for score in scores)

@@ -214,3 +214,14 @@ def test_every_example_in_the_example_file_is_accepted(monkeypatch):
 
 def test_the_home_folder_is_expanded(tmp_path):
     assert load_settings(home=Path("~/elsewhere")).home == tmp_path / "elsewhere"
+
+
+def test_a_promoted_bundle_is_used_unless_the_site_names_another(tmp_path):
+    settings = load_settings(home=tmp_path)
+    assert settings.installed_bundle() is None
+
+    (tmp_path / "bundles" / "2026-01-01-site+00000000").mkdir(parents=True)
+    (tmp_path / "bundles" / "current").symlink_to("2026-01-01-site+00000000")
+
+    assert settings.installed_bundle() == tmp_path / "bundles" / "2026-01-01-site+00000000"
+    assert load_settings(home=tmp_path, bundle=tmp_path / "own").installed_bundle() == tmp_path / "own"

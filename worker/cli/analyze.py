@@ -89,10 +89,11 @@ class _Model:
     def _bundle(self) -> Bundle:
         from models.manifest import SHIPPED, read_manifest
 
-        read_manifest(self._settings.bundle or SHIPPED)  # says what is wrong before torch takes its seconds to import
+        folder = self._settings.installed_bundle() or SHIPPED
+        read_manifest(folder)  # says what is wrong before torch takes its seconds to import
         from models.bundle import load_bundle
 
-        return load_bundle(self._settings.bundle)
+        return load_bundle(folder)
 
     @functools.cached_property
     def _analyzer(self) -> Analyzer:

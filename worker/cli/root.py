@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import analyze, db, demo, doctor, results, services, status
+from worker.cli import analyze, db, demo, doctor, evaluate, results, services, status, train
 from worker.cli.errors import Group
 
 SERVICES = "Services"
@@ -45,6 +45,7 @@ def _root(
 
 app.command("demo", rich_help_panel=TRY)(demo.demo)
 app.command("analyze", rich_help_panel=TRY)(analyze.analyze)
+app.command("evaluate", rich_help_panel=TRY)(evaluate.evaluate)
 app.command("up", rich_help_panel=SERVICES)(services.up)
 app.command("listen", rich_help_panel=SERVICES)(services.listen)
 app.command("work", rich_help_panel=SERVICES)(services.work)
@@ -56,3 +57,4 @@ app.command("jobs", rich_help_panel=LOOK)(status.jobs)
 app.command("retry", rich_help_panel=LOOK)(status.retry)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel=SETUP)
+app.add_typer(train.app, name="train", rich_help_panel=SETUP)

@@ -143,7 +143,7 @@ def _serve(role: str, settings: Settings) -> None:
     from worker.logs import configure_logs
 
     configure_logs(settings.log_format, settings.log_level)
-    read_manifest(settings.bundle or SHIPPED)
+    read_manifest(settings.installed_bundle() or SHIPPED)
     database_of(settings).close()
     # What a person sees in the list of processes and in the log of the pool.
     os.environ["BONEWATCH_HOME"] = str(settings.home)

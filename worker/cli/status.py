@@ -171,7 +171,7 @@ def retry(
         say_error("name one study, or give --all-failed", "bonewatch retry STUDY_UID | bonewatch retry --all-failed")
         raise typer.Exit(WRONG_USE)
     settings = settings_of(home)
-    version = read_manifest(settings.bundle or SHIPPED).version
+    version = read_manifest(settings.installed_bundle() or SHIPPED).version
     database = database_of(settings)
     try:
         unsound = study is not None and needs_analysis(database, study)

@@ -1,0 +1,102 @@
+"""Promotion: checked, copied, recorded, current at once; and nothing else makes a bundle current."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from models.bundle import load_bundle
+from models.manifest import SHIPPED, read_manifest
+from models.types import BundleError
+from tests.bundles import write_tiny_bundle
+from tests.site import run, write_lively_bundle
+from worker.current_bundle import current_bundle, record_of
+from worker.promotion import promote
+
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BONEWATCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("BONEWATCH_BUNDLE", raising=False)
+    monkeypatch.setenv("COLUMNS", "250")
+    return tmp_path / "home"
+
+
+def test_a_promoted_bundle_is_current_and_recorded(tmp_path: Path, home: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "new")
+
+    result = run("train", "promote", bundle)
+
+    assert result.exit_code == 0, result.output
+    current = current_bundle(home)
+    assert current is not None
+    version = load_bundle(current).version
+    assert current == home / "bundles" / version
+    line = json.loads(record_of(home).read_text())
+    assert (line["after"], sorted(line)) == (version, ["after", "at", "before", "by"])
+
+
+def test_the_older_bundle_can_be_promoted_again(tmp_path: Path, home: Path) -> None:
+    first = promote(write_tiny_bundle(tmp_path / "a"), home, NOW)
+    write_lively_bundle(tmp_path / "b")
+    second = promote(tmp_path / "b", home, NOW)
+
+    third = promote(home / "bundles" / first.after, home, NOW)
+
+    assert second.before == third.after == first.after != second.after
+    assert current_bundle(home) == home / "bundles" / first.after
+    assert len(record_of(home).read_text().splitlines()) == 3
+
+
+def test_a_damaged_bundle_is_refused_and_nothing_changes(tmp_path: Path, home: Path) -> None:
+    promote(write_tiny_bundle(tmp_path / "good"), home, NOW)
+    before = current_bundle(home)
+    damaged = shutil.copytree(tmp_path / "good", tmp_path / "damaged")
+    (damaged / "detector.safetensors").write_bytes(b"x" * (damaged / "detector.safetensors").stat().st_size)
+
+    with pytest.raises(BundleError, match="does not match its SHA-256"):
+        promote(damaged, home, NOW)
+
+    assert current_bundle(home) == before
+    assert len(record_of(home).read_text().splitlines()) == 1
+
+
+def test_a_current_bundle_that_is_damaged_can_be_replaced(tmp_path: Path, home: Path) -> None:
+    good = promote(write_tiny_bundle(tmp_path / "good"), home, NOW)
+    (home / "bundles" / good.after / "bundle.json").write_text("no JSON")
+    write_lively_bundle(tmp_path / "b")
+
+    promotion = promote(tmp_path / "b", home, NOW)
+
+    assert promotion.before is None
+    assert current_bundle(home) == home / "bundles" / promotion.after
+
+
+def test_promoting_is_refused_where_a_variable_would_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("BONEWATCH_BUNDLE", str(tmp_path / "other"))
+    result = run("train", "promote", write_tiny_bundle(tmp_path / "new"))
+    assert result.exit_code == 2
+    assert "BONEWATCH_BUNDLE is set" in result.output
+    assert current_bundle(home) is None
+
+
+def test_promote_wants_one_bundle() -> None:
+    assert run("train", "promote").exit_code == 2
+
+
+@pytest.mark.slow
+def test_the_way_back_to_the_bundle_that_ships(tmp_path: Path, home: Path) -> None:
+    promote(write_tiny_bundle(tmp_path / "new"), home, NOW)
+
+    result = run("train", "promote", "--shipped")
+
+    assert result.exit_code == 0, result.output
+    current = current_bundle(home)
+    assert current is not None
+    assert read_manifest(current).version == read_manifest(SHIPPED).version

@@ -1,0 +1,115 @@
+"""The parts of a site's run: the head that is fitted, the detector that is tuned, the comparison."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.bundle import Bundle, load_bundle
+from models.classifier import Classifier, LocationMapClassifier, PooledClassifier
+from tests.bundles import WIDTH
+from tests.site import Site, as_picture, write_lively_bundle, write_site
+from training.dataset import Radiograph
+from training.hardware import Hardware
+from training.metrics import auc
+from training.site_classifier import HeadConfig, tune_classifier
+from training.site_comparison import difference_interval, verdict
+from training.site_detector import config_for, tune_detector
+from training.site_labels import read_boxes, read_labels
+from training.site_split import Split, split_by_patient
+
+CPU = Hardware(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Site:
+    site = Site(tmp_path / "pictures")
+    write_site(site, as_picture)
+    return site
+
+
+def wrong_way_round(bundle: Bundle) -> LocationMapClassifier:
+    """Return the bundle's classifier with a head that takes dark for bright."""
+    classifier: LocationMapClassifier = copy.deepcopy(bundle.classifier)
+    classifier.head.peaks.weight.data *= -0.01
+    return classifier
+
+
+def untaught(_bundle: Bundle) -> PooledClassifier:
+    torch.manual_seed(0)
+    return PooledClassifier(WIDTH, hidden=16).eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("classifier", [wrong_way_round, untaught])
+def test_a_head_learns_what_a_fracture_looks_like_here(
+    classifier: Callable[[Bundle], Classifier], pictures: Site, tmp_path: Path
+) -> None:
+    write_lively_bundle(tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    bundle = replace(loaded, classifier=classifier(loaded))
+    config = HeadConfig(epochs=40, patience=40, rate=2e-2)
+
+    tuned = tune_classifier(bundle, split_of(pictures), config, CPU, tmp_path / "features")
+
+    assert tuned.changed
+    assert tuned.before is not None
+    assert tuned.after is not None
+    assert tuned.after > max(tuned.before, 0.9)
+
+
+def split_of(site: Site) -> Split:
+    coco = read_boxes(site.boxes)
+    boxes = {image.key: image.boxes_xyxy for image in coco}
+    return split_by_patient(
+        [
+            Radiograph(label.key, site.images / label.key, "own", label.fractured, False, (), boxes.get(label.key, ()))
+            for label in read_labels(site.labels)
+        ],
+        seed=1,
+    )
+
+
+def test_the_same_seed_gives_the_same_detector(pictures: Site, tmp_path: Path) -> None:
+    write_lively_bundle(tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+
+    first, second = (tune_detector(bundle, split_of(pictures), config_for(bundle, 2, seed=3), CPU) for _ in range(2))
+
+    assert first.after == second.after
+    weights = first.network.state_dict(), second.network.state_dict()
+    assert all(tensor.equal(weights[1][name]) for name, tensor in weights[0].items())
+
+
+def test_without_boxes_the_detector_stays_as_it_is(pictures: Site, tmp_path: Path) -> None:
+    write_lively_bundle(tmp_path / "bundle")
+    bundle = load_bundle(tmp_path / "bundle")
+    split = split_of(pictures)
+    parts = (split.train, split.tune, split.held_back)
+    bare = Split(*(tuple(replace(item, boxes_xyxy=()) for item in part) for part in parts))
+
+    tuned = tune_detector(bundle, bare, config_for(bundle, 2, seed=3), CPU)
+
+    assert tuned.network is bundle.detector
+    assert (tuned.before, tuned.changed) == (None, False)
+
+
+def test_a_difference_has_an_interval_that_holds_it_and_is_paired() -> None:
+    random = np.random.default_rng(0)
+    truth = np.arange(200) % 4 == 0
+    old = truth + random.normal(0, 2, 200)
+    new = old + 0.8 * truth
+    patients = [f"p{number // 2}" for number in range(200)]
+
+    low, high = difference_interval(truth, old, new, patients)
+
+    assert 0 < low < auc(truth, new) - auc(truth, old) < high
+    assert difference_interval(truth, old, old, patients) == (0.0, 0.0)
+    assert [verdict((0.1, 0.2)), verdict((-0.2, -0.1)), verdict((-0.1, 0.1))] == [
+        "better",
+        "worse",
+        "no difference shown",
+    ]

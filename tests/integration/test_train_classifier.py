@@ -1,0 +1,275 @@
+"""The classifier's training in miniature: a bright square for a fracture, a sixteenth of VGG16's width."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.classifier import CLASSIFIERS, LocationMapClassifier, PooledHead, pool
+from models.preprocess import normalise, prepare
+from models.vgg import VGG16Trunk
+from tests.training_data import VGG_WIDTH, write_data, write_vgg
+from training import train_classifier
+from training.classifier_options import Config, Places, read_options
+from training.dataset import load
+from training.fine_tuning import Tuning, points_at
+from training.hardware import Hardware
+from training.lessons import CannotTrain, Lesson
+from training.parts import Design, read_part, write_part
+from training.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features
+from training.train_classifier import Training, run
+
+TINY = Config(
+    longest_side=128, epochs=2, batch=8, probe=ProbeConfig(heads=2, hidden=16, epochs=2), tuning=Tuning(auxiliary=0.1)
+)
+CPU = Hardware(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("classifier")
+    write_data(folder / "data", train=64, valid=16)
+    write_vgg(folder / "vgg.safetensors")
+    return Places(folder / "data", folder / "run", folder / "vgg.safetensors")
+
+
+@pytest.fixture(scope="module")
+def straight(places: Places) -> Path:
+    run(places, TINY)
+    return places.run
+
+
+def begun(places: Places, name: str, config: Config = TINY) -> Training:
+    return Training(replace(places, run=places.run.with_name(name)), config, CPU)
+
+
+def some(training: Training, count: int) -> list[list[Lesson]]:
+    return list(training.lessons().batches(training.batch, range(training.step, training.step + count)))
+
+
+def test_a_run_leaves_its_record_its_curves_and_a_network_that_can_be_read_again(straight: Path) -> None:
+    record = json.loads((straight / "run.json").read_text())
+
+    assert [entry["step"] for entry in record["history"]] == [0, 8, 16]
+    assert {"loss_image", "loss_location", "loss_body_parts", "auc", "pointing"} <= set(record["history"][1])
+    assert record["metrics"]["auc"] == max(entry["auc"] for entry in record["history"])
+    assert record["config"]["tuning"]["optimizer"] == "adamw"
+    assert set(record["data"]) == {"labels.csv", "boxes_train.json", "boxes_valid.json", "images"}
+    assert (straight / "history.csv").exists()
+    assert (straight / "curves.png").exists()
+    assert read_part(straight, "classifier").design.architecture == "vgg16_pooled_map"
+
+
+def test_the_exported_network_answers_as_the_trained_one_did(straight: Path, places: Places) -> None:
+    part = read_part(straight, "classifier")
+    trunk = VGG16Trunk(part.design.width)
+    trunk.load_state_dict(part.trunk)
+    classifier = CLASSIFIERS[part.design.architecture](width=part.design.width, **part.design.options)
+    classifier.load_state_dict(part.network)
+    classifier.eval()
+    scores = []
+    for radiograph in load(places.data, "valid"):
+        canvas, _ = prepare(radiograph.pixels(), part.design.preprocessing)
+        with torch.inference_mode():
+            scores.append(float(classifier(trunk(torch.from_numpy(normalise(canvas))[None])).logits[0]))
+
+    truth = [item.fractured for item in load(places.data, "valid")]
+    recorded = json.loads((straight / "run.json").read_text())["metrics"]["auc"]
+    assert train_classifier.auc(truth, scores) == pytest.approx(recorded, abs=0.02)
+
+
+def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
+    training = begun(places, "again")
+    training.judge()
+    for lessons in some(training, 5):
+        training.learn(lessons)
+    training.save()
+
+    run(replace(places, run=training.places.run), TINY)
+
+    first, second = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (straight, training.places.run))
+    assert second["step"] == first["step"] == 16
+    for kind in ("learner", "average"):
+        for name, tensor in first[kind].items():
+            assert torch.equal(tensor, second[kind][name]), name
+
+
+def test_heads_learn_first_then_the_last_two_blocks_and_the_lower_ones_never(places: Places) -> None:
+    training = begun(places, "gently")
+    before = {name: tensor.clone() for name, tensor in training.learner.state_dict().items()}
+    changed = []
+
+    for lessons in some(training, training.epoch + 1):
+        training.learn(lessons)
+        now = training.learner.state_dict()
+        changed.append({name for name in before if not torch.equal(before[name], now[name])})
+
+    assert any(name.startswith("classifier.head.location") for name in changed[0])
+    assert not any("features" in name for name in changed[training.epoch - 1])
+    blocks = {int(name.split("features.")[1].split(".")[0]) for name in changed[training.epoch] if "features" in name}
+    assert blocks == {17, 19, 21, 24, 26, 28}
+
+
+def test_a_block_s_rate_falls_with_its_depth(places: Places) -> None:
+    training = begun(places, "rates", replace(TINY, frozen_epochs=0, tuning=Tuning(unfreeze_from_block=3)))
+
+    bases = [group["base"] for group in training.optimizer.param_groups]
+
+    assert bases == pytest.approx([5e-4, 1e-4, 3e-5, 1.5e-5, 7.5e-6])
+
+
+def test_a_few_steps_on_the_same_images_lower_every_loss(places: Places) -> None:
+    tuning = Tuning(rate=5e-3, block_rate=1e-3, warmup=1, auxiliary=1.0)
+    training = begun(places, "overfit", replace(TINY, epochs=5, frozen_epochs=0, tuning=tuning))
+    lessons = some(training, 1)[0]
+
+    for _ in range(training.total):
+        training.learn(lessons)
+
+    for name in ("loss_image", "loss_location", "loss_body_parts"):
+        losses = [loss[name] for loss in training.losses]
+        assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5]), name
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_other_optimizers_learn_from_chips_too(optimizer: str, places: Places) -> None:
+    tuning = Tuning(optimizer=optimizer, warmup=1)
+    training = begun(places, optimizer, replace(TINY, chips=64, frozen_epochs=0, tuning=tuning))
+
+    losses = [training.learn(lessons) for lessons in some(training, 2)]
+
+    assert np.isfinite(losses).all()
+    assert "loss_body_parts" not in training.losses[0]
+
+
+def test_a_run_that_gets_no_better_ends_early(places: Places) -> None:
+    training = begun(places, "stale", replace(TINY, patience=2))
+    areas = [0.7, 0.9, 0.8, 0.85]
+    ends = []
+
+    for area in areas:
+        training.record.history.append({"auc": area})
+        ends.append(training.done)
+
+    assert ends == [False, False, False, True]
+
+
+def test_the_probe_alone_is_a_whole_classifier_and_keeps_its_features(places: Places) -> None:
+    there = replace(places, run=places.run.with_name("probe"))
+    config = replace(TINY, stage="probe", mirrored=True)
+    run(there, config)
+    written = (there.run / "features.safetensors").stat().st_mtime_ns
+
+    run(there, config)
+
+    assert (there.run / "features.safetensors").stat().st_mtime_ns == written
+    assert len(load_file(there.run / "features.safetensors")) == 2 * 64 + 16
+    assert read_part(there.run, "classifier").design.architecture == "vgg16_pooled"
+    assert json.loads((there.run / "run.json").read_text())["metrics"]["auc"] > 0.8
+
+
+def test_features_of_another_network_or_input_are_not_taken(places: Places, tmp_path: Path) -> None:
+    looks = looks_at(load(places.data, "valid")[:2])
+    networks = [Frozen.read(places.weights, replace(TINY, longest_side=side).preprocessing) for side in (128, 160)]
+
+    first, second = (pooled_features(network, looks, tmp_path, CPU) for network in networks)
+
+    assert first.shape == second.shape == (2, 64)
+    assert not torch.equal(first, second)
+
+
+def test_joined_heads_answer_with_the_mean_of_theirs() -> None:
+    heads = [PooledHead(6, 4).eval() for _ in range(3)]
+    features = torch.randn(5, 6)
+
+    joint = mean_of(heads)
+
+    mean = torch.stack([head.judge(features) for head in heads]).mean(0)
+    torch.testing.assert_close(joint.judge(features), mean)
+
+
+def test_fine_tuning_begins_with_the_fitted_answer_and_a_silent_map(places: Places) -> None:
+    there = replace(places, run=places.run.with_name("start"))
+    run(there, replace(TINY, stage="probe"))
+    training = begun(replace(places, start=there.run), "from_start", replace(TINY, stage="finetune"))
+    head = training.learner.classifier.head
+    torch.nn.init.zeros_(head.location[2].weight)
+
+    maps = torch.rand(3, 32, 8, 7)
+
+    with torch.no_grad():
+        output = head.eval()(maps)
+        fitted = head.pooled.judge(pool(maps))
+    torch.testing.assert_close(output.logits, fitted)
+    assert torch.equal(output.location_logits, torch.full((3, 8, 7), -4.0))
+
+
+@pytest.mark.parametrize("architecture", ["vgg16_pooled_map", "vgg16_location_map"])
+def test_a_run_goes_on_from_another_one_s_network(architecture: str, straight: Path, places: Places) -> None:
+    start = straight
+    if architecture == "vgg16_location_map":
+        start = straight.with_name("location_map")
+        design = Design(architecture, "vgg16", TINY.preprocessing, {"hidden": 8}, VGG_WIDTH)
+        write_part("classifier", design, VGG16Trunk(VGG_WIDTH), LocationMapClassifier(VGG_WIDTH, 8), start)
+
+    training = begun(replace(places, weights=None, start=start), f"next_{architecture}")
+
+    for name, tensor in read_part(start, "classifier").network.items():
+        assert torch.equal(tensor, training.learner.classifier.state_dict()[name]), name
+    assert np.isfinite(training.learn(some(training, 1)[0]))
+
+
+def test_the_map_s_peak_touches_a_box_or_does_not() -> None:
+    location = np.zeros((4, 4), np.float32)
+    location[1, 2] = 1
+
+    assert points_at(location, np.array([[40, 20, 60, 30]], np.float32))
+    assert not points_at(location, np.array([[0, 0, 31, 60], [50, 0, 60, 15]], np.float32))
+
+
+def test_losses_that_are_no_numbers_stop_the_run(places: Places) -> None:
+    training = begun(places, "broken")
+    torch.nn.init.constant_(training.learner.classifier.head.peaks.bias, float("nan"))
+
+    with pytest.raises(FloatingPointError, match="try lower rates"):
+        training.learn(some(training, 1)[0])
+
+
+def test_a_folder_that_holds_another_configuration_s_run_is_refused(straight: Path, places: Places) -> None:
+    with pytest.raises(CannotTrain, match="another configuration"):
+        run(places, replace(TINY, seed=12))
+
+
+def test_the_command_s_options_reach_the_run(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["--data", str(places.data), "--run", str(tmp_path), "--weights", str(places.weights), "--stage", "probe"]
+    words += ["--longest-side", "128", "--probe-heads", "1", "--probe-epochs", "1", "--rate", "0.002"]
+    monkeypatch.setattr(sys, "argv", ["train_classifier", *words])
+
+    train_classifier.main()
+
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["config"]["probe"]["heads"] == 1
+    assert record["config"]["tuning"]["rate"] == 0.002
+    assert '"step": 0' in capsys.readouterr().out
+
+
+def test_the_command_says_what_is_missing(places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data", str(places.data), "--run", str(tmp_path), "--stage", "finetune", "--longest-side", "128"]
+    monkeypatch.setattr(sys, "argv", ["train_classifier", *words])
+
+    with pytest.raises(SystemExit, match="needs --start"):
+        train_classifier.main()
+
+
+def test_chips_that_do_not_fill_the_map_s_cells_are_refused(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit):
+        read_options(None, ["--data", "data", "--run", "run", "--chips", "300"])
+
+    assert "--chips takes a multiple of 32" in capsys.readouterr().err

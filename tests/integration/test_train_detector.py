@@ -1,0 +1,109 @@
+"""The detector's training in miniature: synthetic images with a bright square for a fracture, the smallest network."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.training_data import write_data, write_mobilenet, write_vgg
+from training.augment import Geometry
+from training.chips import Album, Chip, Cutter
+from training.dataset import load
+from training.hardware import Hardware
+from training.parts import read_part
+from training.train_detector import Config, Places, Training, batches, draw, run
+
+TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2, checkpoint_every=2)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
+    folder = tmp_path_factory.mktemp("detector")
+    write_data(folder / "data")
+    write_mobilenet(folder / "mobilenet.safetensors")
+    return Places(folder / "data", folder / "mobilenet.safetensors", folder / "run")
+
+
+@pytest.fixture(scope="module")
+def straight(places: Places) -> Path:
+    run(places, TINY)
+    return places.run
+
+
+def album(places: Places) -> Album:
+    return Album(load(places.data, "train"), TINY.preprocessing)
+
+
+def test_a_run_leaves_its_record_and_a_network_that_can_be_read_again(straight: Path) -> None:
+    record = json.loads((straight / "run.json").read_text())
+
+    assert [entry["step"] for entry in record["history"]] == [2, 4]
+    assert record["history"][0]["loss_objectness"] > 0
+    assert record["config"]["seed"] == TINY.seed
+    assert set(record["data"]) == {"labels.csv", "boxes_train.json", "boxes_valid.json", "images"}
+    assert record["metrics"]["map50"] == max(entry["map50"] for entry in record["history"])
+    assert read_part(straight, "detector").design.architecture == "faster_rcnn_mobilenet_v2_fpn"
+
+
+def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
+    again = replace(places, run=places.run.with_name("again"))
+    training = Training(again, TINY, Hardware.find())
+    for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
+        training.learn(chips)
+    training.judge(load(places.data, "valid"))
+    training.save()
+
+    run(again, TINY)
+
+    first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (straight, again.run))
+    assert second["step"] == TINY.steps
+    for name, tensor in first["detector"].items():
+        assert torch.equal(tensor, second["detector"][name]), name
+
+
+def test_the_first_layers_stay_as_imagenet_left_them_and_the_others_learn(straight: Path, places: Places) -> None:
+    before, after = load_file(places.weights), load_file(straight / "trunk.safetensors")
+
+    assert torch.equal(before["features.1.conv.0.0.weight"].float(), after["features.1.conv.0.0.weight"])
+    assert not torch.equal(before["features.5.conv.0.0.weight"].float(), after["features.5.conv.0.0.weight"])
+
+
+def test_a_few_steps_on_the_same_chips_lower_the_loss(places: Places) -> None:
+    config = replace(TINY, steps=30, rate=2e-3, backbone_rate=1e-3)
+    training = Training(replace(places, run=places.run.with_name("overfit")), config, Hardware.find())
+    chips = draw(album(places), Cutter(config.chip, Geometry()), config, 0)
+
+    losses = [training.learn(chips) for _ in range(config.steps)]
+
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_chips_without_any_fracture_teach_too(places: Places) -> None:
+    training = Training(replace(places, run=places.run.with_name("empty")), TINY, Hardware.find())
+
+    empty = Chip(np.random.default_rng(0).random((64, 64), np.float32), np.empty((0, 4), np.float32))
+
+    loss = training.learn([empty, empty])
+
+    assert np.isfinite(loss)
+    assert loss > 0
+
+
+def test_a_run_goes_on_from_another_one_s_network(straight: Path, places: Places) -> None:
+    training = Training(replace(places, run=places.run.with_name("next"), start=straight), TINY, Hardware.find())
+
+    for name, tensor in read_part(straight, "detector").network.items():
+        assert torch.equal(tensor, training.detector.network.state_dict()[name]), name
+
+
+def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path) -> None:
+    write_vgg(tmp_path / "vgg.safetensors")
+    there = replace(places, weights=tmp_path / "vgg.safetensors", run=tmp_path / "run")
+
+    run(there, replace(TINY, backbone="vgg16", steps=1))
+
+    assert read_part(there.run, "detector").design.trunk == "vgg16"

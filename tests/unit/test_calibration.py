@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.types import ScoredBox
+from training import calibration
+from training.dataset import Radiograph
+from training.evaluate import Prediction
+from training.runs import rate_at
+
+
+def prediction(fractured: bool, logit: float, score: float) -> Prediction:
+    box = (10.0, 10.0, 30.0, 30.0)
+    radiograph = Radiograph("a.png", Path("a.png"), "valid", fractured, False, ("hand",), (box,) if fractured else ())
+    return Prediction(radiograph, logit, (ScoredBox(*box, score),), 0.1)
+
+
+def test_the_points_keep_their_rules() -> None:
+    random = np.random.default_rng(0)
+    fractured, normal = random.beta(4, 2, 81), random.beta(2, 4, 246)
+
+    low, high = calibration.sensitive_point(fractured), calibration.specific_point(normal)
+
+    assert (fractured >= low).mean() >= calibration.SENSITIVITY > (fractured > low).mean()
+    assert (normal < high).mean() >= calibration.SPECIFICITY
+    assert (normal < np.nextafter(high, 0)).mean() < calibration.SPECIFICITY + 1 / 246
+
+
+def test_the_box_threshold_lets_through_the_allowed_number_of_false_boxes() -> None:
+    false = [prediction(False, 0.0, score / 100) for score in range(1, 21)]
+
+    threshold = calibration.box_threshold(false)
+
+    assert sum(item.best_score >= threshold for item in false) == calibration.FALSE_BOXES_AN_IMAGE * 20
+
+
+def test_calibration_trusts_the_network_that_is_right_and_drops_the_one_that_is_wrong() -> None:
+    random = np.random.default_rng(1)
+    truth = random.random(400) < 0.3
+    said = [prediction(bool(t), float(random.normal(2 * t - 1, 1)), float(random.uniform(0.1, 0.9))) for t in truth]
+    reversed_score = [prediction(bool(t), float(random.normal(2 * t - 1, 1)), 0.2 if t else 0.8) for t in truth]
+
+    fitted, without_detector = calibration.calibrate(said), calibration.calibrate(reversed_score)
+
+    assert fitted.classifier_weight > 1
+    assert abs(fitted.detector_weight) < 0.5
+    assert without_detector.detector_weight == 0
+    probability = np.array([fitted.probability(item.logit, item.best_score) for item in said])
+    assert probability.mean() == pytest.approx(truth.mean(), abs=0.01)
+
+
+def test_the_rate_warms_up_and_comes_down() -> None:
+    rates = [rate_at(step, 100, 10) for step in range(100)]
+
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.06
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_boxes_of_images_that_look_normal_must_be_surer() -> None:
+    random = np.random.default_rng(2)
+    truth = random.random(300) < 0.4
+    said = [prediction(bool(t), float(random.normal(2 * t - 1, 1)), float(random.beta(2 + 2 * t, 3))) for t in truth]
+
+    fitted = calibration.calibrate_boxes(said)
+
+    assert fitted is not None
+    assert fitted.score_weight > 0
+    assert fitted.classifier_weight > 0.5
+
+
+def test_boxes_that_are_all_right_need_no_calibration() -> None:
+    assert calibration.calibrate_boxes([prediction(True, 0.0, 0.5), prediction(True, 1.0, 0.6)]) is None

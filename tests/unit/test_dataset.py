@@ -1,0 +1,85 @@
+"""What is read of a labelled collection."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.training_data import write_data
+from training.dataset import copies, for_training, load
+
+PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
+LATER = ("hardware", "frontal", "lateral", "oblique")
+COLUMNS = ("file_name", "split", "fractured", *PARTS, *LATER, "truncated")
+ROWS = (
+    ("b.png", "train", 1, 1, 0, 0, 0, 0, 1, 1, 1, 0, 0),
+    ("a.png", "train", 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0),
+    ("c.png", "valid", 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0),
+)
+
+
+def collection(folder: Path, columns: tuple[str, ...] = COLUMNS) -> Path:
+    (folder / "images").mkdir(parents=True)
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.DictWriter(file, columns, extrasaction="ignore")
+        table.writeheader()
+        table.writerows(dict(zip(COLUMNS, row, strict=True)) for row in ROWS)
+    coco = {"images": [{"id": 1, "file_name": "b.png"}], "annotations": [{"image_id": 1, "bbox": [2, 3, 10, 20]}]}
+    (folder / "boxes_train.json").write_text(json.dumps(coco))
+    return folder
+
+
+def test_a_split_is_read_in_the_order_of_names_with_its_boxes_as_corners(tmp_path: Path) -> None:
+    first, second = load(collection(tmp_path), "train")
+
+    assert (first.name, first.fractured, first.boxes_xyxy) == ("a.png", False, ())
+    assert (second.name, second.fractured, second.boxes_xyxy) == ("b.png", True, ((2, 3, 12, 23),))
+
+
+def test_body_part_view_and_metal_are_read_where_the_table_has_them(tmp_path: Path) -> None:
+    _, item = load(collection(tmp_path), "train")
+
+    assert (item.body_parts, item.views, item.hardware) == (("hand",), ("frontal", "lateral"), True)
+
+
+def test_a_table_without_views_is_read_too(tmp_path: Path) -> None:
+    few = tuple(name for name in COLUMNS if name not in LATER)
+
+    _, item = load(collection(tmp_path, few), "train")
+
+    assert (item.views, item.hardware, item.patient) == ((), False, None)
+
+
+def test_a_picture_of_16_bits_keeps_its_grey_values(tmp_path: Path) -> None:
+    grey = np.array([[0, 1, 32768], [65534, 65535, 100]], dtype=np.uint16)
+    Image.fromarray(grey).save(collection(tmp_path) / "images" / "b.png")
+
+    pixels = load(tmp_path, "train")[1].pixels()
+
+    assert pixels.dtype == np.float32
+    np.testing.assert_array_equal(np.rint(pixels * 65535), grey)
+
+
+def test_what_is_left_out_of_training_is_what_the_check_found_between_the_blocks() -> None:
+    results = Path(__file__).parents[2] / "training" / "results"
+    found = json.loads((results / "check-near-duplicates.json").read_text())["metrics"]["across_splits"]
+
+    pairs = {tuple(name for _, name in sorted(zip(pair["splits"], pair["images"], strict=True))) for pair in found}
+
+    assert set(copies()) == pairs
+
+
+def test_an_image_that_lies_in_valid_too_never_teaches(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    first = copies()[0][0]
+    (tmp_path / "images" / "train0.png").rename(tmp_path / "images" / first)
+    for name in ("labels.csv", "boxes_train.json"):
+        (tmp_path / name).write_text((tmp_path / name).read_text().replace("train0.png", first))
+
+    taught = {item.name for item in for_training(tmp_path)}
+
+    assert first in {item.name for item in load(tmp_path, "train")}
+    assert first not in taught
+    assert len(taught) == 23

@@ -1,0 +1,117 @@
+"""Tune the detector on a site's boxes: pyramid, proposals, box heads and the deeper layers; the trunk stays."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from models.bundle import Bundle
+from models.preprocess import Preprocessing
+from training import train_detector
+from training.chips import Album, Chip
+from training.dataset import Radiograph
+from training.hardware import Hardware
+from training.metrics import average_precision
+from training.runs import Average, rate_at
+from training.site_classifier import Tuned
+from training.site_split import Split
+
+# Beside a few dozen boxes a mean over the last thousand steps would be the start itself.
+AVERAGE = 0.99
+
+
+@dataclass(frozen=True)
+class BoxConfig(train_detector.Config):
+    """How the detector is tuned: as it was trained, shorter and at a fifth of the rates."""
+
+    steps: int = 400
+    rate: float = 1e-4
+    backbone_rate: float = 4e-5
+    warmup: int = 40
+    average: float = AVERAGE
+    evaluate_every: int = 100
+    prepared_as: Preprocessing | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return how the bundle prepares images for this network."""
+        return self.prepared_as or Preprocessing(self.longest_side)
+
+
+def config_for(bundle: Bundle, steps: int, seed: int) -> BoxConfig:
+    """Take the input of the bundle's detector; chips are never larger than its images."""
+    prepared_as = bundle.manifest.detector.preprocessing.build()
+    side = prepared_as.longest_side
+    return BoxConfig(
+        backbone=bundle.manifest.detector.trunk.architecture,
+        longest_side=side,
+        chip=min(BoxConfig.chip, side // 32 * 32),
+        steps=steps,
+        evaluate_every=max(1, min(BoxConfig.evaluate_every, steps // 4)),
+        warmup=max(1, min(BoxConfig.warmup, steps // 10)),
+        seed=seed,
+        prepared_as=prepared_as,
+    )
+
+
+class Tuning:
+    """The detector while it is tuned: what learns, its average, and the best average so far."""
+
+    def __init__(self, bundle: Bundle, tune: list[Radiograph], config: BoxConfig, on: Hardware) -> None:
+        self.tune, self.config, self.on = tune, config, on
+        self.detector = train_detector.Detector(copy.deepcopy(bundle.detector_trunk), copy.deepcopy(bundle.detector))
+        on.place(self.detector)
+        self.before = self.best = self.judge(self.detector.eval())
+        self.kept = copy.deepcopy(self.detector.network.state_dict())
+        self.detector.network.requires_grad_(True)
+        self.optimizer = train_detector.optimizer_of(self.detector, config)
+        self.average = Average(self.detector, config.average)
+        self.detector.train()
+
+    def judge(self, detector: train_detector.Detector) -> float:
+        """Return the mAP50 of a detector in evaluation mode."""
+        return average_precision(train_detector.detect(detector, self.tune, self.config, self.on))
+
+    def learn(self, chips: list[Chip], step: int) -> None:
+        """Take one step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * rate_at(step, self.config.steps, self.config.warmup)
+        torch.manual_seed(self.config.seed * 1_000_003 + step)  # the samplers of proposals and boxes draw from it
+        train_detector.train_step(self.detector, self.optimizer, chips, self.on)
+        self.average.update(self.detector, step)
+
+    def keep_if_better(self) -> float:
+        """Measure the averaged weights and keep them if they are the best so far."""
+        reached = self.judge(self.average.module)
+        if reached > self.best:
+            self.best, self.kept = reached, copy.deepcopy(self.average.module.network.state_dict())
+        return reached
+
+    def result(self) -> Tuned:
+        """Return the best weights."""
+        self.detector.network.load_state_dict(self.kept)
+        network = self.detector.network.cpu().eval().requires_grad_(False)
+        return Tuned(network, self.before, self.best, changed=self.best > self.before)
+
+
+def tune_detector(bundle: Bundle, split: Split, config: BoxConfig, on: Hardware) -> Tuned:
+    """Tune on train, choose by mAP50 on tune; the old weights stay where nothing is better, or no boxes are drawn."""
+    train, tune = (list(filter(speaks_of_boxes, part)) for part in (split.train, split.tune))
+    if not any(item.boxes_xyxy for item in train) or not any(item.boxes_xyxy for item in tune):
+        return Tuned(bundle.detector, None, None, changed=False)
+    tuning = Tuning(bundle, tune, config, on)
+    chips_of = train_detector.batches(Album(train, config.preprocessing), config, 0)
+    with tqdm(chips_of, total=config.steps, desc="detector", unit="step", disable=None) as bar:
+        for step, chips in enumerate(bar, 1):
+            tuning.learn(chips, step)
+            if step % config.evaluate_every == 0 or step == config.steps:
+                bar.set_postfix({"tune mAP50": f"{tuning.keep_if_better():.4f}", "before": f"{tuning.before:.4f}"})
+    return tuning.result()
+
+
+def speaks_of_boxes(radiograph: Radiograph) -> bool:
+    """Say whether an image can teach or test boxes: a fracture that nobody has drawn would count as none."""
+    return bool(radiograph.boxes_xyxy) or not radiograph.fractured

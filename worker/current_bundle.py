@@ -1,0 +1,34 @@
+"""Where a home keeps its bundles, and which of them is current. Light, for every command asks it.
+
+<home>/bundles/<version>/        every bundle that was ever made current
+<home>/bundles/current           a link to one of them; without it the bundle that ships is in use
+<home>/bundles/promotions.jsonl  who made which current, and when
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def bundles_of(home: Path) -> Path:
+    """Return the folder of a home's bundles."""
+    return home / "bundles"
+
+
+def link_of(home: Path) -> Path:
+    """Return the link to the current one."""
+    return bundles_of(home) / "current"
+
+
+def record_of(home: Path) -> Path:
+    """Return the record of promotions, one JSON object a line."""
+    return bundles_of(home) / "promotions.jsonl"
+
+
+def current_bundle(home: Path) -> Path | None:
+    """Return the folder of the home's current bundle; None where none was ever promoted.
+
+    The link is followed here, so that a bundle that is read file after file is one bundle to its end.
+    """
+    link = link_of(home)
+    return link.resolve() if link.is_symlink() else None
