@@ -6,7 +6,8 @@ import pytest
 
 from models.decision import BoxCalibration, Calibration, OperatingPoints
 from tests.predictions import CALIBRATION, POINTS, many, one
-from training.evaluate import cascade_row
+from training.dataset import copies
+from training.evaluate import cascade_row, report
 from training.figures import measure, measure_boxes
 from training.predictions import Prediction
 
@@ -117,3 +118,18 @@ def test_a_cascade_drops_the_boxes_of_images_that_the_classifier_finds_normal() 
     assert asked["detector_share"] == 0.5
     assert asked["map50"] == pytest.approx(51 / 101)
     assert asked["seconds_median"] is None, "these boxes were paid for"
+
+
+def test_files_that_end_early_and_copies_of_train_are_measured_apart() -> None:
+    predictions = many()
+    odd = [replace(predictions[0].radiograph, name=copies()[0][1]), replace(predictions[1].radiograph, truncated=True)]
+    predictions[:2] = [replace(p, radiograph=r) for p, r in zip(predictions[:2], odd, strict=True)]
+
+    figures = report(predictions, CALIBRATION, POINTS)
+
+    counts = {name: entry["images"] for name, entry in figures.items()}
+    assert counts == {"whole_files": 59, "with_truncated_files": 60, "without_copies": 58}
+
+
+def test_images_that_are_all_whole_and_new_are_measured_once() -> None:
+    assert set(report(many(), CALIBRATION, POINTS)) == {"whole_files"}
