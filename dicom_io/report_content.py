@@ -72,7 +72,7 @@ LIBRARY_CLASSES = (
     DigitalXRayImageStorageForProcessing,
 )
 """Classes that have a modality in CID 29; a Secondary Capture has none."""
-REGION_COMMENT = "Score of the detector for this region; not a calibrated probability."
+REGION_COMMENT = "Score of this region, between 0 and 1: an estimate, not a diagnosis."
 
 
 @dataclass(frozen=True)

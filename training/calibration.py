@@ -16,6 +16,7 @@ from training.metrics import match
 SENSITIVITY = 0.93
 SPECIFICITY = 0.95
 FALSE_BOXES_AN_IMAGE = 0.15
+LARGEST_COEFFICIENT = 100.0  # models.manifest.Coefficient
 RULE = (
     f"On the held-out images without truncated files: low = the highest probability that keeps sensitivity >= "
     f"{SENSITIVITY:.2f}; high = the lowest that keeps specificity >= {SPECIFICITY:.2f}; box_score = the lowest score "
@@ -26,7 +27,8 @@ RULE = (
 def calibrate(predictions: Sequence[Prediction]) -> Calibration:
     """Fit the logistic function of classifier logit and best box score (Platt's method with two inputs).
 
-    Three numbers from some three hundred images; a network whose weight comes out negative is left out.
+    Three numbers from some three hundred images; a network whose weight comes out negative is left out. Where both do,
+    the probability is the share of fractured images, whatever the networks say.
 
     References
     ----------
@@ -35,12 +37,14 @@ def calibrate(predictions: Sequence[Prediction]) -> Calibration:
     inputs = np.array([(item.logit, score_logit(item.best_score)) for item in predictions])
     truth = np.array([item.radiograph.fractured for item in predictions])
     intercept, weights = _fit(inputs, truth)
-    for left_out in np.flatnonzero(weights < 0):
-        kept = 1 - int(left_out)
+    if (weights < 0).any():
+        kept = int(np.argmax(weights))
         intercept, alone = _fit(inputs[:, [kept]], truth)
         weights = np.zeros(2)
         weights[kept] = alone[0]
-        break
+    if (weights < 0).any():
+        share = truth.mean()
+        intercept, weights = float(np.log(share / (1 - share))), np.zeros(2)
     return Calibration(intercept, float(weights[0]), float(weights[1]), calibrate_boxes(predictions))
 
 
@@ -62,7 +66,9 @@ def calibrate_boxes(predictions: Sequence[Prediction]) -> BoxCalibration | None:
 
 def _fit(inputs: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, NDArray[np.float64]]:
     fitted = LogisticRegression(C=1e3, max_iter=1000).fit(inputs, truth)
-    return float(fitted.intercept_[0]), np.asarray(fitted.coef_[0], dtype=np.float64)
+    # A few images that two numbers tell apart would drive the coefficients beyond what a manifest may hold.
+    bounded = np.clip([*fitted.intercept_, *fitted.coef_[0]], -LARGEST_COEFFICIENT, LARGEST_COEFFICIENT)
+    return float(bounded[0]), np.asarray(bounded[1:], dtype=np.float64)
 
 
 def choose_points(predictions: Sequence[Prediction], calibration: Calibration) -> OperatingPoints:

@@ -140,7 +140,8 @@ def complete(content: dict[str, Any], predictions: Sequence[Prediction], folder:
     points = choose_points(whole, calibration)
     content["calibration"] = asdict(calibration)
     content["decision"] = {**asdict(points), "rule": RULE}
-    content["metrics"] = {**more, "cascade": cascade(whole, calibration, points)}
+    asked_always = content.get("detector_from_logit") is None
+    content["metrics"] = {**more, **({"cascade": cascade(whole, calibration, points)} if asked_always else {})}
     content["metrics"] |= report(predictions, calibration, points)
     write_json(folder / "bundle.json", content)
     write_card(load_bundle(folder).manifest, folder / "README.md")
@@ -150,7 +151,10 @@ def complete(content: dict[str, Any], predictions: Sequence[Prediction], folder:
 def cascade(
     predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints
 ) -> list[dict[str, Any]]:
-    """Measure the detector asked always, and only from the classifier's own sensitive point on."""
+    """Measure the detector asked always, and only from the classifier's own sensitive point on.
+
+    The predictions must be of a bundle that asks its detector about every image.
+    """
     logits = np.array([item.logit for item in predictions if item.radiograph.fractured])
     return [cascade_row(predictions, calibration, points, limit) for limit in (None, sensitive_point(logits))]
 

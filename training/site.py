@@ -15,15 +15,16 @@ from typing import Any
 
 from models.analyzer import Analyzer
 from models.bundle import SHIPPED, Bundle, load_bundle
+from models.decision import Calibration, OperatingPoints
 from models.manifest import Manifest
-from training.calibration import RULE, box_threshold, calibrate, choose_points
+from training.calibration import RULE, box_threshold, calibrate, calibrate_boxes, choose_points
 from training.card import write_card
 from training.dataset import Radiograph
 from training.export_bundle import Label, Recipe, assemble, write_json
 from training.figures import measure
 from training.hardware import Hardware
 from training.parts import read_part
-from training.predictions import Prediction, predict
+from training.predictions import Prediction, predict, rescored
 from training.runs import Run
 from training.site_classifier import HeadConfig, Tuned, tune_classifier
 from training.site_comparison import compare
@@ -152,19 +153,39 @@ def complete(
     folder: Path,
 ) -> None:
     """Calibrate and choose the points on tune, measure on the held-back part; write manifest and card."""
-    calibration = calibrate(tune)
-    speaking = [item for item in tune if speaks_of_boxes(item.radiograph)]
-    boxed = any(item.radiograph.boxes_xyxy for item in speaking)
-    # Without drawn boxes nobody can say which of the detector's are false.
-    score = box_threshold(speaking) if boxed else old.decision.box_score
-    points = replace(choose_points(tune, calibration), box_score=score)
+    calibration, points = calibrate_on(tune, old)
     content["calibration"] = asdict(calibration)
-    rule = RULE if boxed else f"{RULE}; here no boxes were drawn, and box_score is that of {old.version}"
+    kept = f"{RULE}; here no boxes were drawn, and box_score and the boxes' calibration are those of {old.version}"
+    rule = RULE if _drawn(tune) else kept
     content["decision"] = {**asdict(points), "rule": f"{rule}. The held-out images are the site's tune part"}
     figures = measure(held_back, calibration, points)
-    content["metrics"] = {"split": "the site's held-back part", "whole_files": figures}
+    content["metrics"] = {
+        "split": "the site's held-back part",
+        "chosen_on": "the site's tune part",
+        "whole_files": figures,
+    }
     write_json(folder / "bundle.json", content)
     write_card(load_bundle(folder).manifest, folder / "README.md")
+
+
+def calibrate_on(tune: Sequence[Prediction], old: Manifest) -> tuple[Calibration, OperatingPoints]:
+    """Calibrate the probability and the boxes' scores and choose the points; `box_score` is one of calibrated scores.
+
+    A fracture that nobody drew says nothing of boxes. Without any drawn box nobody can say which of the detector's are
+    false: the boxes' calibration and `box_score` are then those of the old bundle.
+    """
+    fitted = calibrate(tune)
+    if not _drawn(tune):
+        calibration = replace(fitted, boxes=old.calibration.build().boxes)
+        return calibration, replace(choose_points(tune, calibration), box_score=old.decision.box_score)
+    speaking = [item for item in tune if speaks_of_boxes(item.radiograph)]
+    calibration = replace(fitted, boxes=calibrate_boxes(speaking))
+    score = box_threshold([rescored(item, calibration) for item in speaking])
+    return calibration, replace(choose_points(tune, calibration), box_score=score)
+
+
+def _drawn(predictions: Sequence[Prediction]) -> bool:
+    return any(item.radiograph.boxes_xyxy for item in predictions)
 
 
 def _write_split(split: Split, path: Path) -> None:

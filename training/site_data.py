@@ -123,6 +123,9 @@ class Surveyor:
         """Return the boxes by name of the picture, inside their images."""
         pictures = self.match((image.key for image in boxed), "boxed images")
         pairs = [(image, pictures[image.key]) for image in boxed if image.key in pictures]
+        times = Counter(picture.name for _, picture in pairs)
+        doubled = [name for name, number in times.items() if number > 1]
+        self.tell("files that stand in the boxes twice", doubled, "give each file once, with all of its boxes")
         self.tell(
             "images of another size than their boxes are drawn for",
             (picture.name for image, picture in pairs if image.size not in {None, (picture.columns, picture.rows)}),
@@ -190,7 +193,16 @@ def _said(surveyor: Surveyor, labels: Sequence[Label] | None, boxes: dict[str, t
     if labels is None:
         return {name: Label(0, name, bool(drawn), None, ()) for name, drawn in boxes.items()}
     found = surveyor.match(dict.fromkeys(label.key for label in labels), "labels")
-    return {found[label.key].name: label for label in labels if label.key in found}
+    named = [(found[label.key].name, label) for label in labels if label.key in found]
+    said: dict[str, Label] = {}
+    differing = [name for name, label in named if _substance(said.setdefault(name, label)) != _substance(label)]
+    advice = "name each file in one line"
+    surveyor.tell("files of which two lines of the labels say different things", dict.fromkeys(differing), advice)
+    return said
+
+
+def _substance(label: Label) -> tuple[bool, str | None]:
+    return label.fractured, label.patient_id
 
 
 def _radiograph(picture: Picture, label: Label, boxes: tuple[Box, ...], patients: Patients) -> Radiograph:

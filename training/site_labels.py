@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +76,8 @@ def _key_column(path: Path, columns: list[str]) -> str:
     key = next((name for name in KEYS if name in columns), None)
     if key is None or "fractured" not in columns:
         missing = "fractured" if key else " or ".join(KEYS)
-        raise SiteDataError(f"{path.name} has no column {missing}; its columns are: {', '.join(columns) or 'none'}")
+        # The first line of a table without a header is a patient's: what stands there is not repeated.
+        raise SiteDataError(f"{path.name} has no column {missing}; line 1 must name the columns")
     return key
 
 
@@ -84,7 +85,8 @@ def _obstacle(row: dict[str, str], key: str) -> str | None:
     if not row[key]:
         return f"{key} is empty"
     if row["fractured"].lower() not in WORDS:
-        return f"fractured is {row['fractured']!r}; wanted 1 or 0, true or false, yes or no"
+        # In a line that has shifted a name or a birth date stands there: it is not repeated.
+        return "fractured is none of 1 or 0, true or false, yes or no"
     return None
 
 
@@ -110,21 +112,21 @@ def read_boxes(path: Path) -> list[BoxedImage]:
     Raises
     ------
     SiteDataError
-        It is not COCO, an annotation belongs to no image, or a box has no area.
+        It is not COCO, an annotation belongs to no image, a file or an id is there twice, or a box has no area.
     OSError
         The file cannot be read.
     """
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
-        images = {image["id"]: image for image in coco["images"]}
+        numbers = Counter(image["id"] for image in coco["images"])
         boxes: dict[Any, list[Box]] = defaultdict(list)
         for annotation in coco["annotations"]:
             x, y, width, height = map(float, annotation["bbox"])
             boxes[annotation["image_id"]].append((x, y, x + width, y + height))
-        boxed = [_boxed(image, tuple(boxes[number])) for number, image in images.items()]
+        boxed = [_boxed(image, tuple(boxes[image["id"]])) for image in coco["images"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SiteDataError(f"{path.name} is not in COCO form ({type(error).__name__}: {error})") from error
-    wrong = list(_wrong_boxes(boxes.keys() - images.keys(), boxed))
+    wrong = [*_doubled(numbers, boxed), *_wrong_boxes(boxes.keys() - numbers.keys(), boxed)]
     if wrong:
         raise SiteDataError(_listed(f"{path.name} has {len(wrong)} entries that cannot be used", wrong))
     return boxed
@@ -134,6 +136,12 @@ def _boxed(image: dict[str, Any], boxes: tuple[Box, ...]) -> BoxedImage:
     key = next(str(image[name]) for name in KEYS if image.get(name)) if any(map(image.get, KEYS)) else ""
     size = (int(image["width"]), int(image["height"])) if image.get("width") and image.get("height") else None
     return BoxedImage(key, size, boxes)
+
+
+def _doubled(numbers: Counter[Any], boxed: list[BoxedImage]) -> Iterator[str]:
+    yield from (f"{times} images of id {number}" for number, times in numbers.items() if times > 1)
+    files = Counter(image.key for image in boxed if image.key)
+    yield from (f"{times} images of the file {key}" for key, times in files.items() if times > 1)
 
 
 def _wrong_boxes(strangers: set[Any], boxed: list[BoxedImage]) -> Iterator[str]:

@@ -201,6 +201,8 @@ class Training:
         self.step, self.best = 0, -1.0
         self.losses: list[dict[str, float]] = []
         if state := load_checkpoint(self._checkpoint):
+            if state["config"] != asdict(config):
+                raise ValueError(f"{places.run} holds a run of another configuration: name another folder")
             self.detector.load_state_dict(state["detector"])
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -244,7 +246,7 @@ class Training:
         }
         kept = {"step": self.step, "best": self.best, "losses": self.losses, "history": self.record.history}
         states = {name: module.state_dict() for name, module in modules.items()}
-        save_checkpoint(self._checkpoint, {**states, **kept})
+        save_checkpoint(self._checkpoint, {**states, **kept, "config": asdict(self.config)})
 
 
 def run(places: Places, config: Config) -> None:
@@ -278,7 +280,10 @@ def main() -> None:
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
     given = vars(parser.parse_args())
     places = Places(**{name: given.pop(name) for name in ("data", "weights", "run", "start")})
-    run(places, replace(Config(), **given))
+    try:
+        run(places, replace(Config(), **given))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

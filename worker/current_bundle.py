@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -26,9 +27,10 @@ def record_of(home: Path) -> Path:
 
 
 def current_bundle(home: Path) -> Path | None:
-    """Return the folder of the home's current bundle; None where none was ever promoted.
+    """Return the folder of the home's current bundle; None only where nothing has that name.
 
-    The link is followed here, so that a bundle that is read file after file is one bundle to its end.
+    The link is followed here, so that a bundle that is read file after file is one bundle to its end. What else lies
+    there is returned too: whoever loads it finds out what is wrong, and the bundle that ships never answers instead.
     """
     link = link_of(home)
-    return link.resolve() if link.is_symlink() else None
+    return Path(os.path.realpath(link)) if link.is_symlink() or link.exists() else None

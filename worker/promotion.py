@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
-from models.bundle import load_bundle
+from models.bundle import Bundle, load_bundle
 from models.manifest import MANIFEST_NAME, SHIPPED, read_manifest
 from models.types import BundleError
 from worker.current_bundle import bundles_of, current_bundle, link_of, record_of
@@ -34,25 +34,61 @@ def promote(folder: Path, home: Path, at: datetime) -> Promotion:
     3. Record who does what; a change without a record must not be.
     4. Change the link. Workers take the bundle up before their next study.
 
+    The bundle that ships is not copied and the link goes: a copy would outlive the next version's bundle.
+
     Raises
     ------
     models.types.BundleError
-        The bundle cannot be used, or the one that the home has under this version is damaged.
+        The bundle cannot be used or holds symbolic links, what the home has under this version is damaged or
+        another bundle, or a folder stands where the link belongs.
     OSError
         The home cannot be written to.
     """
-    version = load_bundle(folder).version
-    kept = bundles_of(home) / version
+    link = link_of(home)
+    if link.is_dir() and not link.is_symlink():
+        raise BundleError(f"{link} is a folder, not a link: move it away and promote again")
+    if folder == SHIPPED:
+        promotion = _record(home, at, load_bundle(SHIPPED).version)
+        link.unlink(missing_ok=True)
+        return promotion
+    version = _keep(folder, home)
+    promotion = _record(home, at, version)
+    _link(link, version)
+    return promotion
+
+
+def _keep(folder: Path, home: Path) -> str:
+    bundle = _load_without_links(folder)
+    kept = bundles_of(home) / bundle.version
     kept.parent.mkdir(parents=True, exist_ok=True)
-    if not kept.exists():
-        _copy(folder, kept)
-    load_bundle(kept)
+    if kept.exists():
+        _expect(kept, bundle.version)
+    else:
+        _copy(bundle, folder, kept)
+    return bundle.version
+
+
+def _load_without_links(folder: Path) -> Bundle:
+    """Load a bundle that is all in its folder: a link would bring in whatever it points to, now or later."""
+    links = sorted(path.name for path in folder.glob("*") if path.is_symlink())
+    if links:
+        raise BundleError(f"{folder} holds a symbolic link, {links[0]!r}: a bundle is plain files")
+    return load_bundle(folder)
+
+
+def _expect(folder: Path, version: str) -> None:
+    found = _load_without_links(folder).version
+    if found != version:
+        raise BundleError(f"{folder} holds the bundle {found} instead of {version}: move it away and promote again")
+
+
+def _record(home: Path, at: datetime, version: str) -> Promotion:
     promotion = Promotion(at.isoformat(timespec="seconds"), user(), _version_in_use(home), version)
+    record_of(home).parent.mkdir(parents=True, exist_ok=True)
     with record_of(home).open("a", encoding="utf-8") as record:
         record.write(json.dumps(asdict(promotion)) + "\n")
         record.flush()
         os.fsync(record.fileno())
-    _link(link_of(home), version)
     return promotion
 
 
@@ -63,14 +99,19 @@ def _version_in_use(home: Path) -> str | None:
         return None
 
 
-def _copy(folder: Path, kept: Path) -> None:
-    """Copy what the manifest names and the card, nothing else that may lie there."""
+def _copy(bundle: Bundle, folder: Path, kept: Path) -> None:
+    """Copy what the manifest names and the card, nothing else that may lie there, and check it before it counts.
+
+    The card is under no checksum, so it is written as it was read.
+    """
     part = kept.with_name(f"{kept.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    for name in (*read_manifest(folder).files, MANIFEST_NAME, "README.md"):
-        if (folder / name).exists():
-            shutil.copyfile(folder / name, part / name)
+    for name in (*bundle.manifest.files, MANIFEST_NAME):
+        shutil.copyfile(folder / name, part / name, follow_symlinks=False)
+    if bundle.card:
+        (part / "README.md").write_text(bundle.card, encoding="utf-8")
+    _expect(part, bundle.version)
     part.rename(kept)
 
 

@@ -142,14 +142,14 @@ def match(
     Raises
     ------
     SiteDataError
-        No label is of that split, a key fits several files, two lines contradict each other about one file, or an
-        image that is labelled as normal has a box.
+        No label is of that split, a key fits several files, two lines contradict each other about one file, a file
+        stands in the boxes twice, or an image that is labelled as normal has a box.
     """
     chosen = of_split(truths, split)
     index = FileIndex(candidates, [truth.label.key for truth in truths] + [image.key for image in boxed])
     files = {truth.label.key: index.find(truth.label.key) for truth in truths}
     labelled = {file.path for file in files.values() if file is not None}
-    boxes = {file.path: image.boxes_xyxy for image in boxed if (file := index.find(image.key)) is not None}
+    boxes = _boxes_by_file(index, boxed)
     said: dict[Path, Truth] = {}
     for truth in chosen:
         if (file := files[truth.label.key]) is not None:
@@ -166,3 +166,11 @@ def match(
         files_without_label=tuple(candidate.path for candidate in candidates if candidate.path not in labelled),
         labels_of_other_splits=len(truths) - len(chosen),
     )
+
+
+def _boxes_by_file(index: FileIndex, boxed: Sequence[BoxedImage]) -> dict[Path, tuple[Box, ...]]:
+    found = [(file, image) for image in boxed if (file := index.find(image.key)) is not None]
+    boxes = {file.path: image.boxes_xyxy for file, image in found}
+    if doubled := len(found) - len(boxes):
+        raise SiteDataError(f"the boxes have {doubled} entries too many; give each file once, with all of its boxes")
+    return boxes

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError
 from tests.bundles import write_tiny_bundle
 from tests.site import run, write_lively_bundle
-from worker.current_bundle import current_bundle, record_of
+from worker.current_bundle import current_bundle, link_of, record_of
 from worker.promotion import promote
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -97,6 +98,87 @@ def test_the_way_back_to_the_bundle_that_ships(tmp_path: Path, home: Path) -> No
     result = run("train", "promote", "--shipped")
 
     assert result.exit_code == 0, result.output
+    shipped = read_manifest(SHIPPED).version
+    assert json.loads(record_of(home).read_text().splitlines()[-1])["after"] == shipped
+    assert current_bundle(home) is None
+    assert not (home / "bundles" / shipped).exists()
+
+
+@pytest.mark.parametrize("name", ["README.md", "detector.safetensors"])
+def test_a_bundle_with_a_symbolic_link_is_refused_and_nothing_changes(tmp_path: Path, home: Path, name: str) -> None:
+    bundle = write_tiny_bundle(tmp_path / "new")
+    (bundle / name).rename(tmp_path / "elsewhere")
+    (bundle / name).symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(BundleError, match=f"holds a symbolic link, '{name}'"):
+        promote(bundle, home, NOW)
+
+    assert current_bundle(home) is None
+    assert not record_of(home).exists()
+
+
+def test_the_card_and_what_the_manifest_names_are_kept_and_nothing_else(tmp_path: Path, home: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "new")
+    (bundle / "notes.txt").write_text("not of the bundle")
+
+    kept = home / "bundles" / promote(bundle, home, NOW).after
+
+    assert {path.name for path in kept.iterdir()} == {path.name for path in bundle.iterdir()} - {"notes.txt"}
+    assert (kept / "README.md").read_text() == "A test bundle.\n"
+
+
+def test_a_kept_folder_with_another_bundle_is_refused_and_nothing_changes(tmp_path: Path, home: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "new")
+    write_lively_bundle(home / "bundles" / read_manifest(bundle).version)
+
+    with pytest.raises(BundleError, match="instead of"):
+        promote(bundle, home, NOW)
+
+    assert current_bundle(home) is None
+    assert not record_of(home).exists()
+
+
+def test_a_current_bundle_that_is_a_folder_is_used(home: Path) -> None:
+    write_tiny_bundle(link_of(home))
+    assert current_bundle(home) == link_of(home)
+
+
+def test_a_folder_where_the_link_belongs_is_never_replaced_nor_recorded_over(tmp_path: Path, home: Path) -> None:
+    write_tiny_bundle(link_of(home))
+
+    for bundle in (write_tiny_bundle(tmp_path / "new"), SHIPPED):
+        with pytest.raises(BundleError, match="move it away"):
+            promote(bundle, home, NOW)
+
+    assert not record_of(home).exists()
+
+
+def test_a_folder_that_is_not_there_is_refused_and_the_home_is_not_made(tmp_path: Path, home: Path) -> None:
+    with pytest.raises(BundleError, match=r"no readable bundle\.json"):
+        promote(tmp_path / "gone", home, NOW)
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("kind", ["empty folder", "file", "dangling link", "link to itself"])
+def test_a_current_bundle_that_is_none_fails_and_the_one_that_ships_does_not_answer(home: Path, kind: str) -> None:
+    link = link_of(home)
+    link.parent.mkdir(parents=True)
+    makers: dict[str, Callable[[], object]] = {
+        "empty folder": link.mkdir,
+        "file": lambda: link.write_text("no bundle"),
+        "dangling link": lambda: link.symlink_to("gone"),
+        "link to itself": lambda: link.symlink_to(link.name),
+    }
+    makers[kind]()
+
     current = current_bundle(home)
+
     assert current is not None
-    assert read_manifest(current).version == read_manifest(SHIPPED).version
+    with pytest.raises(BundleError):
+        load_bundle(current)
+
+
+@pytest.mark.parametrize("command", ["analyze", "evaluate"])
+def test_the_help_says_which_model_is_used(command: str) -> None:
+    words = " ".join(run(command, "--help").output.replace("│", " ").split())
+    assert "BONEWATCH_BUNDLE, else the promoted one, else the one that ships" in words

@@ -52,6 +52,7 @@ def test_a_run_makes_a_bundle_that_loads_and_says_what_it_is_made_of(trained: tu
     assert new.manifest.name == "tiny-site"
     assert old.version in new.manifest.training_data
     assert new.manifest.metrics["whole_files"]["images"] == 6
+    assert new.manifest.metrics["chosen_on"] == "the site's tune part"
     assert new.version in new.card
     assert new.version in result.output
 

@@ -11,11 +11,16 @@ import torch
 
 from models.bundle import Bundle, load_bundle
 from models.classifier import Classifier, LocationMapClassifier, PooledClassifier
+from models.manifest import BoxCalibrationEntry, Manifest
+from models.types import ScoredBox
 from tests.bundles import WIDTH
 from tests.site import Site, as_picture, write_lively_bundle, write_site
+from training.calibration import FALSE_BOXES_AN_IMAGE, calibrate_boxes
 from training.dataset import Radiograph
 from training.hardware import Hardware
-from training.metrics import auc
+from training.metrics import auc, match
+from training.predictions import Prediction, boxes_of, rescored
+from training.site import calibrate_on
 from training.site_classifier import HeadConfig, tune_classifier
 from training.site_comparison import difference_interval, verdict
 from training.site_detector import config_for, tune_detector
@@ -113,3 +118,56 @@ def test_a_difference_has_an_interval_that_holds_it_and_is_paired() -> None:
         "worse",
         "no difference shown",
     ]
+
+
+def predictions_of(site: Site) -> list[Prediction]:
+    """Return what a detector would say that finds every box, and on every image a false one of a lower score."""
+    random = np.random.default_rng(0)
+    said = []
+    for item in (image for part in ("train", "tune", "held_back") for image in getattr(split_of(site), part)):
+        boxes = [ScoredBox(*box, random.uniform(0.2, 0.9)) for box in item.boxes_xyxy]
+        boxes.append(ScoredBox(0.0, 0.0, 5.0, 5.0, random.uniform(0.1, 0.6)))
+        ordered = tuple(sorted(boxes, key=lambda box: -box.score))
+        said.append(Prediction(item, random.normal(2 * item.fractured - 1, 1), ordered, 0.1))
+    return said
+
+
+def manifest_with_boxes(folder: Path) -> Manifest:
+    write_lively_bundle(folder)
+    manifest = load_bundle(folder).manifest
+    boxes = BoxCalibrationEntry(intercept=-1.0, score_weight=0.7, classifier_weight=0.2)
+    return manifest.model_copy(update={"calibration": manifest.calibration.model_copy(update={"boxes": boxes})})
+
+
+def test_the_box_threshold_is_on_the_scale_of_the_scores_that_decide(pictures: Site, tmp_path: Path) -> None:
+    said = predictions_of(pictures)
+
+    calibration, points = calibrate_on(said, manifest_with_boxes(tmp_path / "bundle"))
+
+    images = [boxes_of(rescored(item, calibration), points.box_score) for item in said]
+    hits = [int(match(image, 0.5).sum()) for image in images]
+    assert calibration.boxes is not None
+    assert sum(len(image.scores) for image in images) - sum(hits) == int(FALSE_BOXES_AN_IMAGE * len(said))
+    assert sum(hits) > 0
+
+
+def test_a_fracture_that_nobody_drew_does_not_calibrate_boxes(pictures: Site, tmp_path: Path) -> None:
+    said = predictions_of(pictures)
+    fractured = next(place for place, item in enumerate(said) if item.radiograph.fractured)
+    said[fractured] = replace(said[fractured], radiograph=replace(said[fractured].radiograph, boxes_xyxy=()))
+
+    calibration, _ = calibrate_on(said, manifest_with_boxes(tmp_path / "bundle"))
+
+    assert calibration.boxes == calibrate_boxes([item for place, item in enumerate(said) if place != fractured])
+
+
+def test_without_boxes_their_calibration_and_threshold_stay_those_of_the_old_bundle(
+    pictures: Site, tmp_path: Path
+) -> None:
+    old = manifest_with_boxes(tmp_path / "bundle")
+    said = [replace(item, radiograph=replace(item.radiograph, boxes_xyxy=())) for item in predictions_of(pictures)]
+
+    calibration, points = calibrate_on(said, old)
+
+    assert calibration.boxes == old.calibration.build().boxes
+    assert points.box_score == old.decision.box_score

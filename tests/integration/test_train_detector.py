@@ -107,3 +107,8 @@ def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path) -> None:
     run(there, replace(TINY, backbone="vgg16", steps=1))
 
     assert read_part(there.run, "detector").design.trunk == "vgg16"
+
+
+def test_a_run_does_not_go_on_under_another_configuration(straight: Path, places: Places) -> None:
+    with pytest.raises(ValueError, match="another configuration"):
+        Training(replace(places, run=straight), replace(TINY, rate=1e-4), Hardware.find())

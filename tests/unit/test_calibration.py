@@ -73,3 +73,35 @@ def test_boxes_of_images_that_look_normal_must_be_surer() -> None:
 
 def test_boxes_that_are_all_right_need_no_calibration() -> None:
     assert calibration.calibrate_boxes([prediction(True, 0.0, 0.5), prediction(True, 1.0, 0.6)]) is None
+
+
+def test_networks_that_are_both_wrong_leave_the_share_of_fractured_images() -> None:
+    said = [
+        prediction(number % 4 == 0, -1.0 if number % 4 == 0 else 1.0, 0.2 if number % 4 == 0 else 0.8)
+        for number in range(80)
+    ]
+
+    fitted = calibration.calibrate(said)
+
+    assert fitted.probability(5.0, 0.9) == fitted.probability(-5.0, 0.1) == pytest.approx(0.25)
+
+
+def test_images_that_are_told_apart_without_fault_still_make_a_manifest() -> None:
+    said = [prediction(number % 2 == 0, 0.01 * (number % 2 == 0), 0.5) for number in range(40)]
+
+    fitted = calibration.calibrate(said)
+
+    assert max(abs(fitted.intercept), fitted.classifier_weight) <= calibration.LARGEST_COEFFICIENT
+
+
+def test_the_box_threshold_is_one_of_calibrated_scores() -> None:
+    random = np.random.default_rng(4)
+    truth = random.random(200) < 0.4
+    said = [prediction(bool(t), float(random.normal(2 * t - 1, 1)), float(random.beta(2 + 2 * t, 3))) for t in truth]
+    fitted = calibration.calibrate(said)
+
+    threshold = calibration.choose_points(said, fitted).box_score
+
+    shown = [fitted.rescore(item.logit, item.boxes)[0].score >= threshold for item in said]
+    false = sum(seen and not item.radiograph.fractured for seen, item in zip(shown, said, strict=True))
+    assert 0 < false <= calibration.FALSE_BOXES_AN_IMAGE * len(said)

@@ -65,7 +65,7 @@ def test_labels_are_read_by_name_with_words_for_yes_and_no(tmp_path: Path) -> No
     [
         ("file_name,broken\na.png,1\n", "no column fractured"),
         ("name,fractured\na.png,1\n", "no column file_name or sop_instance_uid"),
-        ("file_name,fractured\na.png,maybe\n", "line 2: fractured is 'maybe'"),
+        ("file_name,fractured\na.png,maybe\n", "line 2: fractured is none of 1 or 0"),
         ("file_name,fractured\n,1\n", "line 2: file_name is empty"),
         ("file_name,fractured\na.png,1\na.png,0\n", "lines 2 and 3: a.png"),
         ("", "no column"),
@@ -74,6 +74,21 @@ def test_labels_are_read_by_name_with_words_for_yes_and_no(tmp_path: Path) -> No
 def test_a_table_that_cannot_be_used_is_refused_with_the_place(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SiteDataError, match=words):
         read_labels(written(tmp_path / "labels.csv", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Miller^Anna,1970-01-01\nSmith^Jo,1980-02-02\n",
+        "file_name,Miller^Anna\na.png,1\n",
+        "file_name,fractured,patient_id\na.png,Miller^Anna,1970-01-01\nb.png,1,Smith^Jo\n",
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused_without_what_its_cells_hold(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SiteDataError) as refused:
+        read_labels(written(tmp_path / "labels.csv", text))
+
+    assert not [word for word in ("Miller", "Smith", "1970", "1980") if word in str(refused.value)]
 
 
 def test_what_is_no_table_is_said_to_be_none(tmp_path: Path) -> None:
@@ -102,6 +117,8 @@ def test_boxes_become_corners_under_the_key_of_their_image(tmp_path: Path) -> No
         ([{"id": 1}], [], "neither file_name nor sop_instance_uid"),
         ([{"id": 1, "file_name": "a"}], [{"image_id": 1, "bbox": [0, 0, 0, 1]}], "without area in a"),
         ([{"id": 1, "file_name": "a"}], [{"image_id": 1, "bbox": [0, 0, float("nan"), 1]}], "without area in a"),
+        ([{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], [], "2 images of the file a"),
+        ([{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], [], "2 images of id 1"),
         ([{"id": 1, "file_name": "a"}], [{"image_id": 1, "bbox": [0, 0]}], "not in COCO form"),
         ([{"file_name": "a"}], [], "not in COCO form"),
     ],
@@ -130,6 +147,28 @@ def test_labels_and_boxes_find_their_image_by_path_by_name_and_by_uid() -> None:
 def test_a_name_that_fits_two_files_is_a_problem() -> None:
     found = looked_at([picture("x/a.png"), picture("y/a.png")], [label("a.png", True)])
     assert "labels that fit several files" in problems(found)
+
+
+@pytest.mark.parametrize(
+    "second", [label("x/a.png", False, "P1"), label("x/a.png", True, "P2")], ids=["fractured", "patient"]
+)
+def test_two_lines_that_contradict_each_other_about_one_file_are_a_problem(second: Label) -> None:
+    found = looked_at([picture("x/a.png"), picture("b.png")], [label("a.png", True, "P1"), second, BOTH_LABELS[1]])
+    assert problems(found) == ["files of which two lines of the labels say different things"]
+    assert found.problems[0].names == ("x/a.png",)
+
+
+def test_two_lines_that_say_the_same_of_one_file_are_one_image() -> None:
+    labels = [label("a.png", True), label("x/a.png", True), label("b.png", False)]
+    found = looked_at([picture("x/a.png"), picture("b.png")], labels)
+    assert not found.problems
+    assert len(found.radiographs) == 2
+
+
+def test_boxes_of_one_file_under_its_path_and_its_name_are_a_problem() -> None:
+    boxed = [BoxedImage(key, None, ((1, 2, 3, 4),)) for key in ("a.png", "x/a.png")]
+    found = looked_at([picture("x/a.png"), picture("b.png")], [label("a.png", True), BOTH_LABELS[1]], boxed)
+    assert problems(found) == ["files that stand in the boxes twice"]
 
 
 def test_what_has_no_partner_is_a_problem_until_it_may_be_skipped() -> None:

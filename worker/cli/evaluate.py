@@ -49,7 +49,12 @@ def evaluate(
     ] = None,
     as_json: Json = False,
     bundle: Annotated[
-        Path | None, typer.Option("--bundle", metavar="FOLDER", help="The model; the one that ships if not given.")
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FOLDER",
+            help="The model; if not given BONEWATCH_BUNDLE, else the promoted one, else the one that ships.",
+        ),
     ] = None,
     device: Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
 ) -> None:

@@ -1,0 +1,17 @@
+"""A site's labels and boxes, matched with the files to be analysed."""
+
+from pathlib import Path
+
+import pytest
+
+from training.site_labels import BoxedImage, Label, SiteDataError
+from worker.candidates import Candidate, Kind
+from worker.truth import Truth, match
+
+
+def test_boxes_of_one_file_under_its_path_and_its_name_are_refused() -> None:
+    candidate = Candidate(Path("x/a.png"), Kind.PICTURE, name=Path("x/a.png"))
+    boxed = [BoxedImage(key, None, ((1, 2, 3, 4),)) for key in ("a.png", "x/a.png")]
+
+    with pytest.raises(SiteDataError, match="1 entries too many"):
+        match([candidate], [Truth(Label(2, "a.png", True, None, ()))], boxed)
