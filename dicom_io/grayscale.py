@@ -19,9 +19,9 @@ from dicom_io.errors import PixelModuleInvalid, PixelsBlank
 
 Values = NDArray[np.float64]
 
-# Where no window is given: the darkest and brightest half per cent are left out, so that a lead marker or a dead
-# detector line does not set the contrast.
-LOW_PERCENT, HIGH_PERCENT = 0.5, 99.5
+# Where no window is given: a dead detector line must not set the contrast, and next to nothing else may be clipped, for
+# what is black or white here is lost to the model, which stretches the contrast by itself (models.preprocess).
+LOW_PERCENT, HIGH_PERCENT = 0.05, 99.95
 # A window that leaves less than this share of the pixels between black and white was made for other pixels than these,
 # such as one for 8 bits that was left over beside 12.
 SMALLEST_GREY_SHARE = 0.01
