@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from training.calibration import RULE, calibrate, choose_points, sensitive_point
 from training.card import write_card
 from training.dataset import load
 from training.evaluate import answers, cascade_row, report
-from training.parts import Part, Tensors, read_part
+from training.parts import Part, Tensors, averaged, read_part
 from training.predictions import Prediction
 
 INTENDED_USE = (
@@ -189,7 +189,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--classifier", type=Path, required=True, help="folder of a run or a bundle")
-    parser.add_argument("--detector", type=Path, required=True, help="folder of a run or a bundle")
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        required=True,
+        action="append",
+        help="folder of a run or a bundle; several are averaged",
+    )
+    parser.add_argument(
+        "--voting-iou", type=float, default=0.0, help="candidates that overlap a box so far move it; 0: none do"
+    )
     parser.add_argument("--view", type=view_of, action="append", default=[], help="a look of the detector: 704, 704m")
     parser.add_argument("--detector-from-logit", type=float, help="classifier logit below which no detector runs")
     parser.add_argument("--name", default="vgg16-fracatlas")
@@ -198,7 +207,11 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, help="JSON file of the networks' answers: read, or else written")
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one there is replaced")
     given = parser.parse_args()
-    parts = read_part(given.classifier, "classifier"), read_part(given.detector, "detector")
+    detector = averaged([read_part(folder, "detector") for folder in given.detector])
+    if given.voting_iou:
+        options = {**detector.design.options, "voting_iou": given.voting_iou}
+        detector = replace(detector, design=replace(detector.design, options=options))
+    parts = read_part(given.classifier, "classifier"), detector
     label = fracatlas_label(given.name, given.date, given.seen, parts)
     recipe = Recipe(*parts, label, tuple(given.view), given.detector_from_logit)
     content = export(recipe, given.data, given.out, given.predictions)

@@ -7,7 +7,8 @@ bundle's folder has the same under its manifest, so that either can be the start
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -102,3 +103,28 @@ def _from_bundle(folder: Path, kind: Kind) -> Part:
 
 def _read(path: Path) -> Tensors:
     return {name: tensor.float() for name, tensor in load_file(path).items()}
+
+
+def averaged(parts: Sequence[Part]) -> Part:
+    """Return the mean of networks that come from one another: a soup, at the cost of one network.
+
+    It makes sense only for runs that one continues the other, or that start from the same weights.
+
+    Raises
+    ------
+    ValueError
+        The networks are not of one kind and design.
+
+    References
+    ----------
+    M. Wortsman et al., "Model soups: averaging weights of multiple fine-tuned models improves accuracy without
+    increasing inference time", ICML 2022.
+    """
+    first = parts[0]
+    if any((part.kind, part.design) != (first.kind, first.design) for part in parts):
+        raise ValueError("networks of different designs cannot be averaged")
+    return replace(first, trunk=_mean([part.trunk for part in parts]), network=_mean([part.network for part in parts]))
+
+
+def _mean(tensors: Sequence[Tensors]) -> Tensors:
+    return {name: torch.stack([each[name].float() for each in tensors]).mean(0) for name in tensors[0]}

@@ -1,5 +1,6 @@
 """From two runs' folders to a bundle that a worker can load."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from models.views import View
 from tests.training_data import write_data
 from training.dataset import load
 from training.export_bundle import Recipe, assemble, export, fracatlas_label, view_of
-from training.parts import Design, Part, read_part, write_part
+from training.parts import Design, Part, averaged, read_part, write_part
 
 WIDTH = 0.0625
 TINY = Preprocessing(longest_side=128)
@@ -120,3 +121,20 @@ def test_a_run_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
 
 def test_views_are_named_by_size_and_side() -> None:
     assert [view_of("704"), view_of("896m")] == [View(704), View(896, mirrored=True)]
+
+
+def test_two_runs_of_one_design_become_their_mean(tmp_path: Path) -> None:
+    one = write_detector(tmp_path / "one", "mobilenet_v2")
+    other = replace(one, network={name: tensor + 2.0 for name, tensor in one.network.items()})
+
+    mean = averaged([one, other])
+
+    assert all(torch.allclose(mean.network[name], tensor + 1.0) for name, tensor in one.network.items())
+    assert all(torch.allclose(mean.trunk[name], tensor) for name, tensor in one.trunk.items())
+
+
+def test_runs_of_two_designs_have_no_mean(tmp_path: Path) -> None:
+    parts = [write_detector(tmp_path / name, name) for name in ("mobilenet_v2", "vgg16")]
+
+    with pytest.raises(ValueError, match="different designs"):
+        averaged(parts)
