@@ -176,7 +176,7 @@ class _BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
         if self.voting_iou > 0:
             counts = [len(each) for each in proposals]
             decoded = self.box_coder.decode(box_regression, proposals)[:, 1].split(counts)
-            weights = torch.softmax(class_logits, -1)[:, 1].split(counts)
+            weights = torch.split(torch.softmax(class_logits, -1)[:, 1], counts)
             boxes = [
                 _voted(kept, clip_boxes_to_image(candidates, shape), weight, self.voting_iou)
                 for kept, candidates, weight, shape in zip(boxes, decoded, weights, image_shapes, strict=True)
@@ -186,7 +186,7 @@ class _BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
 
 def _voted(kept: Tensor, candidates: Tensor, weights: Tensor, voting_iou: float) -> Tensor:
     """Return the mean (k, 4) of the candidates (n, 4) that overlap each box (k, 4) so far, weighted by score."""
-    votes = (box_iou(kept, candidates) >= voting_iou) * weights
+    votes: Tensor = (box_iou(kept, candidates) >= voting_iou) * weights
     # Each box is one of the candidates, so that every row has a vote.
     return votes @ candidates / votes.sum(1, keepdim=True)
 
