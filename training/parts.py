@@ -123,6 +123,8 @@ def averaged(parts: Sequence[Part]) -> Part:
     first = parts[0]
     if any((part.kind, part.design) != (first.kind, first.design) for part in parts):
         raise ValueError("networks of different designs cannot be averaged")
+    if len(parts) == 1:  # bit for bit, which a mean is not: it turns -0 into 0
+        return first
     return replace(first, trunk=_mean([part.trunk for part in parts]), network=_mean([part.network for part in parts]))
 
 
