@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.bundle import Bundle
 from models.decision import decide
 from models.detector import detections_of
+from models.explain import grad_cam, register
 from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
 from models.types import ImageAnalysis, ImageError, ScoredBox
 from models.views import View, fuse, mirror, mirror_boxes
@@ -123,6 +124,19 @@ class Analyzer:
         shared = self._detector_trunk is self._classifier_trunk
         known = maps if shared and self._manifest.detector.preprocessing == entry.preprocessing else None
         return classifier_logit, fuse([self._look(pixels, view, known) for view in self._manifest.views()])
+
+    def explain(self, pixels: FloatArray) -> FloatArray:
+        """Return where the classifier's answer comes from: float32, (rows, columns) of the image, 0..1.
+
+        See `models.explain`. It says nothing about the detector, whose boxes explain themselves. Raises ImageError as
+        `analyze` does.
+        """
+        pixels = check_pixels(pixels)
+        with torch.inference_mode():
+            maps, letterbox = self._maps(
+                pixels, self._manifest.classifier.preprocessing.build(), self._classifier_trunk
+            )
+        return register(grad_cam(self._classifier, maps), letterbox)
 
     def _look(self, pixels: FloatArray, view: View, plain_maps: Tensor | None) -> list[ScoredBox]:
         """Run the detector over one view; `plain_maps` are the trunk's of the unchanged image, where they are known."""
