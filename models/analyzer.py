@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.bundle import Bundle
-from models.decision import decide
+from models.decision import decide, sigmoid
 from models.detector import detections_of
 from models.explain import grad_cam, register
 from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
@@ -104,6 +104,8 @@ class Analyzer:
             boxes=tuple(box for box in candidates if box.score >= shown_from),
             decision=decide(probability, candidates, self._points),
             seconds=time.perf_counter() - started,
+            classifier_probability=sigmoid(classifier_logit),
+            detector_score=best,
         )
 
     @torch.inference_mode()

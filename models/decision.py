@@ -33,7 +33,7 @@ class BoxCalibration:
     def rescore(self, classifier_logit: float, boxes: Sequence[ScoredBox]) -> tuple[ScoredBox, ...]:
         """Return the boxes with their calibrated scores."""
         shift = self.intercept + self.classifier_weight * classifier_logit
-        return tuple(replace(box, score=_sigmoid(shift + self.score_weight * score_logit(box.score))) for box in boxes)
+        return tuple(replace(box, score=sigmoid(shift + self.score_weight * score_logit(box.score))) for box in boxes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Calibration:
 
     def probability(self, classifier_logit: float, best_box_score: float) -> float:
         """Return the probability of a fracture anywhere in the image; the best box's score is the detector's own."""
-        return _sigmoid(
+        return sigmoid(
             self.intercept
             + self.classifier_weight * classifier_logit
             + self.detector_weight * score_logit(best_box_score)
@@ -68,7 +68,8 @@ def score_logit(score: float) -> float:
     return math.log(bounded / (1 - bounded))
 
 
-def _sigmoid(logit: float) -> float:
+def sigmoid(logit: float) -> float:
+    """Return the probability of a logit."""
     return 1 / (1 + math.exp(-min(max(logit, -30.0), 30.0)))
 
 

@@ -36,12 +36,16 @@ class ImageAnalysis:
 
     `probability` is the calibrated probability of a fracture anywhere in the image; `boxes` are those at or above the
     score threshold in force, best first; `decision` follows the bundle's operating points; `seconds` is wall time.
+    `classifier_probability` and `detector_score` are what either network says by itself, before any calibration; the
+    score is the best box's, 0 where there is none or the bundle did not ask the detector.
     """
 
     probability: float
     boxes: tuple[ScoredBox, ...]
     decision: Decision
     seconds: float
+    classifier_probability: float | None = None
+    detector_score: float | None = None
 
 
 class ModelError(Exception):

@@ -106,6 +106,8 @@ def _add_image(session: Session, job_id: int, image: ImageOutcome) -> None:
             reason_code=image.reason_code,
             reason=image.reason,
             analysis_seconds=image.seconds,
+            classifier_probability=image.classifier_probability,
+            detector_score=image.detector_score,
             findings=[_finding(number, box) for number, box in enumerate(image.boxes, start=1)],
         )
     )

@@ -22,7 +22,10 @@ _FINDINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ImageOutcome:
-    """The answer for one frame of one instance; `probability` is None exactly where it was not analysed."""
+    """The answer for one frame of one instance; `probability` is None exactly where it was not analysed.
+
+    `classifier_probability` and `detector_score` are what either network said by itself.
+    """
 
     instance_id: int
     frame_number: int
@@ -32,6 +35,8 @@ class ImageOutcome:
     reason_code: str | None = None
     reason: str | None = None
     seconds: float | None = None
+    classifier_probability: float | None = None
+    detector_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

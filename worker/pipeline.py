@@ -192,6 +192,8 @@ def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> Ima
         probability=float(analysis.probability),
         boxes=tuple(Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in analysis.boxes),
         seconds=analysis.seconds,
+        classifier_probability=analysis.classifier_probability,
+        detector_score=analysis.detector_score,
     )
 
 

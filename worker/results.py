@@ -12,7 +12,19 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sqlalchemy import Float, Integer, Select, String, TableClause, column, func, select, table
+from sqlalchemy import (
+    CompoundSelect,
+    Float,
+    Integer,
+    Select,
+    String,
+    TableClause,
+    column,
+    func,
+    select,
+    table,
+    union,
+)
 from sqlalchemy.types import TypeEngine
 
 from dicom_io.types import Outcome
@@ -70,6 +82,7 @@ class ResultRow:
     revision: int | None
     update_pending: int
     study_id: int
+    purged_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +196,9 @@ def jobs(
 def _filtered(query: Select[Any], wanted: ResultFilter) -> Select[Any]:
     c = V_RESULTS.c
     moment = func.coalesce(c.analysed_at, c.received_at, type_=UtcDateTime())
+    if wanted.since is not None or wanted.until is not None:
+        # What follows would look at every study; this leaves those that an index on a moment finds.
+        query = query.where(c.study_id.in_(_at_that_time(wanted)))
     if wanted.since is not None:
         query = query.where(moment >= wanted.since)
     if wanted.until is not None:
@@ -194,6 +210,17 @@ def _filtered(query: Select[Any], wanted: ResultFilter) -> Select[Any]:
         if value is not None:
             query = query.where(c[name] == str(value))
     return query
+
+
+def _at_that_time(wanted: ResultFilter) -> CompoundSelect[tuple[int]]:
+    analysed, arrived = select(Job.study_id), select(Study.id)
+    if wanted.since is not None:
+        analysed = analysed.where(Job.finished_at >= wanted.since)
+        arrived = arrived.where(Study.first_instance_at >= wanted.since)
+    if wanted.until is not None:
+        analysed = analysed.where(Job.finished_at < wanted.until)
+        arrived = arrived.where(Study.first_instance_at < wanted.until)
+    return union(analysed, arrived)
 
 
 def _paged(database: Database, query: Select[Any], kind: type[Row], limit: int | None) -> Iterator[Row]:

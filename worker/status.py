@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, func, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from worker.database import Database
 from worker.errors import QueueUnavailable
@@ -74,7 +74,9 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
     except QueueUnavailable as error:
         broker_error = str(error)
     with database.read() as session:
-        latest = Job.id.in_(select(func.max(Job.id)).group_by(Job.study_id))
+        newer = aliased(Job)
+        # The absence of a newer one is asked for each row that is shown; a list of all newest jobs would be made first.
+        latest = ~exists().where(newer.study_id == Job.study_id, newer.id > Job.id)
         day = Rejection.at >= at - timedelta(days=1)
         return Status(
             queues=queues,

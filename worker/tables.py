@@ -87,7 +87,7 @@ def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
 class Study(Base):
     """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes.
 
-    `revision` counts how often it was complete.
+    `revision` counts how often it was complete. `purged_at` says when its files were removed for age.
     """
 
     __tablename__ = "studies"
@@ -100,10 +100,11 @@ class Study(Base):
     study_date: Mapped[str | None] = mapped_column(String(8))
     state: Mapped[str] = mapped_column(String(16), default="receiving")
     source: Mapped[str] = mapped_column(String(16), default="push")
-    first_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    first_instance_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     last_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=0)
+    purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     jobs: Mapped[list[Job]] = relationship(back_populates="study")
@@ -174,7 +175,7 @@ class Job(Base):
     claimed_by: Mapped[str | None] = mapped_column(String(128))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     outcome: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     probability: Mapped[float | None] = mapped_column(Float)
@@ -186,7 +187,10 @@ class Job(Base):
 
 
 class ImageResult(Base):
-    """What was said of one frame of one instance. `probability` is empty exactly where it was not analysed."""
+    """What was said of one frame of one instance. `probability` is empty exactly where it was not analysed.
+
+    `classifier_probability` and `detector_score` are what either network said by itself, before any calibration.
+    """
 
     __tablename__ = "image_results"
     __table_args__ = (UniqueConstraint("job_id", "instance_id", "frame_number"), _one_of("outcome", OUTCOMES))
@@ -200,6 +204,8 @@ class ImageResult(Base):
     reason_code: Mapped[str | None] = mapped_column(String(64))
     reason: Mapped[str | None] = mapped_column(Text)
     analysis_seconds: Mapped[float | None] = mapped_column(Float)
+    classifier_probability: Mapped[float | None] = mapped_column(Float)
+    detector_score: Mapped[float | None] = mapped_column(Float)
 
     job: Mapped[Job] = relationship(back_populates="image_results")
     instance: Mapped[Instance] = relationship()

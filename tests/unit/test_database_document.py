@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import inspect, text
 
-from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
-from tests.product import ROOT
+from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
+from tests.documents import DATABASE, queries
 from worker.events import record
 from worker.tables import Base, Rejection
 
-DOCUMENT = (ROOT / "docs" / "database.md").read_text()
-QUERIES = re.findall(r"^([^\n]*):\n\n```sql\n(.*?);\n```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
+YESTERDAY = datetime(2026, 3, 8, 8, 0, tzinfo=UTC)
+TITLES = [title for title, _ in queries("sqlite")]
 
 
 @pytest.fixture
@@ -23,44 +25,99 @@ def database(tmp_path):
     made.close()
 
 
+def answered(session, number, at, seconds=100, **values):
+    """Add a study with one image that came at that moment and was answered so many seconds later."""
+    study = a_study(session, number, first_instance_at=at, last_instance_at=at)
+    image = an_instance(session, study, received_at=at, size_bytes=2**20)
+    created, finished = at + timedelta(seconds=30), at + timedelta(seconds=seconds)
+    job = a_job(session, study, created_at=created, finished_at=finished, model_version=SECOND, **values)
+    return study, image, job
+
+
 @pytest.fixture
 def filled(database):
-    """A database with something for every query to find: two models, a failed image, an unsafe report, a refusal."""
+    """What the queries look for, and beside it what they must pass over."""
     with database.write() as session:
-        study = a_study(session)
-        hand, torn = an_instance(session, study, 1), an_instance(session, study, 2)
-        an_instance(session, study, 3, modality="DOC", out_of_scope_reason="a document")
-        a_job(session, study)
-        job = a_job(session, study, model_version="2026-09-01-second+89abcdef", outcome="present", probability=0.9)
-        an_image(session, job, hand, boxes=1, outcome="present", probability=0.9)
+        study, hand, job = answered(session, 1, YESTERDAY, outcome="present", probability=0.9)
+        an_image(
+            session, job, hand, 2, outcome="present", probability=0.9, classifier_probability=0.95, detector_score=0.1
+        )
+        a_delivery(session, job, state="sent", reason="no answer yet")
+        record(session, "analysed", YESTERDAY, study_id=study.id, job_id=job.id)
+        _, wrist, job = answered(session, 2, YESTERDAY, seconds=200, outcome="absent", probability=0.1)
+        an_image(session, job, wrist, classifier_probability=0.1, detector_score=0.2)
+        a_delivery(session, job, state="committed", committed_at=YESTERDAY)
+        _, torn, job = answered(
+            session, 3, YESTERDAY - timedelta(days=2), state="failed", outcome="failed", probability=None, reason="torn"
+        )
         an_image(session, job, torn, outcome="failed", probability=None, reason="the pixel data is cut off")
-        a_delivery(session, job, state="sent")
-        record(session, "analysed", MORNING, study_id=study.id, job_id=job.id, images=2)
+        long_ago = {"outcome": "present", "probability": 0.8}
+        study, *_ = answered(session, 4, YESTERDAY - timedelta(days=400), **long_ago)
+        night = datetime(2026, 2, 27, 23, tzinfo=UTC)
+        common = {"finished_at": night, "lane": "archive", "analysis_seconds": 1800}
+        a_job(session, study, model_version=FIRST, outcome="absent", probability=0.1, finished_at=night)
+        a_job(session, study, model_version=SECOND, revision=2, outcome="present", probability=0.7, **common)
+        document = {"modality": "DOC", "out_of_scope_reason": "a document", "received_at": YESTERDAY}
+        an_instance(session, study, 9, size_bytes=2**20, **document)
         refusal = {"code": "header", "reason": "no UID", "calling_ae_title": "PACS", "peer_address": "10.0.0.5"}
-        session.add(Rejection(at=MORNING, **refusal))
+        session.add(Rejection(at=YESTERDAY, **refusal))
     return database
 
 
-def test_there_are_queries_to_be_tested():
-    assert len(QUERIES) == DOCUMENT.count("```sql") >= 8
+def answers(database, title):
+    (query,) = (query for each, query in queries(database.engine.dialect.name) if each == title)
+    with database.read() as session:
+        return [tuple(row) for row in session.execute(text(query))]
 
 
-@pytest.mark.parametrize("query", [pytest.param(sql, id=title[:40]) for title, sql in QUERIES])
-def test_every_query_finds_what_it_promises(filled, query):
-    with filled.read() as session:
-        assert session.execute(text(query)).first() is not None
+def first_columns(rows, count):
+    return [tuple(str(value) for value in row[:count]) for row in rows]
+
+
+EXPECTED = {
+    "1. Yesterday's positives": [("A-1", "P-1", "HAND", "0.9", "2", SECOND, "sent")],
+    "2. Turnaround percentiles by hour": [("08", "2", "100.0", "200.0", "200.0")],
+    "3. Failures by reason": [("torn", "1")],
+    "4. Disagreement between classifier and detector": [("A-1", "2.25.1.1", "1", "0.95", "0.1", "present", SECOND)],
+    "5. Positives by body part and model": [(SECOND, "HAND", "1", "0.9")],
+    "6. Changes between two models": [("A-4", "absent", "present", "0.1", "0.7")],
+    "7. Studies seen but never reported": [("A-3",)],
+    "8. Unanswered deliveries": [("A-1", "pacs", "sent", "0", "None", "None", "no answer yet")],
+    "9. Volumes by PACS": [("PACS", "4", "4", "1")],
+    "10. Progress of the re-analysis": [("2026-02-27", SECOND, "done", "1", "0", "0.5")],
+    "11. Drift of the mean probability by week": [("2026-02-23", FIRST, "1"), ("2026-03-02", SECOND, "2", "0.5")],
+    "12. Everything about one accession number": 5,
+    "Images that could not be analysed": [("the pixel data is cut off", "1")],
+    "What was left out": [("a document", "DOC", "1")],
+    "What was refused at the door": [("PACS", "10.0.0.5", "header", "1")],
+}
+
+
+def test_every_query_of_the_page_is_tested_and_twelve_are_ready():
+    assert TITLES == [title for title, _ in queries("postgresql")] == list(EXPECTED)
+    assert [title.split(".")[0] for title in TITLES[:12]] == [str(number) for number in range(1, 13)]
+    assert DATABASE.count("```sql") == len(TITLES) + 1, "one query is written for each database"
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_every_query_finds_what_it_promises_and_nothing_else(filled, title):
+    rows, expected = answers(filled, title), EXPECTED[title]
+    if isinstance(expected, int):
+        assert len(rows) == expected
+    else:
+        assert [each[: len(want)] for each, want in zip(first_columns(rows, 9), expected, strict=True)] == expected
 
 
 @pytest.mark.parametrize("view", ["v_results", "v_findings"])
 def test_every_column_of_a_view_is_explained_and_no_other(database, view):
-    section = re.search(rf"^## [^\n]*`{view}`\n(.*?)^## ", DOCUMENT, re.MULTILINE | re.DOTALL).group(1)
+    section = re.search(rf"^## [^\n]*`{view}`\n(.*?)^## ", DATABASE, re.MULTILINE | re.DOTALL).group(1)
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
     explained = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert explained == [column["name"] for column in inspect(database.engine).get_columns(view)]
 
 
 def test_the_picture_shows_every_table_and_only_columns_that_exist():
-    picture = re.search(r"```mermaid\n(.*?)```", DOCUMENT, re.DOTALL).group(1)
+    picture = re.search(r"```mermaid\n(.*?)```", DATABASE, re.DOTALL).group(1)
     drawn = dict(re.findall(r"^    (\w+) \{\n(.*?)^    \}", picture, re.MULTILINE | re.DOTALL))
     assert set(drawn) == set(Base.metadata.tables)
     for name, body in drawn.items():
@@ -69,7 +126,7 @@ def test_the_picture_shows_every_table_and_only_columns_that_exist():
 
 
 def test_the_picture_shows_every_relation_and_no_other():
-    drawn = set(re.findall(r"^    (\w+) \|\|--o[{|] (\w+)", DOCUMENT, re.MULTILINE))
+    drawn = set(re.findall(r"^    (\w+) \|\|--o[{|] (\w+)", DATABASE, re.MULTILINE))
     tables = Base.metadata.tables.values()
     real = {(key.column.table.name, table.name) for table in tables for key in table.foreign_keys}
     assert drawn == real
