@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,10 +20,12 @@ from models.types import ImageAnalysis, ImageError, ScoredBox
 from models.views import View, fuse, mirror, mirror_boxes
 
 FloatArray = NDArray[np.float32]
+Shapes = tuple[tuple[int, int], ...]
 
 # Below this a bone is a handful of pixels; beyond this ratio the canvas would be a strip a few cells wide.
 MINIMUM_SIDE = 32
 MAXIMUM_ASPECT_RATIO = 20.0
+CUDA_BATCH = 8
 
 
 class Analyzer:
@@ -95,6 +98,48 @@ class Analyzer:
         """
         started = time.perf_counter()
         classifier_logit, candidates = self.candidates(pixels)
+        return self._analysis(classifier_logit, candidates, minimum_score, time.perf_counter() - started)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are worth giving at once: a processor is busy with one already."""
+        return CUDA_BATCH if self.device.type == "cuda" else 1
+
+    def analyze_many(self, images: Sequence[FloatArray]) -> list[ImageAnalysis | ImageError]:
+        """Analyse several images; those whose canvases are of one shape go through the networks together.
+
+        Parameters
+        ----------
+        images
+            Each as `analyze` takes it.
+
+        Returns
+        -------
+        list
+            In the order of the images, the analysis or the reason why there is none. The numbers are those of `analyze`
+            up to rounding; `seconds` is the image's share of its batch.
+        """
+        answers: list[ImageAnalysis | ImageError | None] = [None] * len(images)
+        batches: dict[Shapes, list[int]] = {}
+        sound: dict[int, FloatArray] = {}
+        for index, pixels in enumerate(images):
+            try:
+                sound[index] = check_pixels(pixels)
+            except ImageError as error:
+                answers[index] = error
+            else:
+                batches.setdefault(self._canvas_shape(sound[index]), []).append(index)
+        for members in batches.values():
+            started = time.perf_counter()
+            found = self._candidates_of_batch([sound[index] for index in members])
+            share = (time.perf_counter() - started) / len(members)
+            for index, (classifier_logit, candidates) in zip(members, found, strict=True):
+                answers[index] = self._analysis(classifier_logit, candidates, None, share)
+        return [answer for answer in answers if answer is not None]
+
+    def _analysis(
+        self, classifier_logit: float, candidates: tuple[ScoredBox, ...], minimum_score: float | None, seconds: float
+    ) -> ImageAnalysis:
         best = candidates[0].score if candidates else 0.0
         probability = self._calibration.probability(classifier_logit, best)
         candidates = self._calibration.rescore(classifier_logit, candidates)
@@ -103,7 +148,7 @@ class Analyzer:
             probability=probability,
             boxes=tuple(box for box in candidates if box.score >= shown_from),
             decision=decide(probability, candidates, self._points),
-            seconds=time.perf_counter() - started,
+            seconds=seconds,
             classifier_probability=sigmoid(classifier_logit),
             detector_score=best,
         )
@@ -116,16 +161,7 @@ class Analyzer:
         Where the bundle asks for it, an image whose logit is low never reaches the detector and has no boxes. Raises
         ImageError as `analyze` does.
         """
-        pixels = check_pixels(pixels)
-        entry = self._manifest.classifier
-        maps, _ = self._maps(pixels, entry.preprocessing.build(), self._classifier_trunk)
-        classifier_logit = float(self._classifier(maps).logits[0])
-        from_logit = self._manifest.detector_from_logit
-        if from_logit is not None and classifier_logit < from_logit:
-            return classifier_logit, ()
-        shared = self._detector_trunk is self._classifier_trunk
-        known = maps if shared and self._manifest.detector.preprocessing == entry.preprocessing else None
-        return classifier_logit, fuse([self._look(pixels, view, known) for view in self._manifest.views()])
+        return self._candidates_of_batch([check_pixels(pixels)])[0]
 
     def explain(self, pixels: FloatArray) -> FloatArray:
         """Return where the classifier's answer comes from: float32, (rows, columns) of the image, 0..1.
@@ -133,30 +169,66 @@ class Analyzer:
         See `models.explain`. It says nothing about the detector, whose boxes explain themselves. Raises ImageError as
         `analyze` does.
         """
-        pixels = check_pixels(pixels)
+        preprocessing = self._manifest.classifier.preprocessing.build()
         with torch.inference_mode():
-            maps, letterbox = self._maps(
-                pixels, self._manifest.classifier.preprocessing.build(), self._classifier_trunk
-            )
+            maps, (letterbox,) = self._maps([check_pixels(pixels)], preprocessing, self._classifier_trunk)
         return register(grad_cam(self._classifier, maps), letterbox)
 
-    def _look(self, pixels: FloatArray, view: View, plain_maps: Tensor | None) -> list[ScoredBox]:
-        """Run the detector over one view; `plain_maps` are the trunk's of the unchanged image, where they are known."""
+    @torch.inference_mode()
+    def _candidates_of_batch(self, images: Sequence[FloatArray]) -> list[tuple[float, tuple[ScoredBox, ...]]]:
+        """Return logit and boxes of images whose canvases have one shape."""
+        entry = self._manifest.classifier
+        maps, _ = self._maps(images, entry.preprocessing.build(), self._classifier_trunk)
+        logits = [float(logit) for logit in self._classifier(maps).logits]
+        from_logit = self._manifest.detector_from_logit
+        seen = [index for index, logit in enumerate(logits) if from_logit is None or logit >= from_logit]
+        boxes: list[tuple[ScoredBox, ...]] = [()] * len(images)
+        if seen:
+            shared = self._detector_trunk is self._classifier_trunk
+            known = (
+                _rows(maps, seen) if shared and self._manifest.detector.preprocessing == entry.preprocessing else None
+            )
+            looked_at = [images[index] for index in seen]
+            looks = [self._look(looked_at, view, known) for view in self._manifest.views()]
+            for index, of_image in zip(seen, zip(*looks, strict=True), strict=True):
+                boxes[index] = fuse(of_image)
+        return list(zip(logits, boxes, strict=True))
+
+    def _canvas_shape(self, pixels: FloatArray) -> Shapes:
+        """Return the shapes of the image's canvases, the classifier's and one for each of the detector's views."""
+        longest = [self._manifest.classifier.preprocessing.longest_side]
+        longest += [view.longest_side for view in self._manifest.views()]
+        rows, columns = pixels.shape
+        canvases = [fit(rows, columns, side) for side in longest]
+        return tuple((canvas.canvas_rows, canvas.canvas_columns) for canvas in canvases)
+
+    def _look(self, images: Sequence[FloatArray], view: View, plain_maps: Tensor | None) -> list[list[ScoredBox]]:
+        """Run the detector over one view; `plain_maps` are the trunk's of the unchanged images, where known."""
         preprocessing = replace(self._manifest.detector.preprocessing.build(), longest_side=view.longest_side)
         plain = preprocessing == self._manifest.detector.preprocessing.build() and not view.mirrored
-        letterbox = fit(pixels.shape[0], pixels.shape[1], view.longest_side)
+        letterboxes = [fit(pixels.shape[0], pixels.shape[1], view.longest_side) for pixels in images]
         if plain_maps is None or not plain:
-            seen = mirror(pixels) if view.mirrored else pixels
-            plain_maps, letterbox = self._maps(seen, preprocessing, self._detector_trunk)
-        detections, _ = self._detector(plain_maps, [(letterbox.rows, letterbox.columns)])
-        boxes = _scored_boxes(*detections_of(detections[0]), letterbox)
-        return mirror_boxes(boxes, pixels.shape[1]) if view.mirrored else list(boxes)
+            seen = [mirror(pixels) if view.mirrored else pixels for pixels in images]
+            plain_maps, letterboxes = self._maps(seen, preprocessing, self._detector_trunk)
+        detections, _ = self._detector(plain_maps, [(each.rows, each.columns) for each in letterboxes])
+        found = []
+        for pixels, letterbox, detection in zip(images, letterboxes, detections, strict=True):
+            boxes = _scored_boxes(*detections_of(detection), letterbox)
+            found.append(mirror_boxes(boxes, pixels.shape[1]) if view.mirrored else list(boxes))
+        return found
 
-    def _maps(self, pixels: FloatArray, preprocessing: Preprocessing, trunk: nn.Module) -> tuple[Tensor, Letterbox]:
-        canvas, letterbox = prepare(pixels, preprocessing)
-        images = torch.from_numpy(normalise(canvas))[None].to(device=self.device, dtype=self.dtype)
-        maps: Tensor = trunk(images.contiguous(memory_format=torch.channels_last))
-        return maps, letterbox
+    def _maps(
+        self, images: Sequence[FloatArray], preprocessing: Preprocessing, trunk: nn.Module
+    ) -> tuple[Tensor, list[Letterbox]]:
+        prepared = [prepare(pixels, preprocessing) for pixels in images]
+        canvases = np.stack([normalise(canvas) for canvas, _ in prepared])
+        batch = torch.from_numpy(canvases).to(device=self.device, dtype=self.dtype)
+        maps: Tensor = trunk(batch.contiguous(memory_format=torch.channels_last))
+        return maps, [letterbox for _, letterbox in prepared]
+
+
+def _rows(maps: Tensor, seen: list[int]) -> Tensor:
+    return maps if len(seen) == len(maps) else maps[seen]
 
 
 def check_pixels(pixels: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from dicom_io.sender import SendReceipt
 from dicom_io.structured_report import Report, ReportContent
 from dicom_io.types import CommitmentReport, Destination, Frame, ReportReference, StoredFile
 from dicom_io.uids import derive_uid
-from models.types import Decision, ImageAnalysis, ScoredBox
+from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from worker.errors import QueueUnavailable
 
 VERSION = "2026-03-01-first+01234567"
@@ -42,6 +42,7 @@ class FakeAnalyzer:
 
     name = "first"
     parameters = ("high operating point = 0.6",)
+    batch_size = 1
 
     def __init__(self, *answers: object, version: str = VERSION) -> None:
         self.version = version
@@ -51,6 +52,15 @@ class FakeAnalyzer:
     def analyze(self, pixels: object) -> ImageAnalysis:
         self.calls += 1
         return self._script(pixels)
+
+    def analyze_many(self, images: Sequence[object]) -> list[ImageAnalysis | ImageError]:
+        answers = []
+        for pixels in images:
+            try:
+                answers.append(self.analyze(pixels))
+            except ImageError as error:
+                answers.append(error)
+        return answers
 
 
 class FakeFrames:
@@ -102,11 +112,16 @@ class FakeQueue:
     def __init__(self) -> None:
         self.down = False
         self.jobs: list[tuple[int, str]] = []
+        self.chunks = 0
         self.deliveries: list[int] = []
 
     def send_job(self, job_id: int, lane: str) -> None:
         self._require()
         self.jobs.append((job_id, lane))
+
+    def send_chunk(self) -> None:
+        self._require()
+        self.chunks += 1
 
     def send_delivery(self, delivery_id: int) -> None:
         self._require()
@@ -118,10 +133,11 @@ class FakeQueue:
     def lengths(self) -> dict[str, int]:
         self._require()
         lanes = Counter(lane for _, lane in self.jobs)
-        return {"live": lanes["live"], "archive": lanes["archive"], "control": len(self.deliveries)}
+        return {"live": lanes["live"], "archive": lanes["archive"] + self.chunks, "control": len(self.deliveries)}
 
     def wipe(self) -> None:
         self.jobs.clear()
+        self.chunks = 0
         self.deliveries.clear()
 
     def _require(self) -> None:

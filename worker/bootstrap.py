@@ -21,6 +21,7 @@ from dicom_io.store import InstanceStore
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
+from worker.chunk_rule import AT_ONCE, ChunkRule
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
@@ -108,6 +109,12 @@ class Runtime:
             clock=utc_now,
         )
 
+    def chunk_rule(self, analyzer: Analyzer) -> ChunkRule:
+        """Return how much archive work a worker takes on with this model."""
+        settings = self.settings
+        at_once = settings.archive_at_once or max(AT_ONCE, analyzer.batch_size)
+        return ChunkRule(settings.archive_chunk, settings.archive_chunk_seconds, min(at_once, settings.archive_chunk))
+
     def deliverer(self) -> DeliveryCollaborators:
         """Return what a delivery works with."""
         return DeliveryCollaborators(
@@ -139,7 +146,12 @@ class Runtime:
             database=self.database,
             queue=self.queue,
             model_version=self.model_version,
-            rule=SweepRule(settings.quiet_seconds, settings.requeue_seconds, settings.maximum_attempts),
+            rule=SweepRule(
+                settings.quiet_seconds,
+                settings.requeue_seconds,
+                settings.maximum_attempts,
+                chunk=settings.archive_chunk,
+            ),
             clock=utc_now,
         )
 

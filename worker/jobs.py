@@ -28,6 +28,8 @@ from worker.outcomes import shortened
 from worker.tables import Job, Study
 
 CRASHED = "the worker was lost while it analysed this study (killed, out of memory, or restarted)"
+CLAIM_TRIES = 5
+"""How often a claim looks again where another transaction was faster; the next chunk looks anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +58,72 @@ def claim(database: Database, job_id: int, *, worker: str, lease_seconds: float,
     Claim or None
         None where somebody else was first, the job is finished, held back, or unknown.
     """
-    token = str(uuid.uuid4())
     with database.write() as session:
         # On PostgreSQL two claims for one study must wait for each other here; SQLite has one writer anyway.
         of_job = select(Job.study_id).where(Job.id == job_id).scalar_subquery()
         session.execute(select(Study.id).where(Study.id == of_job).with_for_update())
-        changed = changed_rows(
-            session,
-            update(Job)
-            .where(Job.id == job_id, Job.state == "queued", is_due(now), ~_waits_for_another())
-            .values(
-                state="running",
-                claim_token=token,
-                claimed_by=worker[:128],
-                lease_until=now + timedelta(seconds=lease_seconds),
-                attempts=Job.attempts + 1,
-                started_at=_first_start(now),
-                next_attempt_at=None,
-            ),
-        )
-        if changed == 0:
-            return None
-        job = session.get_one(Job, job_id, populate_existing=True)
-        record(session, "claimed", now, study_id=job.study_id, job_id=job_id, worker=worker, attempt=job.attempts)
-        if job.started_at is None:
-            raise LeaseLost("a claimed job has no start")
-        return Claim(job_id, job.study_id, token, job.attempts, job.started_at)
+        return _claim(session, job_id, worker, lease_seconds, now)
+
+
+def claim_next(database: Database, lane: str, *, worker: str, lease_seconds: float, now: datetime) -> Claim | None:
+    """Take the oldest job of a lane that is to be had, on the terms of `claim`.
+
+    On PostgreSQL a job whose study somebody else has locked is passed over, so that workers do not queue up for it.
+
+    Returns
+    -------
+    Claim or None
+        None where nothing of the lane is to be had now.
+    """
+    with database.write() as session:
+        for _ in range(CLAIM_TRIES):
+            # The study before the job, as everywhere: the other way round two transactions would wait for each other.
+            job_id = session.scalar(
+                select(Job.id)
+                .join(Study, Study.id == Job.study_id)
+                .where(Job.state == "queued", Job.lane == lane, is_due(now), ~_waits_for_another())
+                .order_by(Job.id)
+                .limit(1)
+                .with_for_update(of=Study, skip_locked=True)
+            )
+            if job_id is None:
+                return None
+            held = _claim(session, job_id, worker, lease_seconds, now)
+            if held is not None:
+                return held
+    return None
+
+
+def due_jobs(database: Database, lane: str, *, now: datetime, limit: int) -> tuple[int, ...]:
+    """Return the oldest jobs of a lane that nothing holds back, so many at most."""
+    with database.read() as session:
+        due = select(Job.id).where(Job.state == "queued", Job.lane == lane, is_due(now))
+        return tuple(session.scalars(due.order_by(Job.id).limit(limit)))
+
+
+def _claim(session: Session, job_id: int, worker: str, lease_seconds: float, now: datetime) -> Claim | None:
+    token = str(uuid.uuid4())
+    changed = changed_rows(
+        session,
+        update(Job)
+        .where(Job.id == job_id, Job.state == "queued", is_due(now), ~_waits_for_another())
+        .values(
+            state="running",
+            claim_token=token,
+            claimed_by=worker[:128],
+            lease_until=now + timedelta(seconds=lease_seconds),
+            attempts=Job.attempts + 1,
+            started_at=_first_start(now),
+            next_attempt_at=None,
+        ),
+    )
+    if changed == 0:
+        return None
+    job = session.get_one(Job, job_id, populate_existing=True)
+    record(session, "claimed", now, study_id=job.study_id, job_id=job_id, worker=worker, attempt=job.attempts)
+    if job.started_at is None:
+        raise LeaseLost("a claimed job has no start")
+    return Claim(job_id, job.study_id, token, job.attempts, job.started_at)
 
 
 def renew(database: Database, held: Claim, *, lease_seconds: float, now: datetime) -> bool:

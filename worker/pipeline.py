@@ -9,7 +9,7 @@ it again gives the same result, once.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,6 +50,13 @@ class Analyzer(Protocol):
 
     def analyze(self, pixels: NDArray[np.float32]) -> ImageAnalysis:
         """Analyse one frame."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are worth giving at once."""
+
+    def analyze_many(self, images: list[NDArray[np.float32]]) -> Sequence[ImageAnalysis | ImageError]:
+        """Analyse several frames; the answer for one that cannot be analysed is the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ ANALYSIS_QUEUES = (LIVE, ARCHIVE)
 QUEUES = (LIVE, ARCHIVE, CONTROL)
 
 ANALYZE = "bonewatch.analyze"
+CHUNK = "bonewatch.chunk"
 DELIVER = "bonewatch.deliver"
 SWEEP = "bonewatch.sweep"
 
@@ -27,6 +28,9 @@ class Queue(Protocol):
 
     def send_job(self, job_id: int, lane: str) -> None:
         """Say that a job waits in a lane."""
+
+    def send_chunk(self) -> None:
+        """Say that archive jobs wait; whoever hears it takes a chunk of them."""
 
     def send_delivery(self, delivery_id: int) -> None:
         """Say that a delivery is due."""
@@ -43,11 +47,15 @@ class CeleryQueue:
 
     def send_job(self, job_id: int, lane: str) -> None:
         """Say that a job waits in a lane."""
-        self._send(ANALYZE, job_id, lane)
+        self._send(ANALYZE, lane, job_id)
+
+    def send_chunk(self) -> None:
+        """Say that archive jobs wait; whoever hears it takes a chunk of them."""
+        self._send(CHUNK, ARCHIVE)
 
     def send_delivery(self, delivery_id: int) -> None:
         """Say that a delivery is due."""
-        self._send(DELIVER, delivery_id, CONTROL)
+        self._send(DELIVER, CONTROL, delivery_id)
 
     def waiting(self, name: str) -> int:
         """Return how many messages wait in a queue, those at a worker left out."""
@@ -60,9 +68,9 @@ class CeleryQueue:
             connection.ensure_connection(max_retries=1, interval_start=0.1, timeout=3.0)
             return {name: _length(connection.default_channel, name) for name in names}
 
-    def _send(self, task: str, row_id: int, queue: str) -> None:
+    def _send(self, task: str, queue: str, *row_ids: int) -> None:
         with _translated():
-            self._app.send_task(task, args=(row_id,), queue=queue, retry=False, ignore_result=True)
+            self._app.send_task(task, args=row_ids, queue=queue, retry=False, ignore_result=True)
 
 
 def _length(channel: Any, name: str) -> int:

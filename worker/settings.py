@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from dicom_io.listener_settings import AllowedCaller, ListenerSettings
 from dicom_io.scope import ScopeRule
@@ -34,6 +34,7 @@ from worker.settings_fields import (
     misspelled,
     secret_from_file,
 )
+from worker.settings_lanes import LaneSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -45,7 +46,7 @@ Words = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(BaseSettings):
+class Settings(LaneSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(

@@ -7,6 +7,7 @@ fails is logged and does not keep the others from running: the next sweep tries 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,8 +18,11 @@ from sqlalchemy.orm import Session
 
 from worker import delivery_states, jobs, studies
 from worker.database import Database
-from worker.queues import ANALYSIS_QUEUES, CONTROL, Queue
+from worker.queues import ARCHIVE, CONTROL, LIVE, Queue
 from worker.tables import Job
+
+MOST_CHUNKS = 64
+"""Messages that wait in the archive queue at the most."""
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +35,7 @@ class SweepRule:
     requeue_seconds: float = 10.0
     maximum_attempts: int = 3
     page: int = 200
+    chunk: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +114,27 @@ def _replan(parts: SweepCollaborators) -> int:
 
 
 def _send_jobs(parts: SweepCollaborators) -> int:
-    return sum(_send_lane(parts, lane) for lane in ANALYSIS_QUEUES)
+    return _send_live(parts) + _send_chunks(parts)
 
 
-def _send_lane(parts: SweepCollaborators, lane: str) -> int:
-    """Send the messages that a lane lacks.
+def _send_chunks(parts: SweepCollaborators) -> int:
+    """Send as many messages to the archive queue as it lacks for the archive jobs that wait.
+
+    Such a message names no job: whoever hears it claims a chunk of what is due. A backlog of a million jobs needs no
+    more of them than the workers can take until the next sweep.
+    """
+    most = MOST_CHUNKS * parts.rule.chunk
+    due = len(jobs.due_jobs(parts.database, ARCHIVE, now=parts.clock(), limit=most))
+    if not due:
+        return 0
+    missing = max(math.ceil(due / parts.rule.chunk) - parts.queue.waiting(ARCHIVE), 0)
+    for _ in range(missing):
+        parts.queue.send_chunk()
+    return missing
+
+
+def _send_live(parts: SweepCollaborators) -> int:
+    """Send the messages that the live lane lacks.
 
     A job that was never sent is sent. Of those sent a while ago and still waiting, as many are sent again as there
     are more of them than messages in the queue, oldest first: a wiped broker is filled again, and a long queue is
@@ -121,26 +142,26 @@ def _send_lane(parts: SweepCollaborators, lane: str) -> int:
     """
     now = parts.clock()
     with parts.database.read() as session:
-        due = select(Job.id).where(Job.state == "queued", Job.lane == lane, jobs.is_due(now))
+        due = select(Job.id).where(Job.state == "queued", Job.lane == LIVE, jobs.is_due(now))
         unsent = session.scalars(due.where(Job.enqueued_at.is_(None)).order_by(Job.id).limit(parts.rule.page)).all()
         stale = due.where(Job.enqueued_at <= now - timedelta(seconds=parts.rule.requeue_seconds))
         waiting = session.scalar(select(func.count()).select_from(stale.subquery())) or 0
-    sent = _send_and_note(parts, unsent, lane, now)
-    missing = waiting - parts.queue.waiting(lane) if waiting else 0
+    sent = _send_and_note(parts, unsent, now)
+    missing = waiting - parts.queue.waiting(LIVE) if waiting else 0
     if missing <= 0:
         return sent
     with parts.database.read() as session:
         oldest = session.scalars(stale.order_by(Job.enqueued_at, Job.id).limit(min(missing, parts.rule.page))).all()
-    return sent + _send_and_note(parts, oldest, lane, now)
+    return sent + _send_and_note(parts, oldest, now)
 
 
-def _send_and_note(parts: SweepCollaborators, job_ids: Sequence[int], lane: str, now: datetime) -> int:
+def _send_and_note(parts: SweepCollaborators, job_ids: Sequence[int], now: datetime) -> int:
     # Sent first, noted afterwards: a broker that is down leaves the job unsent, and a crash in between only doubles
     # a message. A worker may have claimed the job already; the note is then only a time.
     sent = []
     try:
         for job_id in job_ids:
-            parts.queue.send_job(job_id, lane)
+            parts.queue.send_job(job_id, LIVE)
             sent.append(job_id)
     finally:
         if sent:

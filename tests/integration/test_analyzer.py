@@ -6,7 +6,7 @@ import torch
 
 from models.analyzer import Analyzer, choose_dtype
 from models.bundle import load_bundle
-from models.types import Decision, ImageError
+from models.types import Decision, ImageAnalysis, ImageError
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 
 
@@ -156,3 +156,33 @@ def test_the_thread_count_is_set_on_request(folder: Path) -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_several_images_at_once_get_the_numbers_of_one_by_one(folder: Path) -> None:
+    analyzer = Analyzer(load_bundle(folder), device="cpu")
+    if analyzer.dtype is not torch.float32:
+        pytest.skip("in bfloat16 the order of a sum shows in the third digit")
+    images = [radiograph(seed=1), radiograph(70, 90, seed=2), radiograph(seed=3), radiograph(89, 70, seed=4)]
+
+    together = analyzer.analyze_many(images)
+
+    for pixels, answer in zip(images, together, strict=True):
+        alone = analyzer.analyze(pixels)
+        assert isinstance(answer, ImageAnalysis)
+        assert answer.probability == pytest.approx(alone.probability, abs=1e-4)
+        assert answer.decision is alone.decision
+        assert len(answer.boxes) == len(alone.boxes)
+        for found, expected in zip(answer.boxes, alone.boxes, strict=True):
+            assert found.score == pytest.approx(expected.score, abs=1e-4)
+            assert (found.x1, found.y1, found.x2, found.y2) == pytest.approx(
+                (expected.x1, expected.y1, expected.x2, expected.y2), abs=1e-2
+            )
+
+
+def test_an_image_that_cannot_be_analysed_does_not_touch_those_given_with_it(analyzer: Analyzer) -> None:
+    flat = np.full((90, 70), 0.5, np.float32)
+
+    first, second, third = analyzer.analyze_many([radiograph(), flat, radiograph(seed=2)])
+
+    assert isinstance(second, ImageError)
+    assert (type(first), type(third)) == (ImageAnalysis, ImageAnalysis)

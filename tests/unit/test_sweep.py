@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select, update
@@ -10,7 +11,7 @@ from tests.databases import Clock, a_delivery, a_job, a_study, an_instance, sqli
 from tests.fakes_worker import VERSION, FakeQueue
 from worker import jobs
 from worker.status import snapshot
-from worker.sweep import SweepCollaborators, SweepRule, sweep
+from worker.sweep import MOST_CHUNKS, SweepCollaborators, SweepRule, sweep
 from worker.tables import Delivery, Job, Study
 
 
@@ -68,13 +69,34 @@ def test_a_quiet_study_is_closed_and_its_job_sent_in_the_same_sweep(bench):
     assert bench.queue.jobs == [(1, "live")]
 
 
-def test_each_job_is_sent_to_its_lane_once(bench):
-    live, archive = bench.jobs(lane="live"), bench.jobs(lane="archive")
+def test_a_live_job_is_sent_once_and_an_archive_job_makes_a_chunk_message(bench):
+    live, _ = bench.jobs(lane="live"), bench.jobs(lane="archive")
 
     bench.sweep()
     bench.sweep(5)
 
-    assert bench.queue.jobs == [(live[0], "live"), (archive[0], "archive")]
+    assert bench.queue.jobs == [(live[0], "live")]
+    assert bench.queue.chunks == 1
+
+
+def test_the_archive_queue_holds_a_message_a_chunk_and_never_more_than_the_workers_can_take(bench):
+    bench.jobs(17, lane="archive")
+    assert bench.sweep()["jobs_sent"] == 3
+
+    bench.parts = replace(bench.parts, rule=SweepRule(chunk=1))
+    bench.jobs(100, lane="archive")
+    bench.sweep()
+    bench.sweep(60)
+
+    assert bench.queue.chunks == MOST_CHUNKS
+
+
+def test_a_wiped_archive_queue_is_filled_again(bench):
+    bench.jobs(9, lane="archive")
+    bench.sweep()
+    bench.queue.wipe()
+
+    assert bench.sweep(5)["jobs_sent"] == 2
 
 
 def test_a_broker_that_is_down_leaves_jobs_unsent_for_the_next_sweep(bench):
