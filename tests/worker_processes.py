@@ -62,12 +62,21 @@ class Site:
 
     def start(self, role: str) -> subprocess.Popen[bytes]:
         """Start a worker of its own process; its words go into the log."""
+        return self.start_program(*COMMAND, role)
+
+    def into_archive(self) -> None:
+        """Let every study that is open count as one of the archive's."""
+        with self.database.write() as session:
+            session.execute(text("UPDATE studies SET source = 'get' WHERE state = 'receiving'"))
+
+    def start_program(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a program with this site's settings."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BONEWATCH_")}
         for name, value in self.values.items():
             environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [*COMMAND, role],
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -24,7 +24,7 @@ from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
-from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, SWEEP, CeleryQueue
+from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, SWEEP, CeleryQueue, Queue
 from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.tasks import register
@@ -38,7 +38,7 @@ TIME_LIMIT_SECONDS = 1800
 CONTROL_THREADS = 8
 
 
-def create_app(settings: Settings) -> Celery:
+def create_app(settings: Settings, make_runtime: Callable[[Settings, Queue], Runtime] = Runtime) -> Celery:
     """Return the application, configured, with its tasks. Nothing is connected yet."""
     redis_transport.use()
     app = Celery("bonewatch", broker=broker_url(settings), backend=None, set_as_current=False)
@@ -84,13 +84,13 @@ def create_app(settings: Settings) -> Celery:
             }
         },
     )
-    register(app, Runtime(settings, CeleryQueue(app)))
+    register(app, make_runtime(settings, CeleryQueue(app)))
     return app
 
 
-def run_worker(role: Role, settings: Settings) -> int:
+def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings, Queue], Runtime] = Runtime) -> int:
     """Serve a role's queues until SIGTERM or SIGINT, then finish what runs and return the exit status."""
-    app = create_app(settings)
+    app = create_app(settings, make_runtime)
     signals.setup_logging.connect(_keep_logging, weak=False)
     # Four lines a sweep, every few seconds, would hide what matters.
     logging.getLogger("celery").setLevel(logging.WARNING)

@@ -1,0 +1,49 @@
+"""A worker whose model sleeps: `python -m tests.bench.stand_in SECONDS`, with the settings of an installation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from models.types import Decision, ImageAnalysis
+from worker.app import run_worker
+from worker.bootstrap import Runtime
+from worker.logs import configure_logs
+from worker.settings import load_settings
+
+
+class SleepingAnalyzer:
+    """Takes so long for each image and finds nothing."""
+
+    name = "stand-in"
+    parameters = ()
+    batch_size = 1
+
+    def __init__(self, version: str, seconds: float) -> None:
+        self.version = version
+        self._seconds = seconds
+
+    def analyze(self, pixels: Any) -> ImageAnalysis:
+        time.sleep(self._seconds)
+        return ImageAnalysis(0.05, (), Decision.ABSENT, self._seconds)
+
+    def analyze_many(self, images: Any) -> list[ImageAnalysis]:
+        return [self.analyze(pixels) for pixels in images]
+
+
+def main() -> int:
+    """Serve live and archive with the stand-in."""
+    seconds = float(sys.argv[1])
+    settings = load_settings()
+
+    class StandIn(Runtime):
+        def _load_analyzer(self) -> Any:
+            return SleepingAnalyzer(self.model_version(), seconds)
+
+    configure_logs(settings.log_format, settings.log_level)
+    return run_worker("work", settings, StandIn)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
