@@ -24,7 +24,7 @@ from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
-from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, SWEEP, CeleryQueue, Queue
+from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, REANALYZE, SWEEP, CeleryQueue, Queue
 from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.tasks import register
@@ -81,7 +81,12 @@ def create_app(settings: Settings, make_runtime: Callable[[Settings, Queue], Run
                 "schedule": settings.sweep_seconds,
                 # A sweep that nobody came to is not worth catching up on: the next one does the same.
                 "options": {"queue": CONTROL, "expires": max(2 * settings.sweep_seconds, 10.0), "retry": False},
-            }
+            },
+            "reanalysis": {
+                "task": REANALYZE,
+                "schedule": settings.sweep_seconds,
+                "options": {"queue": CONTROL, "expires": max(2 * settings.sweep_seconds, 10.0), "retry": False},
+            },
         },
     )
     register(app, make_runtime(settings, CeleryQueue(app)))

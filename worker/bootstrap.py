@@ -27,9 +27,12 @@ from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
 from worker.errors import EnvironmentUnfit
 from worker.intake import SqlIntake
+from worker.night import NightRule
 from worker.pacs import RemotePacs
 from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
+from worker.reanalysis import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis_runs import Request
 from worker.reports import ReportStore
 from worker.settings import Settings
 from worker.sweep import SweepCollaborators, SweepRule
@@ -155,6 +158,15 @@ class Runtime:
             clock=utc_now,
         )
 
+    def reanalyzer(self) -> ReanalysisCollaborators:
+        """Return what a step of re-analysis works with."""
+        return ReanalysisCollaborators(
+            database=self.database,
+            model_version=self.model_version,
+            rule=reanalysis_rule(self.settings),
+            clock=utc_now,
+        )
+
     def _once(self, name: str, make: Callable[[], Part]) -> Part:
         with self._lock:
             if self._process != os.getpid():
@@ -187,6 +199,19 @@ class Runtime:
         """Make the Comprehensive SR form of a report, for a PACS that takes no other."""
         form = as_comprehensive_sr(report.read_bytes())
         return self.store.path(self.store.put_report(form.part10, form.reference.sop_instance_uid).path)
+
+
+def reanalysis_rule(settings: Settings) -> ReanalysisRule:
+    """Return what the past may cost, as the site chose."""
+    crontab = settings.reanalysis_crontab
+    return ReanalysisRule(
+        night=None if crontab is None else NightRule(crontab, settings.reanalysis_time_zone, settings.reanalysis_end),
+        night_request=Request(source=settings.reanalysis_source, direction=settings.reanalysis_order),
+        studies_a_night=settings.reanalysis_studies_a_night,
+        live_limit=settings.reanalysis_live_limit,
+        waiting=settings.reanalysis_waiting,
+        lease_seconds=settings.reanalysis_lease_seconds,
+    )
 
 
 def build_listener(settings: Settings, database: Database) -> Listener:

@@ -21,6 +21,7 @@ ANALYZE = "bonewatch.analyze"
 CHUNK = "bonewatch.chunk"
 DELIVER = "bonewatch.deliver"
 SWEEP = "bonewatch.sweep"
+REANALYZE = "bonewatch.reanalyze"
 
 
 class Queue(Protocol):

@@ -35,6 +35,7 @@ from worker.settings_fields import (
     secret_from_file,
 )
 from worker.settings_lanes import LaneSettings
+from worker.settings_reanalysis import ReanalysisSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -46,7 +47,7 @@ Words = Annotated[tuple[str, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(LaneSettings):
+class Settings(LaneSettings, ReanalysisSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(

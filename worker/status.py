@@ -12,6 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from worker.database import Database
 from worker.errors import QueueUnavailable
+from worker.reanalysis_estimate import RunProgress, progress
 from worker.tables import Delivery, Job, Rejection, Report, Study, utc_now
 
 FAILURES_SHOWN = 20
@@ -62,6 +63,7 @@ class Status:
     failures: tuple[Failure, ...]
     rejections_24h: int
     oldest_queued_at: datetime | None
+    reanalysis: tuple[RunProgress, ...] = ()
 
 
 def snapshot(database: Database, queue: QueueLengths, now: datetime | None = None) -> Status:
@@ -73,6 +75,7 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
         queues = queue.lengths()
     except QueueUnavailable as error:
         broker_error = str(error)
+    reanalysis = tuple(run for run in progress(database) if run.finished_at is None)
     with database.read() as session:
         newer = aliased(Job)
         # The absence of a newer one is asked for each row that is shown; a list of all newest jobs would be made first.
@@ -91,6 +94,7 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
             failures=_failures(session, latest),
             rejections_24h=_count(session, Rejection.id, day),
             oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
+            reanalysis=reanalysis,
         )
 
 

@@ -8,80 +8,42 @@ words, checked by the database. The schema is only ever made by the migrations; 
     jobs 1--n image_results 1--n findings  what the model said
     jobs 1--1 reports 1--n deliveries      what the PACS gets, and whether it holds it for good
     events, rejections                     what happened, what was refused
+    reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    DateTime,
-    Dialect,
-    Float,
-    ForeignKey,
-    Index,
-    Integer,
-    MetaData,
-    String,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from worker.reanalysis_tables import ReanalysisItem, ReanalysisRun
+from worker.table_base import UID, Base, Key, UtcDateTime, utc_now
+from worker.table_base import one_of as _one_of
+
+__all__ = [
+    "OUTCOMES",
+    "UID",
+    "Base",
+    "Delivery",
+    "Event",
+    "Finding",
+    "ImageResult",
+    "Instance",
+    "Job",
+    "Key",
+    "ReanalysisItem",
+    "ReanalysisRun",
+    "Rejection",
+    "Report",
+    "Study",
+    "UtcDateTime",
+    "utc_now",
+]
 
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
-UID = String(64)
-# SQLite numbers rows by itself only for INTEGER keys.
-Key = BigInteger().with_variant(Integer, "sqlite")
-
-
-def utc_now() -> datetime:
-    """Return the present moment, with its offset."""
-    return datetime.now(UTC)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC; SQLite has no offset of its own, so it is put back on the way out."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse a moment without offset; hand UTC to the driver."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a moment without a time zone cannot be stored")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Put the offset back."""
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class Base(DeclarativeBase):
-    """All tables; constraint names are fixed so that migrations can name them on every database."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-def _one_of(column: str, words: tuple[str, ...]) -> CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in words)
-    return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 class Study(Base):
@@ -91,7 +53,11 @@ class Study(Base):
     """
 
     __tablename__ = "studies"
-    __table_args__ = (_one_of("state", ("receiving", "complete")), Index(None, "state", "last_instance_at"))
+    __table_args__ = (
+        _one_of("state", ("receiving", "complete")),
+        Index(None, "state", "last_instance_at"),
+        Index(None, "study_date", "id"),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_instance_uid: Mapped[str] = mapped_column(UID, unique=True)
@@ -112,6 +78,8 @@ class Study(Base):
 
 class Instance(Base):
     """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed.
+
+    `file_removed_at` says that its file, which an archive keeps, was removed here once the answer was safe.
 
     `patient_id` stands here too: a study whose instances name different patients must not get a report.
     """
@@ -137,6 +105,7 @@ class Instance(Base):
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     peer_address: Mapped[str] = mapped_column(String(64))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    file_removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     study: Mapped[Study] = relationship(back_populates="instances")
 

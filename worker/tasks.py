@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from celery import Celery
 
+from models.types import ModelError
 from worker import delivery, jobs
 from worker.attempt import UNFIT_WAIT_SECONDS, attempt, worker_name
 from worker.bootstrap import Runtime
@@ -12,7 +13,8 @@ from worker.chunk import run_chunk
 from worker.errors import DatabaseError, EnvironmentUnfit
 from worker.jobs import Claim
 from worker.pipeline import Collaborators
-from worker.queues import ANALYZE, CHUNK, DELIVER, SWEEP
+from worker.queues import ANALYZE, CHUNK, DELIVER, REANALYZE, SWEEP
+from worker.reanalysis import step
 from worker.sweep import sweep
 from worker.tables import utc_now
 
@@ -20,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 def register(app: Celery, runtime: Runtime) -> None:
-    """Give this application its four tasks; shared ones would act on this runtime in every other application too."""
+    """Give this application its tasks; shared ones would act on this runtime in every other application too."""
 
     @app.task(name=ANALYZE, shared=False)  # type: ignore[untyped-decorator]
     def analyze(job_id: int) -> None:
@@ -37,6 +39,10 @@ def register(app: Celery, runtime: Runtime) -> None:
     @app.task(name=SWEEP, shared=False)  # type: ignore[untyped-decorator]
     def sweep_all() -> None:
         run_sweep(runtime)
+
+    @app.task(name=REANALYZE, shared=False)  # type: ignore[untyped-decorator]
+    def reanalyze() -> None:
+        run_reanalysis(runtime)
 
 
 def run_analysis(job_id: int, runtime: Runtime) -> None:
@@ -80,6 +86,16 @@ def run_sweep(runtime: Runtime) -> None:
         log.warning("the sweep waits for the database", reason=str(error))
         return
     sweep(parts)
+
+
+def run_reanalysis(runtime: Runtime) -> None:
+    """Do a step of re-analysis."""
+    try:
+        step(runtime.reanalyzer())
+    except DatabaseError as error:
+        log.warning("re-analysis waits for the database", reason=str(error))
+    except ModelError as error:
+        log.warning("re-analysis waits for a usable bundle", reason=str(error))
 
 
 def _claim(job_id: int, runtime: Runtime) -> tuple[Claim, Collaborators] | None:

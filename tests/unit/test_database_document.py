@@ -108,7 +108,7 @@ def test_every_query_finds_what_it_promises_and_nothing_else(filled, title):
         assert [each[: len(want)] for each, want in zip(first_columns(rows, 9), expected, strict=True)] == expected
 
 
-@pytest.mark.parametrize("view", ["v_results", "v_findings"])
+@pytest.mark.parametrize("view", ["v_results", "v_findings", "v_reanalysis"])
 def test_every_column_of_a_view_is_explained_and_no_other(database, view):
     section = re.search(rf"^## [^\n]*`{view}`\n(.*?)^## ", DATABASE, re.MULTILINE | re.DOTALL).group(1)
     cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)

@@ -69,6 +69,7 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
         ("jobs", _counts(found.jobs)),
         ("outcomes", _counts(found.outcomes)),
         ("deliveries", _counts(found.deliveries)),
+        ("re-analysis", _reanalysis(found)),
         ("refused in 24 h", str(found.rejections_24h)),
         ("oldest waiting job", as_text(found.oldest_queued_at)),
         ("disk", f"{free / 2**30:.1f} GiB free at {escape(str(settings.store))}"),
@@ -82,6 +83,15 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{coloured(word)} {count}" for word, count in counts.items()) or "none"
+
+
+def _reanalysis(found: Status) -> str:
+    lines = [
+        f"run {run.run_id} over {run.source}: {coloured(run.state)}, {run.done} of {run.taken_up} studies done, "
+        f"{run.failed} failed" + (f" ({run.reason})" if run.reason else "")
+        for run in found.reanalysis
+    ]
+    return "; ".join(lines) or "none"
 
 
 def _show_running(screen: Console, found: Status) -> None:

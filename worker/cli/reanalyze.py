@@ -1,0 +1,193 @@
+"""`reanalyze`: the archive seen again with the current model; plan, look at, pause, resume and stop a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import time
+from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from worker.cli.errors import ANSWER_IS_NO, WRONG_USE
+from worker.cli.options import Home, Json, database_of, settings_of
+from worker.cli.screen import as_text, console, print_json, progress, say_error, table
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.reanalysis_estimate import Estimate, RunProgress
+    from worker.reanalysis_runs import Request
+    from worker.settings import Settings
+
+LOOK_EVERY_SECONDS = 0.5
+
+
+class Order(StrEnum):
+    """In which order of study dates."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
+def reanalyze(
+    source: Annotated[
+        str, typer.Option("--source", help="The studies that are in the own store, or the archive.")
+    ] = "store",
+    since: Annotated[
+        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Study dates from this day on.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="Study dates up to this day.")
+    ] = None,
+    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these; may be repeated.")] = None,
+    body_part: Annotated[list[str] | None, typer.Option("--body-part", help="Only these; may be repeated.")] = None,
+    order: Annotated[Order, typer.Option("--order", help="In which order of study dates.")] = Order.NEWEST,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many studies.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Begin nothing; say how many studies, images and hours it would take.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Show a progress bar until the run has ended.")] = False,
+    show: Annotated[bool, typer.Option("--status", help="Show the newest runs and how far they are.")] = False,
+    pause: Annotated[int | None, typer.Option("--pause", metavar="RUN", help="Pause a run.")] = None,
+    resume: Annotated[int | None, typer.Option("--resume", metavar="RUN", help="Let a paused run go on.")] = None,
+    stop: Annotated[int | None, typer.Option("--stop", metavar="RUN", help="End a run for good.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse again, with the current model, the studies that it has not answered yet.
+
+    The work is done by `schedule` and `work` (or `up`), behind today's studies; this command only asks for it.
+    """
+    from worker.reanalysis_runs import Request
+
+    request = Request(
+        source=source,
+        since=since.date() if since else None,
+        until=until.date() if until else None,
+        modalities=tuple(modality or ()),
+        body_parts=tuple(body_part or ()),
+        direction=order.value,
+        maximum_studies=limit,
+    )
+    settings = settings_of(home)
+    database = database_of(settings)
+    try:
+        if show:
+            _show(database, as_json)
+        elif pause or resume or stop:
+            _change(database, {"paused": pause, "running": resume, "stopped": stop})
+        elif dry_run:
+            _estimate(database, settings, request, as_json)
+        else:
+            run_id = _ask(database, settings, request)
+            if follow:
+                _follow(database, run_id)
+    finally:
+        database.close()
+
+
+def _ask(database: Database, settings: Settings, request: Request) -> int:
+    from worker.reanalysis_runs import start
+    from worker.tables import utc_now
+
+    _check_source(request.source)
+    version = _model_version(settings)
+    run_id = start(database, request, model_version=version, asked_by=getpass.getuser(), now=utc_now())
+    if run_id is None:
+        raise typer.Exit(ANSWER_IS_NO)
+    console().print(f"re-analysis {run_id} with model {escape(version)} begins at the scheduler's next step")
+    return run_id
+
+
+def _check_source(source: str) -> None:
+    if source != "store":
+        say_error(f"there is no archive named {source}", "--source store")
+        raise typer.Exit(WRONG_USE)
+
+
+def _model_version(settings: Settings) -> str:
+    from models.manifest import SHIPPED, read_manifest
+
+    return read_manifest(settings.installed_bundle() or SHIPPED).version
+
+
+def _estimate(database: Database, settings: Settings, request: Request, as_json: bool) -> None:
+    from worker.reanalysis_estimate import estimate_store
+
+    _check_source(request.source)
+    found = estimate_store(
+        database, request, model_version=_model_version(settings), processes=settings.analysis_processes
+    )
+    if as_json:
+        print_json({**dataclasses.asdict(found), "hours": found.hours})
+    else:
+        console().print(_in_words(found))
+
+
+def _in_words(found: Estimate) -> str:
+    counts = f"{found.studies} studies, {found.images} images"
+    if found.hours is None:
+        return f"{counts}; no analysis was measured yet, so nobody knows how long that takes"
+    return (
+        f"{counts}, about {found.hours:.2f} hours of analysis "
+        f"({found.seconds_per_study:.2f} s a study, {found.processes} at a time)"
+    )
+
+
+def _change(database: Database, wanted: dict[str, int | None]) -> None:
+    from worker.reanalysis_runs import change_state
+    from worker.tables import utc_now
+
+    for state, run_id in wanted.items():
+        if run_id is None:
+            continue
+        if not change_state(database, run_id, state, who=getpass.getuser(), now=utc_now()):
+            say_error(f"re-analysis {run_id} cannot become {state}", "bonewatch reanalyze --status shows all runs")
+            raise typer.Exit(ANSWER_IS_NO)
+        console().print(f"re-analysis {run_id} is {state} now")
+
+
+def _show(database: Database, as_json: bool) -> None:
+    from worker.reanalysis_estimate import progress as runs
+
+    found = runs(database)
+    if as_json:
+        print_json([dataclasses.asdict(run) for run in found])
+    elif not found:
+        console().print("no re-analysis was ever asked for")
+    else:
+        columns = ("run", "source", "state", "model", "by", "since", "answered before", "taken up", "done", "failed",
+                   "reason")  # fmt: skip
+        console().print(table("Re-analysis, newest first", columns, [_row(run) for run in found]))
+
+
+def _row(run: RunProgress) -> tuple[str, ...]:
+    return tuple(
+        as_text(value)
+        for value in (run.run_id, run.source, run.state, run.model_version, run.asked_by, run.created_at,
+                      run.answered_before, run.taken_up, run.done, run.failed, run.reason)
+    )  # fmt: skip
+
+
+def _follow(database: Database, run_id: int) -> None:
+    """Show how far a run is until it has ended or waits for a person."""
+    from worker.reanalysis_estimate import progress as runs
+
+    with progress() as bar:
+        task = bar.add_task(f"re-analysis {run_id}", total=None)
+        while True:
+            (run,) = [each for each in runs(database, run_id=run_id) if each.run_id == run_id]
+            bar.update(task, total=run.taken_up or None, completed=run.done + run.failed + run.skipped)
+            bar.update(task, description=escape(run.reason or f"re-analysis {run_id}"))
+            if run.state in {"finished", "stopped", "paused"}:
+                break
+            time.sleep(LOOK_EVERY_SECONDS)
+    console().print(
+        f"re-analysis {run_id} {run.state}: {run.done} done, {run.failed} failed, {run.skipped} skipped"
+        + (f"; {escape(run.reason)}" if run.reason else "")
+    )
+    if run.state != "finished" or run.failed:
+        raise typer.Exit(ANSWER_IS_NO)

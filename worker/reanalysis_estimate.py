@@ -1,0 +1,103 @@
+"""What a run would take, and how far one is: counted by the database, in constant memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, text
+from sqlalchemy.orm import Session
+
+from worker.database import Database
+from worker.reanalysis_runs import Request
+from worker.reanalysis_store import unanswered
+from worker.tables import Instance, Job, ReanalysisRun, Study
+
+MEASURED_JOBS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a run would be about; `hours` is None where no analysis was measured yet."""
+
+    studies: int
+    images: int
+    seconds_per_study: float | None
+    processes: int
+
+    @property
+    def hours(self) -> float | None:
+        """How long the analysis would take with so many processes."""
+        if self.seconds_per_study is None:
+            return None
+        return self.studies * self.seconds_per_study / self.processes / 3600
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """A row of `v_reanalysis`."""
+
+    run_id: int
+    source: str
+    model_version: str
+    state: str
+    reason: str | None
+    asked_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    found: int
+    answered_before: int
+    not_listed: int
+    waiting: int
+    queued: int
+    done: int
+    failed: int
+    skipped: int
+
+    @property
+    def taken_up(self) -> int:
+        """How many studies the run has taken up by now."""
+        return self.waiting + self.queued + self.done + self.failed + self.skipped
+
+
+def estimate_store(database: Database, request: Request, *, model_version: str, processes: int) -> Estimate:
+    """Count what a run over the own store would be about."""
+    condition = unanswered(request, model_version)
+    with database.read() as session:
+        studies = session.scalar(select(func.count()).select_from(Study).where(condition)) or 0
+        of_these = Instance.study_id.in_(select(Study.id).where(condition))
+        images = session.scalar(
+            select(func.coalesce(func.sum(Instance.number_of_frames), 0)).where(
+                of_these, Instance.out_of_scope_reason.is_(None)
+            )
+        )
+        seconds = measured_seconds(session)
+    if request.maximum_studies is not None and studies > request.maximum_studies:
+        images = round((images or 0) * request.maximum_studies / studies)
+        studies = request.maximum_studies
+    return Estimate(studies, images or 0, seconds, processes)
+
+
+def measured_seconds(session: Session) -> float | None:
+    """Return the mean seconds that the newest analyses took, a study."""
+    newest = (
+        select(Job.analysis_seconds)
+        .where(Job.state == "done", Job.analysis_seconds.is_not(None))
+        .order_by(Job.id.desc())
+        .limit(MEASURED_JOBS)
+        .subquery()
+    )
+    return session.scalar(select(func.avg(newest.c.analysis_seconds)))
+
+
+def progress(database: Database, *, run_id: int | None = None, limit: int = 20) -> tuple[RunProgress, ...]:
+    """Return how far a run is, or the newest ones, newest first."""
+    names = RunProgress.__dataclass_fields__
+    moments = ("created_at", "finished_at")
+    only = "" if run_id is None else "WHERE run_id = :run_id "
+    query = f"SELECT {', '.join(names)} FROM v_reanalysis {only}ORDER BY run_id DESC LIMIT :limit"  # noqa: S608 - our own words
+    columns = {name: ReanalysisRun.__table__.c[name].type for name in moments}
+    parameters = {"limit": limit} | ({} if run_id is None else {"run_id": run_id})
+    with database.read() as session:
+        rows = session.execute(text(query).columns(**columns), parameters)
+        return tuple(RunProgress(**row) for row in rows.mappings())
