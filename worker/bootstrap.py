@@ -206,7 +206,7 @@ def reanalysis_rule(settings: Settings) -> ReanalysisRule:
     crontab = settings.reanalysis_crontab
     return ReanalysisRule(
         night=None if crontab is None else NightRule(crontab, settings.reanalysis_time_zone, settings.reanalysis_end),
-        night_request=Request(source=settings.reanalysis_source, direction=settings.reanalysis_order),
+        night_request=Request(source="store", direction=settings.reanalysis_order),
         studies_a_night=settings.reanalysis_studies_a_night,
         live_limit=settings.reanalysis_live_limit,
         waiting=settings.reanalysis_waiting,

@@ -1,4 +1,4 @@
-"""The settings of re-analysis: when, how much, and how gently towards the archive."""
+"""The settings of re-analysis: when, and how much."""
 
 from __future__ import annotations
 
@@ -18,16 +18,10 @@ class ReanalysisSettings(BaseSettings):
     reanalysis_crontab: Annotated[str | None, Field(description='five fields, as in "0 22 * * *"')] = None
     reanalysis_time_zone: Annotated[str, Field(description="an IANA name, as Europe/Berlin")] = "UTC"
     reanalysis_end: Annotated[time | None, Field(description="a time of day, as 06:00; unset: a day later")] = None
-    reanalysis_source: Annotated[str, Field(min_length=1, max_length=64, description="store or an archive's name")] = (
-        "store"
-    )
     reanalysis_order: Annotated[Literal["newest", "oldest"], Field(description="newest or oldest")] = "newest"
     reanalysis_studies_a_night: Annotated[int | None, Field(ge=1, description="a count; unset for no limit")] = None
-    reanalysis_queries_a_minute: Count = 60
-    reanalysis_retrievals_a_minute: Count = 120
     reanalysis_live_limit: Annotated[int, Field(ge=0, description="a count")] = 20
     reanalysis_waiting: Count = 200
-    reanalysis_disk_bytes: Annotated[int, Field(ge=1, description="bytes")] = 20 * 1024**3
     reanalysis_lease_seconds: Annotated[float, Field(gt=0, le=3600, description="seconds, up to 3600")] = 60.0
 
     @field_validator("reanalysis_crontab")
