@@ -20,6 +20,7 @@ from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import wait_until
+from tests.product import ROOT
 from worker.backoff import delay_seconds
 from worker.broker import EmbeddedBroker
 from worker.database import Database, open_database, upgrade
@@ -74,6 +75,7 @@ class Site:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BONEWATCH_")}
         for name, value in self.values.items():
             environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value)
+        environment["PYTHONPATH"] = str(ROOT)  # for programs of the tests: `tests` is not installed
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 command,
