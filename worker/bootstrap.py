@@ -108,7 +108,7 @@ class Runtime:
             build_report=build_report,
             manufacturer=MANUFACTURER,
             destinations=tuple(destination.name for destination in settings.destinations),
-            rule=ReportRule(failed=settings.report_failed, out_of_scope=settings.report_out_of_scope),
+            rule=ReportRule(settings.report_failed, settings.report_out_of_scope, settings.archive_reports),
             clock=utc_now,
         )
 

@@ -30,12 +30,16 @@ class ReportOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """Everything that an analysis found out; `report` is None where none is wanted for this outcome."""
+    """Everything that an analysis found out.
+
+    `report` is None where none is wanted; `withheld` says why, where this outcome would get one.
+    """
 
     study: StudyOutcome
     images: tuple[ImageOutcome, ...] = ()
     report: ReportOutcome | None = None
     analysis_seconds: float | None = None
+    withheld: str | None = None
 
 
 def finish(
@@ -70,6 +74,9 @@ def finish(
             outcome=result.study.outcome.value,
             images=len(result.images),
         )
+        if result.withheld is not None:
+            ids = {"study_id": held.study_id, "job_id": held.job_id}
+            record(session, "report_withheld", now, **ids, reason=result.withheld)
         if result.report is None:
             return ()
         return _add_report(session, held, result.report, destinations, now)

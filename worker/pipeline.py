@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import structlog
@@ -28,9 +28,12 @@ from worker.errors import EnvironmentUnfit
 from worker.jobs import Claim
 from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study_outcome
 from worker.plan import Plan, PlannedImage, load_plan
+from worker.queues import ARCHIVE
 from worker.reports import UNMOUNTED, BuildReport, ReportStore, is_unmounted, make_report, report_content
 
 log = structlog.get_logger(__name__)
+
+ArchiveReports = Literal["always", "changed", "never"]
 
 
 class Analyzer(Protocol):
@@ -61,16 +64,25 @@ class Analyzer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReportRule:
-    """For which outcomes beside present, inconclusive and absent a report is made."""
+    """For which outcomes beside present, inconclusive and absent a report is made, and when archive work makes one."""
 
     failed: bool = True
     out_of_scope: bool = False
+    archive: ArchiveReports = "changed"
 
     def wants(self, outcome: Outcome) -> bool:
         """Say whether a study of this outcome gets a report."""
         if outcome is Outcome.FAILED:
             return self.failed
         return outcome is not Outcome.OUT_OF_SCOPE or self.out_of_scope
+
+    def withholds(self, plan: Plan, outcome: Outcome) -> str | None:
+        """Return why archive work makes no report of an outcome that gets one, or None."""
+        if plan.lane != ARCHIVE or self.archive == "always":
+            return None
+        if self.archive == "never":
+            return "archive work makes no reports here (BONEWATCH_ARCHIVE_REPORTS)"
+        return "the earlier report says the same" if plan.reported is outcome else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +140,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
             "install the same bundle on every machine"
         )
     images: tuple[ImageOutcome, ...] = ()
-    report = None
+    report = withheld = None
     if plan.obstacle is not None:
         study = failed(plan.obstacle)
     else:
@@ -136,17 +148,25 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
         study = study_outcome(images, (each.reason for each in plan.left_out))
         # A report has one file: whoever no longer owns the job must not write over its successor's.
         check_lease()
-        report = _report(plan, images, study, parts)
-    result = JobResult(study, images, report, time.perf_counter() - started)
+        if parts.rule.wants(study.outcome):
+            withheld = parts.rule.withholds(plan, study.outcome)
+            report = _report(plan, images, study, parts) if withheld is None else None
+    result = JobResult(study, images, report, time.perf_counter() - started, withheld)
     deliveries = finish(parts.database, held, result, destinations=parts.destinations, now=parts.clock())
     log.info(
         "analysed",
         outcome=study.outcome.value,
         images=len(images),
         seconds=round(result.analysis_seconds or 0.0, 3),
-        report="none" if report is None else "built" if report.reference else "failed",
+        report=_state(report, withheld),
     )
     return deliveries
+
+
+def _state(report: ReportOutcome | None, withheld: str | None) -> str:
+    if report is None:
+        return "none" if withheld is None else "withheld"
+    return "built" if report.reference else "failed"
 
 
 def _analyse_images(
@@ -221,11 +241,7 @@ def _unread(image: PlannedImage, last: int, code: str, reason: str) -> ImageOutc
     return _failed(image, last + 1, code, words if last + 1 < image.number_of_frames else reason)
 
 
-def _report(
-    plan: Plan, images: tuple[ImageOutcome, ...], study: StudyOutcome, parts: Collaborators
-) -> ReportOutcome | None:
-    if not parts.rule.wants(study.outcome):
-        return None
+def _report(plan: Plan, images: tuple[ImageOutcome, ...], study: StudyOutcome, parts: Collaborators) -> ReportOutcome:
     algorithm = Algorithm(
         name=parts.analyzer.name,
         version=parts.analyzer.version,

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
-from dicom_io.types import ReportReference
+from dicom_io.types import Outcome, ReportReference
 from worker.database import Database
 from worker.jobs import Claim
+from worker.queues import LIVE
 from worker.studies import images_of_digest
-from worker.tables import Instance, Job, Report, Study
+from worker.tables import Delivery, Instance, Job, Report, Study
 
 MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
 CHANGED_IMAGES = "the images that this job was planned for are no longer in the database"
@@ -38,7 +39,11 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The job's identity and its images. `obstacle` says why nothing of this study may be analysed, if so."""
+    """The job's identity and its images. `obstacle` says why nothing of this study may be analysed, if so.
+
+    `predecessor` is the study's latest report that a PACS may hold, `reported` the outcome that it tells of these very
+    images; None where there is none, it is of other images, or a destination refused it.
+    """
 
     study_instance_uid: str
     digest: str
@@ -48,6 +53,8 @@ class Plan:
     images: tuple[PlannedImage, ...]
     left_out: tuple[LeftOut, ...]
     predecessor: ReportReference | None
+    lane: str = LIVE
+    reported: Outcome | None = None
     obstacle: str | None = None
 
 
@@ -61,6 +68,7 @@ def load_plan(database: Database, held: Claim) -> Plan:
         ).all()
         in_scope = [each for each in instances if each.out_of_scope_reason is None]
         images = images_of_digest(in_scope, job.digest)
+        earlier = _latest_report(session, held)
         return Plan(
             study_instance_uid=study.study_instance_uid,
             digest=job.digest,
@@ -71,7 +79,9 @@ def load_plan(database: Database, held: Claim) -> Plan:
             left_out=tuple(
                 LeftOut(each.path, each.out_of_scope_reason) for each in instances if each.out_of_scope_reason
             ),
-            predecessor=_predecessor(session, study, held.job_id),
+            predecessor=None if earlier is None else _reference(earlier, study),
+            lane=job.lane,
+            reported=_reported(earlier, job),
             obstacle=_obstacle(instances, images),
         )
 
@@ -84,17 +94,31 @@ def _obstacle(instances: Sequence[Instance], images: tuple[Instance, ...] | None
     return MIXED_PATIENTS if images and len(patients) > 1 else None
 
 
-def _predecessor(session: Session, study: Study, job_id: int) -> ReportReference | None:
-    """Return the study's latest report that was made before this one (PS3.3 C.17.2, Predecessor Documents)."""
-    report = session.scalars(
+def _latest_report(session: Session, held: Claim) -> Report | None:
+    """Return the study's latest report before this job's, passing over those that every destination refused."""
+    refused = exists().where(Delivery.report_id == Report.id, Delivery.state == "failed")
+    on_its_way = exists().where(Delivery.report_id == Report.id, Delivery.state != "failed")
+    return session.scalars(
         select(Report)
         .join(Report.job)
-        .where(Job.study_id == study.id, Job.id != job_id, Report.state == "built")
+        .where(Job.study_id == held.study_id, Job.id != held.job_id, Report.state == "built", ~refused | on_its_way)
         .order_by(Report.id.desc())
         .limit(1)
     ).first()
-    if report is None or not (report.sop_class_uid and report.sop_instance_uid and report.series_instance_uid):
+
+
+def _reference(report: Report, study: Study) -> ReportReference | None:
+    """Return what the next report names as the one before it (PS3.3 C.17.2, Predecessor Documents)."""
+    if not (report.sop_class_uid and report.sop_instance_uid and report.series_instance_uid):
         return None
     return ReportReference(
         report.sop_class_uid, report.sop_instance_uid, report.series_instance_uid, study.study_instance_uid
     )
+
+
+def _reported(report: Report | None, job: Job) -> Outcome | None:
+    if report is None or report.job.digest != job.digest or report.job.outcome is None:
+        return None
+    if any(delivery.state == "failed" for delivery in report.deliveries):
+        return None
+    return Outcome(report.job.outcome)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from models.bundle import Bundle, load_bundle
 from models.manifest import MANIFEST_NAME, SHIPPED, read_manifest
 from models.types import BundleError
 from worker.current_bundle import bundles_of, current_bundle, link_of, record_of
+from worker.person import user
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +120,3 @@ def _link(link: Path, target: str) -> None:
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(target, target_is_directory=True)
     fresh.replace(link)
-
-
-def user() -> str:
-    """Return the name of the operating system's user, or the number where it has no name (as in containers)."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"

@@ -46,18 +46,14 @@ class RunProgress:
     created_at: datetime
     finished_at: datetime | None
     found: int
-    answered_before: int
-    not_listed: int
-    waiting: int
     queued: int
     done: int
     failed: int
-    skipped: int
 
     @property
     def taken_up(self) -> int:
         """How many studies the run has taken up by now."""
-        return self.waiting + self.queued + self.done + self.failed + self.skipped
+        return self.queued + self.done + self.failed
 
 
 def estimate_store(database: Database, request: Request, *, model_version: str, processes: int) -> Estimate:

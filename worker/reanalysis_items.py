@@ -12,7 +12,6 @@ from worker.jobs import changed_rows
 from worker.reanalysis_runs import ACTIVE
 from worker.tables import Job, ReanalysisItem, ReanalysisRun
 
-UNFINISHED = ("found", "retrieving", "retrieved", "queued")
 GIVEN_UP = "its analysis was given up; `bonewatch jobs` says why"
 
 
@@ -47,7 +46,7 @@ def settle(database: Database, *, now: datetime, limit: int) -> int:
 
 def finish_runs(database: Database, *, now: datetime) -> int:
     """End the runs whose plan is at its end and whose studies all have an end; return how many."""
-    unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state.in_(UNFINISHED))
+    unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state == "queued")
     over = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None), ~unfinished)
     with database.write() as session:
         keys = session.scalars(select(ReanalysisRun.id).where(over)).all()

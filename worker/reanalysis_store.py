@@ -77,10 +77,7 @@ def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
     )
     # A study that is complete had a job of its present contents when it became so: its newest job's digest is theirs.
     answered = exists().where(same.study_id == Study.id, same.model_version == model_version, same.digest == digest)
-    removed = exists().where(
-        Instance.study_id == Study.id, Instance.out_of_scope_reason.is_(None), Instance.file_removed_at.is_not(None)
-    )
-    conditions = [Study.state == "complete", ~answered, ~removed, *_dates(request)]
+    conditions = [Study.state == "complete", ~answered, *_dates(request)]
     if request.modalities or request.body_parts:
         conditions.append(_has_image(request))
     return and_(*conditions)
@@ -163,8 +160,6 @@ def _plan(session: Session, view: RunView, study_ids: Sequence[int], now: dateti
                 "study_instance_uid": uids[study],
                 "job_id": job,
                 "state": "queued",
-                "attempts": 0,
-                "bytes_kept": 0,
                 "found_at": now,
             }
             for job, study in made

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of
 
 RUN_STATES = ("planned", "running", "paused", "finished", "stopped")
-ITEM_STATES = ("found", "retrieving", "retrieved", "queued", "done", "failed", "skipped")
+ITEM_STATES = ("queued", "done", "failed")
 
 
 class ReanalysisRun(Base):
@@ -50,29 +50,20 @@ class ReanalysisRun(Base):
     night_studies: Mapped[int] = mapped_column(Integer, default=0)
     cursor_date: Mapped[str | None] = mapped_column(String(8))
     cursor_study_id: Mapped[int | None] = mapped_column(BigInteger)
-    window_days: Mapped[int] = mapped_column(Integer, default=1)
     found: Mapped[int] = mapped_column(Integer, default=0)
     planned: Mapped[int] = mapped_column(Integer, default=0)
-    answered_before: Mapped[int] = mapped_column(Integer, default=0)
-    not_listed: Mapped[int] = mapped_column(Integer, default=0)
-    failures: Mapped[int] = mapped_column(Integer, default=0)
-    next_query_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    next_retrieval_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     lease_token: Mapped[str | None] = mapped_column(String(36))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class ReanalysisItem(Base):
-    """One study that a run took up: found -> retrieving -> retrieved -> queued -> done, or failed with the reason.
-
-    From the own store it begins as queued. `bytes_kept` is what its retrieved files hold on our disk.
-    """
+    """One study that a run took up: queued -> done, or failed with the reason."""
 
     __tablename__ = "reanalysis_items"
     __table_args__ = (
         one_of("state", ITEM_STATES),
         UniqueConstraint("run_id", "study_instance_uid"),
-        Index(None, "run_id", "state", "next_attempt_at"),
+        Index(None, "run_id", "state"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -80,10 +71,6 @@ class ReanalysisItem(Base):
     study_instance_uid: Mapped[str] = mapped_column(UID)
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), index=True)
     state: Mapped[str] = mapped_column(String(16))
-    attempts: Mapped[int] = mapped_column(Integer, default=0)
-    next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    number_of_instances: Mapped[int | None] = mapped_column(Integer)
-    bytes_kept: Mapped[int] = mapped_column(BigInteger, default=0, index=True)
     found_at: Mapped[datetime] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     reason: Mapped[str | None] = mapped_column(Text)

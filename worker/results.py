@@ -82,7 +82,6 @@ class ResultRow:
     revision: int | None
     update_pending: int
     study_id: int
-    purged_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

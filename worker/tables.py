@@ -16,12 +16,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.reanalysis_tables import ReanalysisItem, ReanalysisRun
-from worker.table_base import UID, Base, Key, UtcDateTime, utc_now
-from worker.table_base import one_of as _one_of
+from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
     "OUTCOMES",
@@ -43,18 +42,19 @@ __all__ = [
     "utc_now",
 ]
 
+WAITING = "state = 'queued'"
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
 
 
 class Study(Base):
     """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes.
 
-    `revision` counts how often it was complete. `purged_at` says when its files were removed for age.
+    `revision` counts how often it was complete.
     """
 
     __tablename__ = "studies"
     __table_args__ = (
-        _one_of("state", ("receiving", "complete")),
+        one_of("state", ("receiving", "complete")),
         Index(None, "state", "last_instance_at"),
         Index(None, "study_date", "id"),
     )
@@ -70,7 +70,6 @@ class Study(Base):
     last_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=0)
-    purged_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     jobs: Mapped[list[Job]] = relationship(back_populates="study")
@@ -78,8 +77,6 @@ class Study(Base):
 
 class Instance(Base):
     """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed.
-
-    `file_removed_at` says that its file, which an archive keeps, was removed here once the answer was safe.
 
     `patient_id` stands here too: a study whose instances name different patients must not get a report.
     """
@@ -105,7 +102,6 @@ class Instance(Base):
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     peer_address: Mapped[str] = mapped_column(String(64))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    file_removed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     study: Mapped[Study] = relationship(back_populates="instances")
 
@@ -122,11 +118,13 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         UniqueConstraint("study_id", "digest", "model_version", "revision"),
-        _one_of("state", ("queued", "running", "done", "failed")),
-        _one_of("lane", ("live", "archive")),
-        _one_of("outcome", OUTCOMES),
+        one_of("state", ("queued", "running", "done", "failed")),
+        one_of("lane", ("live", "archive")),
+        one_of("outcome", OUTCOMES),
         Index(None, "state", "lane", "enqueued_at"),
         Index(None, "outcome", "finished_at"),
+        # The next job of a lane, without a look at the backlog behind it.
+        Index("ix_jobs_waiting", "lane", "id", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -162,7 +160,7 @@ class ImageResult(Base):
     """
 
     __tablename__ = "image_results"
-    __table_args__ = (UniqueConstraint("job_id", "instance_id", "frame_number"), _one_of("outcome", OUTCOMES))
+    __table_args__ = (UniqueConstraint("job_id", "instance_id", "frame_number"), one_of("outcome", OUTCOMES))
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
@@ -203,7 +201,7 @@ class Report(Base):
     """The structured report of a job. `state` failed means it could not be built; `reason` says why."""
 
     __tablename__ = "reports"
-    __table_args__ = (_one_of("state", ("built", "failed")),)
+    __table_args__ = (one_of("state", ("built", "failed")),)
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
@@ -229,7 +227,7 @@ class Delivery(Base):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("report_id", "destination"),
-        _one_of("state", ("pending", "sending", "sent", "committed", "failed")),
+        one_of("state", ("pending", "sending", "sent", "committed", "failed")),
         Index(None, "state", "next_attempt_at"),
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import time
 from datetime import datetime
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from worker.cli.errors import ANSWER_IS_NO, WRONG_USE
+from worker.cli.errors import ANSWER_IS_NO
 from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import as_text, console, print_json, progress, say_error, table
 
@@ -33,9 +32,6 @@ class Order(StrEnum):
 
 
 def reanalyze(
-    source: Annotated[
-        str, typer.Option("--source", help="The studies that are in the own store, or the archive.")
-    ] = "store",
     since: Annotated[
         datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Study dates from this day on.")
     ] = None,
@@ -64,7 +60,6 @@ def reanalyze(
     from worker.reanalysis_runs import Request
 
     request = Request(
-        source=source,
         since=since.date() if since else None,
         until=until.date() if until else None,
         modalities=tuple(modality or ()),
@@ -90,22 +85,16 @@ def reanalyze(
 
 
 def _ask(database: Database, settings: Settings, request: Request) -> int:
+    from worker.person import user
     from worker.reanalysis_runs import start
     from worker.tables import utc_now
 
-    _check_source(request.source)
     version = _model_version(settings)
-    run_id = start(database, request, model_version=version, asked_by=getpass.getuser(), now=utc_now())
+    run_id = start(database, request, model_version=version, asked_by=user(), now=utc_now())
     if run_id is None:
         raise typer.Exit(ANSWER_IS_NO)
     console().print(f"re-analysis {run_id} with model {escape(version)} begins at the scheduler's next step")
     return run_id
-
-
-def _check_source(source: str) -> None:
-    if source != "store":
-        say_error(f"there is no archive named {source}", "--source store")
-        raise typer.Exit(WRONG_USE)
 
 
 def _model_version(settings: Settings) -> str:
@@ -117,7 +106,6 @@ def _model_version(settings: Settings) -> str:
 def _estimate(database: Database, settings: Settings, request: Request, as_json: bool) -> None:
     from worker.reanalysis_estimate import estimate_store
 
-    _check_source(request.source)
     found = estimate_store(
         database, request, model_version=_model_version(settings), processes=settings.analysis_processes
     )
@@ -138,13 +126,14 @@ def _in_words(found: Estimate) -> str:
 
 
 def _change(database: Database, wanted: dict[str, int | None]) -> None:
+    from worker.person import user
     from worker.reanalysis_runs import change_state
     from worker.tables import utc_now
 
     for state, run_id in wanted.items():
         if run_id is None:
             continue
-        if not change_state(database, run_id, state, who=getpass.getuser(), now=utc_now()):
+        if not change_state(database, run_id, state, who=user(), now=utc_now()):
             say_error(f"re-analysis {run_id} cannot become {state}", "bonewatch reanalyze --status shows all runs")
             raise typer.Exit(ANSWER_IS_NO)
         console().print(f"re-analysis {run_id} is {state} now")
@@ -159,7 +148,7 @@ def _show(database: Database, as_json: bool) -> None:
     elif not found:
         console().print("no re-analysis was ever asked for")
     else:
-        columns = ("run", "source", "state", "model", "by", "since", "answered before", "taken up", "done", "failed",
+        columns = ("run", "source", "state", "model", "by", "since", "taken up", "done", "failed",
                    "reason")  # fmt: skip
         console().print(table("Re-analysis, newest first", columns, [_row(run) for run in found]))
 
@@ -168,7 +157,7 @@ def _row(run: RunProgress) -> tuple[str, ...]:
     return tuple(
         as_text(value)
         for value in (run.run_id, run.source, run.state, run.model_version, run.asked_by, run.created_at,
-                      run.answered_before, run.taken_up, run.done, run.failed, run.reason)
+                      run.taken_up, run.done, run.failed, run.reason)
     )  # fmt: skip
 
 
@@ -180,13 +169,13 @@ def _follow(database: Database, run_id: int) -> None:
         task = bar.add_task(f"re-analysis {run_id}", total=None)
         while True:
             (run,) = [each for each in runs(database, run_id=run_id) if each.run_id == run_id]
-            bar.update(task, total=run.taken_up or None, completed=run.done + run.failed + run.skipped)
+            bar.update(task, total=run.taken_up or None, completed=run.done + run.failed)
             bar.update(task, description=escape(run.reason or f"re-analysis {run_id}"))
             if run.state in {"finished", "stopped", "paused"}:
                 break
             time.sleep(LOOK_EVERY_SECONDS)
     console().print(
-        f"re-analysis {run_id} {run.state}: {run.done} done, {run.failed} failed, {run.skipped} skipped"
+        f"re-analysis {run_id} {run.state}: {run.done} done, {run.failed} failed"
         + (f"; {escape(run.reason)}" if run.reason else "")
     )
     if run.state != "finished" or run.failed:

@@ -1,4 +1,4 @@
-"""What administrators ask at a million studies: indexes, faster views, what either network said, `studies.purged_at`.
+"""What administrators ask at a million studies: indexes, faster views, what either network said.
 
 The views say what they said, but find a study's newest finished job by the absence of a newer one. A condition on the
 job (its outcome, its moment) can then begin with an index of `jobs`; the `MAX` of before was computed for every study.
@@ -16,7 +16,6 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-MOMENT = sa.DateTime(timezone=True)
 
 # The few words that SQLite and PostgreSQL do not share.
 _SECONDS = {
@@ -77,8 +76,7 @@ SELECT
     CASE WHEN j.id IS NOT NULL AND (s.state = 'receiving' OR EXISTS (
         SELECT 1 FROM jobs n WHERE n.study_id = s.id AND n.state IN ('queued', 'running'))) THEN 1 ELSE 0 END
         AS update_pending,
-    s.id AS study_id,
-    s.purged_at
+    s.id AS study_id
 FROM studies s
 LEFT JOIN jobs j ON {latest}
 LEFT JOIN reports r ON r.job_id = j.id
@@ -114,7 +112,6 @@ JOIN findings f ON f.image_result_id = ir.id
 
 def upgrade() -> None:
     """Add columns and indexes, and make the views anew in the words of this database."""
-    op.add_column("studies", sa.Column("purged_at", MOMENT, nullable=True))
     op.add_column("image_results", sa.Column("classifier_probability", sa.Float(), nullable=True))
     op.add_column("image_results", sa.Column("detector_score", sa.Float(), nullable=True))
     op.create_index(op.f("ix_studies_first_instance_at"), "studies", ["first_instance_at"])

@@ -30,33 +30,21 @@ SELECT
     r.planned_at,
     r.finished_at,
     r.found,
-    r.answered_before,
-    r.not_listed,
-    {waiting} AS waiting,
     {queued} AS queued,
     {done} AS done,
     {failed} AS failed,
-    {skipped} AS skipped,
     r.cursor_date
 FROM reanalysis_runs r
 """
-_COUNT = "(SELECT COUNT(*) FROM reanalysis_items i WHERE i.run_id = r.id AND i.state IN ({words}))"
+_COUNT = "(SELECT COUNT(*) FROM reanalysis_items i WHERE i.run_id = r.id AND i.state = '{state}')"
 
 
 def upgrade() -> None:
     """Make the tables and the view."""
-    op.add_column("instances", sa.Column("file_removed_at", MOMENT, nullable=True))
     op.create_index(op.f("ix_studies_study_date_id"), "studies", ["study_date", "id"])
     _runs()
     _items()
-    words = {
-        "waiting": "'found', 'retrieving', 'retrieved'",
-        "queued": "'queued'",
-        "done": "'done'",
-        "failed": "'failed'",
-        "skipped": "'skipped'",
-    }
-    op.execute(_VIEW.format(**{name: _COUNT.format(words=states) for name, states in words.items()}))
+    op.execute(_VIEW.format(**{state: _COUNT.format(state=state) for state in ("queued", "done", "failed")}))
 
 
 def _runs() -> None:
@@ -83,14 +71,8 @@ def _runs() -> None:
         sa.Column("night_studies", sa.Integer(), nullable=False),
         sa.Column("cursor_date", sa.String(8), nullable=True),
         sa.Column("cursor_study_id", sa.BigInteger(), nullable=True),
-        sa.Column("window_days", sa.Integer(), nullable=False),
         sa.Column("found", sa.Integer(), nullable=False),
         sa.Column("planned", sa.Integer(), nullable=False),
-        sa.Column("answered_before", sa.Integer(), nullable=False),
-        sa.Column("not_listed", sa.Integer(), nullable=False),
-        sa.Column("failures", sa.Integer(), nullable=False),
-        sa.Column("next_query_at", MOMENT, nullable=True),
-        sa.Column("next_retrieval_at", MOMENT, nullable=True),
         sa.Column("lease_token", sa.String(36), nullable=True),
         sa.Column("lease_until", MOMENT, nullable=True),
         sa.CheckConstraint(
@@ -111,15 +93,11 @@ def _items() -> None:
         sa.Column("study_instance_uid", sa.String(64), nullable=False),
         sa.Column("job_id", KEY, nullable=True),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("attempts", sa.Integer(), nullable=False),
-        sa.Column("next_attempt_at", MOMENT, nullable=True),
-        sa.Column("number_of_instances", sa.Integer(), nullable=True),
-        sa.Column("bytes_kept", sa.BigInteger(), nullable=False),
         sa.Column("found_at", MOMENT, nullable=False),
         sa.Column("finished_at", MOMENT, nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('found', 'retrieving', 'retrieved', 'queued', 'done', 'failed', 'skipped')",
+            "state IN ('queued', 'done', 'failed')",
             name=op.f("ck_reanalysis_items_state"),
         ),
         sa.ForeignKeyConstraint(
@@ -130,9 +108,8 @@ def _items() -> None:
         sa.UniqueConstraint("run_id", "study_instance_uid", name=op.f("uq_reanalysis_items_run_id_study_instance_uid")),
     )
     op.create_index(op.f("ix_reanalysis_items_job_id"), "reanalysis_items", ["job_id"])
-    op.create_index(op.f("ix_reanalysis_items_bytes_kept"), "reanalysis_items", ["bytes_kept"])
     op.create_index(
-        op.f("ix_reanalysis_items_run_id_state_next_attempt_at"),
+        op.f("ix_reanalysis_items_run_id_state"),
         "reanalysis_items",
-        ["run_id", "state", "next_attempt_at"],
+        ["run_id", "state"],
     )
