@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from dicom_io.listener_settings import AllowedCaller, ListenerSettings
@@ -23,12 +23,12 @@ from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
 from worker.current_bundle import current_bundle
 from worker.errors import SettingsError
+from worker.settings_delivery import DeliverySettings
 from worker.settings_fields import (
     AeTitle,
     AllowedCallerSetting,
-    DestinationSetting,
+    Seconds,
     as_callers,
-    as_objects,
     as_words,
     explain,
     misspelled,
@@ -44,10 +44,9 @@ PREFIX = "BONEWATCH_"
 SECRETS = ("database_url", "redis_url")
 
 Words = Annotated[tuple[str, ...], NoDecode]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-class Settings(LaneSettings, ReanalysisSettings):
+class Settings(DeliverySettings, LaneSettings, ReanalysisSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(
@@ -100,22 +99,6 @@ class Settings(LaneSettings, ReanalysisSettings):
     lease_seconds: Annotated[Seconds, Field(description="seconds")] = 120.0
     maximum_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
 
-    # Reports and their delivery
-    destinations: Annotated[
-        tuple[DestinationSetting, ...],
-        NoDecode,
-        Field(description='[{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}]'),
-    ] = ()
-    destination_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
-    delivery_lease_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
-    delivery_backoff_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
-    delivery_backoff_maximum_seconds: Annotated[Seconds, Field(description="seconds")] = 600.0
-    commitment_wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, description="seconds")] = 5.0
-    commitment_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
-    commitment_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
-    report_out_of_scope: Annotated[bool, Field(description="true or false")] = False
-    report_failed: Annotated[bool, Field(description="true or false")] = True
-
     # The model and the machine
     bundle: Annotated[Path | None, Field(description="a bundle's folder; unset for the promoted or shipped one")] = None
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:<n>")] = (
@@ -144,11 +127,6 @@ class Settings(LaneSettings, ReanalysisSettings):
     def _split_words(cls, value: object) -> object:
         return as_words(value)
 
-    @field_validator("destinations", mode="before")
-    @classmethod
-    def _parse_destinations(cls, value: object) -> object:
-        return as_objects(value)
-
     @field_validator("allowed_callers", mode="before")
     @classmethod
     def _split_callers(cls, value: object) -> object:
@@ -173,20 +151,6 @@ class Settings(LaneSettings, ReanalysisSettings):
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"begins with none of {', '.join(known)}")
         return value
-
-    @field_validator("destinations")
-    @classmethod
-    def _unique_names(cls, value: tuple[DestinationSetting, ...]) -> tuple[DestinationSetting, ...]:
-        names = [destination.name for destination in value]
-        if len(set(names)) != len(names):
-            raise ValueError("has two destinations of the same name")
-        return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Settings:
-        if self.delivery_backoff_maximum_seconds < self.delivery_backoff_seconds:
-            raise ValueError("BONEWATCH_DELIVERY_BACKOFF_MAXIMUM_SECONDS: is below BONEWATCH_DELIVERY_BACKOFF_SECONDS")
-        return self
 
     @property
     def store(self) -> Path:

@@ -34,6 +34,7 @@ def check_ae_title(value: str) -> str:
 
 AeTitle = Annotated[str, AfterValidator(check_ae_title)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class DestinationSetting(BaseModel):

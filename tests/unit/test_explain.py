@@ -1,5 +1,7 @@
 """The heat map lies where the classifier's word comes from, in the image's own pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ import torch
 from models.classifier import PooledClassifier
 from models.explain import grad_cam, register
 from models.preprocess import fit
-from training.heat import share_inside
+from tests.training_data import write_data
+from training.dataset import load
+from training.heat import measure, share_inside
 
 WIDTH = 0.0625
 CELLS = torch.rand(1, 32, 8, 6, generator=torch.Generator().manual_seed(1))
@@ -88,3 +92,26 @@ def test_the_share_inside_is_of_all_the_heat() -> None:
 
     assert share_inside(heat, mask) == pytest.approx(0.75)
     assert share_inside(np.zeros_like(heat), mask) == 0.0
+
+
+class LooksAtOneCorner:
+    """Stands for an analyzer whose heat is all in the top left pixel."""
+
+    def explain(self, pixels):
+        heat = np.zeros_like(pixels)
+        heat[0, 0] = 1.0
+        return heat
+
+
+def test_heat_is_measured_against_the_area_of_the_boxes(tmp_path):
+    write_data(tmp_path)
+    fractured = replace(load(tmp_path, "valid")[0], fractured=True, boxes_xyxy=((0.0, 0.0, 10.0, 10.0),))
+    elsewhere = replace(fractured, boxes_xyxy=((20.0, 20.0, 30.0, 30.0),))
+
+    found = measure(LooksAtOneCorner(), [fractured, elsewhere])
+
+    rows, columns = fractured.pixels().shape
+    assert (found["images"], found["hottest_pixel_inside"]) == (2, 1)
+    assert found["heat_inside_mean"] == pytest.approx(0.5)
+    assert found["area_mean"] == pytest.approx(100 / (rows * columns))
+    assert found["times_even_mean"] == pytest.approx(0.5 * rows * columns / 100)

@@ -86,11 +86,12 @@ def test_all_problems_are_told_at_once(monkeypatch):
     monkeypatch.setenv("BONEWATCH_DICOM_PORT", "x")
     monkeypatch.setenv("BONEWATCH_DESTINATIONS", json.dumps([{**PACS, "port": 0, "confirm": "hope"}]))
     lines = complaint().splitlines()
-    assert [line.split(":")[0] for line in lines] == [
+    assert {line.split(":")[0] for line in lines} == {
         "BONEWATCH_DICOM_PORT",
         "BONEWATCH_DESTINATIONS, item 1, port",
         "BONEWATCH_DESTINATIONS, item 1, confirm",
-    ]
+    }
+    assert len(lines) == 3
 
 
 def test_a_misspelled_variable_is_refused_instead_of_ignored(monkeypatch):

@@ -1,0 +1,48 @@
+"""The settings of reports and of their delivery."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from worker.settings_fields import DestinationSetting, Seconds, as_objects
+
+
+class DeliverySettings(BaseSettings):
+    """Where reports go, and how patient we are with who receives them."""
+
+    destinations: Annotated[
+        tuple[DestinationSetting, ...],
+        NoDecode,
+        Field(description='[{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}]'),
+    ] = ()
+    destination_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
+    delivery_lease_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
+    delivery_backoff_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
+    delivery_backoff_maximum_seconds: Annotated[Seconds, Field(description="seconds")] = 600.0
+    commitment_wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, description="seconds")] = 5.0
+    commitment_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
+    commitment_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
+    report_out_of_scope: Annotated[bool, Field(description="true or false")] = False
+    report_failed: Annotated[bool, Field(description="true or false")] = True
+
+    @field_validator("destinations", mode="before")
+    @classmethod
+    def _parse_destinations(cls, value: object) -> object:
+        return as_objects(value)
+
+    @field_validator("destinations")
+    @classmethod
+    def _unique_names(cls, value: tuple[DestinationSetting, ...]) -> tuple[DestinationSetting, ...]:
+        names = [destination.name for destination in value]
+        if len(set(names)) != len(names):
+            raise ValueError("has two destinations of the same name")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DeliverySettings:
+        if self.delivery_backoff_maximum_seconds < self.delivery_backoff_seconds:
+            raise ValueError("BONEWATCH_DELIVERY_BACKOFF_MAXIMUM_SECONDS: is below BONEWATCH_DELIVERY_BACKOFF_SECONDS")
+        return self
