@@ -121,7 +121,8 @@ class LocationMapHead(nn.Module):
 
     def forward(self, maps: Tensor) -> ClassifierOutput:
         """Take block 5's map (n, channels, rows, columns)."""
-        maps = self.norm(maps)
+        # Channels last, the backward pass of this norm crashes torch 2.11 on a processor.
+        maps = self.norm(maps.contiguous())
         location = self.location(self.dropout(maps))[:, 0]
         cells = location.flatten(1)
         # The peak alone has a thin gradient; the smooth maximum lets every suspicious cell learn.
