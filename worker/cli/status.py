@@ -88,7 +88,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 def _reanalysis(found: Status) -> str:
     lines = [
         f"run {run.run_id} over {run.source}: {coloured(run.state)}, {run.done} of {run.taken_up} studies done, "
-        f"{run.failed} failed" + (f" ({run.reason})" if run.reason else "")
+        f"{run.failed} failed" + (f" ({escape(run.reason)})" if run.reason else "")
         for run in found.reanalysis
     ]
     return "; ".join(lines) or "none"
