@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 WAITING = "state = 'queued'"
+LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
 
 
@@ -125,6 +126,14 @@ class Job(Base):
         Index(None, "outcome", "finished_at"),
         # The next job of a lane, without a look at the backlog behind it.
         Index("ix_jobs_waiting", "lane", "id", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+        # Means over weeks are read from the index alone.
+        Index(
+            "ix_jobs_answers",
+            "finished_at",
+            sqlite_where=text(LIVE_ANSWERS),
+            postgresql_where=text(LIVE_ANSWERS),
+            postgresql_include=["model_version", "outcome", "probability"],
+        ),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
