@@ -15,7 +15,7 @@ PEERS := orthanc dcmtk dicom3tools redis-server postgresql
 PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check lint types imports format models-report peers lock clean
+.PHONY: help setup demo test check lint types imports format models-report bench-archive peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,12 @@ format: setup  ## let ruff put the code in order
 
 models-report: setup  ## write docs/models.md and its pictures from training/results and the shipped bundle
 	@$(BIN)/python -m training.models_report --out docs
+
+bench-archive: setup  ## measure lanes, scaling, the plan of a million studies and the queries (20 minutes; tests/bench)
+	$(BIN)/python -m tests.bench.lanes
+	$(BIN)/python -m tests.bench.scaling
+	$(BIN)/python -m tests.bench.plan
+	-$(BIN)/python -m tests.bench.million
 
 peers:  ## install the outside programs that the tests against real peers use (Debian packages; needs root)
 	@missing=0; for program in $(PEER_PROGRAMS); do command -v "$$program" >/dev/null || missing=1; done; \
