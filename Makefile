@@ -11,8 +11,9 @@ BIN    := $(VENV)/bin
 PACKAGES := dicom_io models training worker
 # For the small CPU build of torch, name its index: make demo TORCH_INDEX_URL=https://...
 TORCH_INDEX_URL ?=
-PEERS := orthanc dcmtk dicom3tools redis-server postgresql
-PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters
+PEERS := orthanc orthanc-dicomweb dcmtk dicom3tools redis-server postgresql chromium
+PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium
+ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 PYTEST_ARGS ?=
 
 .PHONY: help setup demo test check lint types imports format models-report bench-archive peers lock clean
@@ -36,7 +37,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  echo "[2/3] torch comes from the default index (CPU and GPU build, about 3 GB; TORCH_INDEX_URL names another)"; \
 	fi
 	@echo "[3/3] installing bonewatch and what it needs"
-	@$(BIN)/pip install -c constraints.txt -e '.[training,dev]'
+	@$(BIN)/pip install -c constraints.txt -e '.[s3,training,dev]'
 	@touch $@
 
 demo: setup  ## push the sample studies through a whole bonewatch on this machine and show the reports
@@ -72,11 +73,12 @@ bench-archive: setup  ## measure lanes, scaling, the plan of a million studies a
 
 peers:  ## install the outside programs that the tests against real peers use (Debian packages; needs root)
 	@missing=0; for program in $(PEER_PROGRAMS); do command -v "$$program" >/dev/null || missing=1; done; \
+	test -e $(ORTHANC_DICOMWEB) || missing=1; \
 	if [ $$missing = 0 ]; then echo "all peers are installed: $(PEERS)"; else \
 	  apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(PEERS); fi
 
 lock: setup  ## write constraints.txt from the environment in use
-	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel; } > constraints.new
+	@{ sed -n '/^#/p' constraints.txt; $(BIN)/pip freeze --exclude-editable --exclude bonewatch --exclude pip --exclude setuptools --exclude wheel; } > constraints.new
 	@mv constraints.new constraints.txt
 
 clean:  ## remove what was made here, .venv included
