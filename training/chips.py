@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.preprocess import Preprocessing, prepare
-from training.augment import Geometry, develop, place
+from training.augment import Geometry, develop, paste, place
 from training.dataset import Radiograph
 
 FloatArray = NDArray[np.float32]
 DRAWS = 3
 NEAR = 48  # pixels around a place that are looked at
+BONE_DRAWS, BONE = 12, 12  # places drawn, and pixels around each
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +71,64 @@ class Cutter:
 
     def around_fracture(self, image: Prepared, random: np.random.Generator) -> Chip:
         """Cut a chip that shows a fracture somewhere, not always in its middle."""
-        x1, y1, x2, y2 = image.boxes_xyxy[random.integers(len(image.boxes_xyxy))]
-        reach = 0.38 * self.size / self.geometry.zoom
-        off_x, off_y = random.uniform(-reach, reach, 2)
-        return self._cut(image, ((x1 + x2) / 2 + off_x, (y1 + y2) / 2 + off_y), random)
+        return _developed(self._cut(image, self._near_fracture(image, random), random), random)
 
     def anywhere(self, image: Prepared, random: np.random.Generator) -> Chip:
         """Cut a chip from a place drawn by chance; of a few draws the one with most to see, for much is black."""
+        return _developed(self._cut(image, self._place_to_see(image, random), random), random)
+
+    def pasted(self, ground: Prepared, image: Prepared, random: np.random.Generator) -> Chip:
+        """Cut a chip around a fracture and paste what its boxes hold onto a bone of an image without fractures."""
+        above = self._cut(image, self._near_fracture(image, random), random)
+        on = above.boxes_xyxy[:, :2] + above.boxes_xyxy[:, 2:] if len(above.boxes_xyxy) else [[self.size, self.size]]
+        below = self._cut(ground, _on_bone(ground.pixels, random), random, tuple(np.mean(on, axis=0) / 2))
+        return _developed(Chip(paste(below.pixels, above.pixels, above.boxes_xyxy), above.boxes_xyxy), random)
+
+    def _near_fracture(self, image: Prepared, random: np.random.Generator) -> tuple[float, float]:
+        x1, y1, x2, y2 = image.boxes_xyxy[random.integers(len(image.boxes_xyxy))]
+        reach = 0.38 * self.size / self.geometry.zoom
+        off_x, off_y = random.uniform(-reach, reach, 2)
+        return (x1 + x2) / 2 + off_x, (y1 + y2) / 2 + off_y
+
+    @staticmethod
+    def _place_to_see(image: Prepared, random: np.random.Generator) -> tuple[float, float]:
         rows, columns = image.pixels.shape
         tries = [(random.uniform(0, columns), random.uniform(0, rows)) for _ in range(DRAWS)]
-        return self._cut(image, max(tries, key=lambda xy: _texture(image.pixels, xy)), random)
+        return max(tries, key=lambda xy: _texture(image.pixels, xy))
 
-    def _cut(self, image: Prepared, centre_xy: tuple[float, float], random: np.random.Generator) -> Chip:
-        matrix = self.geometry.draw(random, centre_xy, (self.size, self.size))
+    def _cut(
+        self,
+        image: Prepared,
+        place_xy: tuple[float, float],
+        random: np.random.Generator,
+        to_xy: tuple[float, float] | None = None,
+    ) -> Chip:
+        """Cut the chip in which a place of the image comes to lie at `to_xy`, else in the middle."""
+        matrix = self.geometry.draw(random, place_xy, (self.size, self.size))
+        if to_xy:
+            matrix[:, 2] += np.array(to_xy) - self.size / 2
         pixels = np.asarray(image.pixels, dtype=np.float32) / np.float32(255)
-        chip, boxes = place(pixels, image.boxes_xyxy, matrix, (self.size, self.size))
-        return Chip(develop(chip, random), boxes)
+        return Chip(*place(pixels, image.boxes_xyxy, matrix, (self.size, self.size)))
+
+
+def _developed(chip: Chip, random: np.random.Generator) -> Chip:
+    return Chip(develop(chip.pixels, random), chip.boxes_xyxy)
 
 
 def _texture(pixels: NDArray[np.uint8], centre_xy: tuple[float, float]) -> float:
     x, y = (int(value) for value in centre_xy)
     near = pixels[max(0, y - NEAR) : y + NEAR, max(0, x - NEAR) : x + NEAR]
     return float(near.std())
+
+
+def _on_bone(pixels: NDArray[np.uint8], random: np.random.Generator) -> tuple[float, float]:
+    """Draw a place where the image is bright all around: of what a radiograph shows, bone is."""
+    rows, columns = pixels.shape
+    places = [(random.uniform(0, columns), random.uniform(0, rows)) for _ in range(BONE_DRAWS)]
+    return max(places, key=lambda xy: _brightness(pixels, xy))
+
+
+def _brightness(pixels: NDArray[np.uint8], centre_xy: tuple[float, float]) -> float:
+    x, y = (int(value) for value in centre_xy)
+    near = pixels[max(0, y - BONE) : y + BONE, max(0, x - BONE) : x + BONE]
+    return float(np.median(near))

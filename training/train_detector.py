@@ -25,7 +25,7 @@ from models.detector import FasterRCNNDetector, detections_of
 from models.preprocess import Preprocessing, normalise, prepare
 from training.augment import Geometry
 from training.backbones import BACKBONES
-from training.chips import Album, Chip, Cutter
+from training.chips import Album, Chip, Cutter, Prepared
 from training.curves import write_curves
 from training.dataset import Radiograph, for_training, whole_files
 from training.hardware import Hardware
@@ -45,6 +45,7 @@ class Config:
     batch: int = 8
     negatives: float = 0.3  # share of chips from normal images
     elsewhere: float = 0.05  # share of chips from anywhere in a fractured image
+    pasted: float = 0.0  # share of chips that show a fracture pasted onto a normal image
     rate: float = 5e-4
     backbone_rate: float = 2e-4
     weight_decay: float = 0.05
@@ -91,12 +92,19 @@ def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
         random = np.random.default_rng([config.seed, step, number])
         kind = random.random()
         if kind < config.negatives:
-            chips.append(cutter.anywhere(album.get(album.normal[random.integers(len(album.normal))]), random))
-            continue
-        image = album.get(album.fractured[random.integers(len(album.fractured))])
-        chosen = cutter.anywhere if kind < config.negatives + config.elsewhere else cutter.around_fracture
-        chips.append(chosen(image, random))
+            chips.append(cutter.anywhere(_one_of(album, album.normal, random), random))
+        elif kind < config.negatives + config.elsewhere:
+            chips.append(cutter.anywhere(_one_of(album, album.fractured, random), random))
+        elif kind < 1 - config.pasted:
+            chips.append(cutter.around_fracture(_one_of(album, album.fractured, random), random))
+        else:
+            ground = _one_of(album, album.normal, random)
+            chips.append(cutter.pasted(ground, _one_of(album, album.fractured, random), random))
     return chips
+
+
+def _one_of(album: Album, radiographs: list[Radiograph], random: np.random.Generator) -> Prepared:
+    return album.get(radiographs[random.integers(len(radiographs))])
 
 
 def batches(album: Album, config: Config, first: int) -> Iterator[list[Chip]]:
@@ -276,7 +284,7 @@ def main() -> None:
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default=Config.backbone)
     for name in ("longest_side", "chip", "steps", "batch", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
-    for name in ("negatives", "rate", "backbone_rate", "average"):
+    for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
     given = vars(parser.parse_args())
     places = Places(**{name: given.pop(name) for name in ("data", "weights", "run", "start")})

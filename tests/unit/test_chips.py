@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from models.preprocess import Preprocessing
-from training.augment import Geometry
+from training.augment import Geometry, paste
 from training.chips import Album, Cutter
 from training.dataset import Radiograph
 
@@ -66,3 +66,20 @@ def test_an_image_is_prepared_once(tmp_path: Path) -> None:
     images = album(tmp_path)
 
     assert images.get(images.normal[0]) is images.get(images.normal[0])
+
+
+def test_a_pasted_fracture_keeps_its_box_and_the_ground_stays_as_it_was_elsewhere(tmp_path: Path) -> None:
+    images = album(tmp_path)
+    ground = np.full((SIZE, SIZE), 0.3, np.float32)
+    shown = np.full((SIZE, SIZE), 0.6, np.float32)
+    shown[30:34, 20:40] = 1.0  # a line across the box
+    box = np.array([[20, 24, 40, 40]], np.float32)
+
+    result = paste(ground, shown, box)
+
+    assert result[31, 30] > result[27, 30] + 0.2
+    np.testing.assert_allclose(result[:8], 0.3, atol=1e-6)
+    chip = Cutter(SIZE, Geometry(degrees=0)).pasted(
+        images.get(images.normal[0]), images.get(images.fractured[0]), np.random.default_rng(3)
+    )
+    assert len(chip.boxes_xyxy) == 1
