@@ -11,6 +11,7 @@
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
     ├── UnknownStudy                 nobody has sent a study of this UID
+    ├── ExportRefused                results cannot be written: a package is missing, or the file's place cannot be used
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
         ├── HomeInUse                another one runs in this home
@@ -93,6 +94,12 @@ class UnknownStudy(WorkerError):
     """No study of this UID has been received."""
 
     code = "unknown_study"
+
+
+class ExportRefused(WorkerError):
+    """Results cannot be written: a package is missing, or the file's place cannot be used."""
+
+    code = "export_refused"
 
 
 class SupervisionError(WorkerError):

@@ -136,10 +136,11 @@ _TYPES: dict[Any, TypeEngine[Any]] = {str: String(), int: Integer(), float: Floa
 
 def _view(name: str, row: type[Any]) -> TableClause:
     hints = get_type_hints(row)
-    return table(name, *(column(field.name, _TYPES[_plain(hints[field.name])]) for field in fields(row)))
+    return table(name, *(column(field.name, _TYPES[plain_type(hints[field.name])]) for field in fields(row)))
 
 
-def _plain(hint: Any) -> Any:
+def plain_type(hint: Any) -> Any:
+    """Return the type of a column's values where it is not empty."""
     kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     return next(kind for kind in kinds if kind is not types.NoneType)
 

@@ -153,6 +153,19 @@ def test_results_are_filtered(filled: Path) -> None:
     assert len(json.loads(run("results", "--format", "json", "--since", "2026-03-01").stdout)) == 3
 
 
+def test_results_are_written_to_a_file_and_counted(filled: Path, tmp_path: Path) -> None:
+    for form, size in (("csv", 4), ("json", 5)):
+        result = run("results", "--format", form, "--out", tmp_path / form)
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert "3 results written" in result.stderr
+        assert len((tmp_path / form).read_text().splitlines()) == size
+
+
+def test_a_parquet_file_needs_a_name_and_a_table_has_none(filled: Path, tmp_path: Path) -> None:
+    assert run("results", "--format", "parquet").exit_code == 2
+    assert run("results", "--out", tmp_path / "table").exit_code == 2
+
+
 def test_a_table_of_results_shows_outcome_report_and_reason(filled: Path) -> None:
     shown = run("results").stdout
     assert "present" in shown

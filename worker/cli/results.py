@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from worker.cli.errors import WRONG_USE
 from worker.cli.options import Home, database_of, settings_of
-from worker.cli.screen import as_text, coloured, console, print_json, say_error, table
+from worker.cli.screen import as_text, coloured, console, progress, say_error, table
 
 if TYPE_CHECKING:
     from worker.results import ResultRow
@@ -27,6 +26,7 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    PARQUET = "parquet"
 
 
 class OutcomeChoice(StrEnum):
@@ -54,7 +54,10 @@ def results(
         str | None, typer.Option("--model", metavar="VERSION", help="Only this model version, or its beginning.")
     ] = None,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; for a table 50.")] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print them.")] = Format.TABLE,
+    output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write there; needed for Parquet, not for a table.")
+    ] = None,
     home: Home = None,
 ) -> None:
     """List results, newest first. Times are of the analysis, or of the arrival where there was none yet."""
@@ -70,6 +73,7 @@ def results(
         accession_number=accession,
         model=model,
     )
+    _check_out(output, out)
     database = database_of(settings_of(home))
     try:
         if output is Format.TABLE:
@@ -77,10 +81,19 @@ def results(
             rows = list(islice(query(database, wanted), shown + 1))
             _print_table(rows[:shown], more=len(rows) > shown)
         else:
-            found = query(database, wanted, limit=limit)
-            _print_csv(found) if output is Format.CSV else print_json([dataclasses.asdict(row) for row in found])
+            _write(query(database, wanted, limit=limit), output, out)
     finally:
         database.close()
+
+
+def _check_out(form: Format, out: Path | None) -> None:
+    if form is Format.PARQUET and out is None:
+        say_error("a Parquet file needs a name", "add --out FILE")
+    elif form is Format.TABLE and out is not None:
+        say_error("a table is only printed", "add --format csv, json or parquet")
+    else:
+        return
+    raise typer.Exit(WRONG_USE)
 
 
 def _print_table(rows: list[ResultRow], *, more: bool) -> None:
@@ -120,22 +133,29 @@ def _reason(row: ResultRow) -> str | None:
     return row.reason if row.outcome in ("failed", "out_of_scope") else None
 
 
-def _print_csv(rows: Iterable[ResultRow]) -> None:
-    from worker.results import ResultRow
+def _write(rows: Iterator[ResultRow], form: Format, out: Path | None) -> None:
+    """Write every row as it comes: to standard output, or to a file which then says how many there are."""
+    from worker.result_files import whole_file, write_csv, write_json, write_parquet
 
-    writer = csv.writer(sys.stdout)
-    writer.writerow(field.name for field in dataclasses.fields(ResultRow))
+    text = write_csv if form is Format.CSV else write_json
+    if out is None:
+        text(rows, sys.stdout)
+        return
+    with progress() as bar:
+        task = bar.add_task("writing", total=None)
+        shown = _counted(rows, lambda: bar.advance(task))
+        if form is Format.PARQUET:
+            count = write_parquet(shown, out)
+        else:
+            with whole_file(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+                count = text(shown, stream)
+    console(stderr=True).print(f"{count} results written to {out}", markup=False, soft_wrap=True)
+
+
+def _counted(rows: Iterator[ResultRow], advance: Callable[[], None]) -> Iterator[ResultRow]:
     for row in rows:
-        writer.writerow(_csv_cell(value) for value in dataclasses.astuple(row))
-
-
-def _csv_cell(value: object) -> object:
-    """Return a value as CSV holds it; text that a spreadsheet would run as a formula gets an apostrophe."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+        yield row
+        advance()
 
 
 def _moment(option: str, text: str | None) -> datetime | None:
