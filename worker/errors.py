@@ -11,7 +11,7 @@
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
     ├── UnknownStudy                 nobody has sent a study of this UID
-    ├── ExportRefused                results cannot be written: a package is missing, or the file's place cannot be used
+    ├── ExportRefused                results cannot be written where they should go
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
         ├── HomeInUse                another one runs in this home
@@ -97,7 +97,7 @@ class UnknownStudy(WorkerError):
 
 
 class ExportRefused(WorkerError):
-    """Results cannot be written: a package is missing, or the file's place cannot be used."""
+    """Results cannot be written where they should go."""
 
     code = "export_refused"
 

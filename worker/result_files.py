@@ -54,13 +54,11 @@ def write_parquet(rows: Iterable[ResultRow], path: Path) -> int:
     Raises
     ------
     worker.errors.ExportRefused
-        When pyarrow is not installed, or the file cannot be written.
+        When the file cannot be written.
     """
-    try:
-        from pyarrow import RecordBatch  # noqa: PLC0415 - an extra, and slow to import
-        from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
-    except ImportError as error:
-        raise ExportRefused("Parquet needs the extra `parquet`: pip install 'bonewatch[parquet]'") from error
+    from pyarrow import RecordBatch  # noqa: PLC0415 - slow to import
+    from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
+
     schema, count = _schema(), 0
     with whole_file(path) as temporary, ParquetWriter(temporary, schema) as writer:
         for group in _batched(rows, ROWS_A_GROUP):
@@ -100,7 +98,7 @@ def _batched(rows: Iterable[ResultRow], size: int) -> Iterator[list[ResultRow]]:
 
 
 def _schema() -> pa.Schema:
-    import pyarrow as pa  # noqa: PLC0415 - an extra
+    import pyarrow as pa  # noqa: PLC0415 - slow to import
 
     types = {str: pa.string(), int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us", tz="UTC")}
     hints = get_type_hints(ResultRow)

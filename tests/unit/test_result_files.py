@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 import tracemalloc
 from dataclasses import astuple, fields, replace
 
 import pytest
+from pyarrow import parquet
 
 from tests.databases import MORNING
 from worker import result_files
@@ -50,7 +50,6 @@ def test_json_is_a_list_whatever_its_length(count):
 
 
 def test_parquet_comes_back_with_types_in_row_groups(tmp_path, monkeypatch):
-    parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(result_files, "ROWS_A_GROUP", 4)
     assert write_parquet(rows(10), tmp_path / "results.parquet") == 10
     file = parquet.ParquetFile(tmp_path / "results.parquet")
@@ -60,7 +59,6 @@ def test_parquet_comes_back_with_types_in_row_groups(tmp_path, monkeypatch):
 
 
 def test_no_rows_make_a_parquet_file_with_columns(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
     assert write_parquet(rows(0), tmp_path / "none.parquet") == 0
     assert parquet.read_table(tmp_path / "none.parquet").column_names == NAMES
 
@@ -76,7 +74,6 @@ def peak_bytes(work):
 
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_many_rows_are_never_in_memory_together(tmp_path, monkeypatch, form):
-    pytest.importorskip("pyarrow")
     monkeypatch.setattr(result_files, "ROWS_A_GROUP", 500)
 
     def work(count):
@@ -91,7 +88,6 @@ def test_many_rows_are_never_in_memory_together(tmp_path, monkeypatch, form):
 
 
 def test_a_reader_that_breaks_off_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
-    pytest.importorskip("pyarrow")
     path = tmp_path / "results.parquet"
     path.write_text("earlier")
 
@@ -104,13 +100,6 @@ def test_a_reader_that_breaks_off_leaves_the_earlier_file_and_nothing_beside_it(
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("results.parquet", "earlier")]
 
 
-def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ExportRefused, match=r"bonewatch\[parquet\]"):
-        write_parquet(rows(1), tmp_path / "results.parquet")
-
-
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    pytest.importorskip("pyarrow")
     with pytest.raises(ExportRefused, match="cannot be written"):
         write_parquet(rows(1), tmp_path / "missing" / "results.parquet")
