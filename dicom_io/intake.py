@@ -25,13 +25,15 @@ class Intake(Protocol):
     def register(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
         """Record an instance whose file is durable already.
 
-        NEW: it was unknown. DUPLICATE: the same SOP Instance UID with the same digest is on record. CONFLICT: the same
-        SOP Instance UID is on record with another digest, and nothing was changed; the listener then asks `existing`
-        whether that is the same object in another uncompressed transfer syntax.
+        NEW: it was unknown. DUPLICATE: the same SOP Instance UID with the same digest is on record. RESTORED: so
+        it is, and its file had been deleted; from now on nobody deletes it, but that may have happened after the file
+        was stored, so the listener looks once more. CONFLICT: the same SOP Instance UID is on record with another
+        digest, and nothing was changed; the listener then asks `existing` whether that is the same object in another
+        uncompressed transfer syntax.
         """
 
     def existing(self, sop_instance_uid: str) -> StoredFile | None:
-        """Return the file on record for an instance, None where there is none."""
+        """Return the file on record for an instance, None where there is none (any more)."""
 
     def reject(self, rejection: Rejection) -> None:
         """Record that something was refused, and why."""

@@ -117,6 +117,8 @@ class Reception:
             registration = self._intake.register(header, stored, request.peer)
             if registration is Registration.CONFLICT:
                 self._settle_conflict(header, stored)
+            elif registration is Registration.RESTORED and not self._store.path(stored.path).exists():
+                self._store.put_data_set(incoming.stream(), header)
         except (StoreError, IntakeUnavailable) as error:
             raise _Refused(OUT_OF_RESOURCES, error.code, str(error), keep=False) from error
         log.info(

@@ -75,6 +75,7 @@ class Registration(StrEnum):
 
     NEW = "new"
     DUPLICATE = "duplicate"
+    RESTORED = "restored"
     CONFLICT = "conflict"
 
 

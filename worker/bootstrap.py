@@ -17,7 +17,6 @@ import structlog
 
 from dicom_io.listener import Listener
 from dicom_io.pixels import read_frames
-from dicom_io.store import InstanceStore
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
@@ -35,6 +34,7 @@ from worker.reanalysis import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import Request
 from worker.reports import ReportStore
 from worker.settings import Settings
+from worker.stores import store_of
 from worker.sweep import SweepCollaborators, SweepRule
 from worker.tables import utc_now
 
@@ -176,7 +176,7 @@ class Runtime:
             return cast("Part", self._parts[name])
 
     def _make_store(self) -> ReportStore:
-        return InstanceStore(self.settings.store, self.settings.minimum_free_bytes)
+        return store_of(self.settings)
 
     def _load_analyzer(self) -> Analyzer:
         # Imported here: torch takes seconds to import, and its threads do not survive a fork.
@@ -220,5 +220,4 @@ def build_listener(settings: Settings, database: Database) -> Listener:
         backoff_seconds=settings.delivery_backoff_seconds,
         backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
     )
-    store = InstanceStore(settings.store, settings.minimum_free_bytes)
-    return Listener(settings.listener(), store, SqlIntake(database, settings.scope(), rule.backoff))
+    return Listener(settings.listener(), store_of(settings), SqlIntake(database, settings.scope(), rule.backoff))

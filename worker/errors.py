@@ -11,6 +11,7 @@
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
     ├── UnknownStudy                 nobody has sent a study of this UID
+    ├── FilesDeleted                 the study's images were deleted here; the PACS has to send them again
     ├── ExportRefused                results cannot be written where they should go
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
@@ -94,6 +95,12 @@ class UnknownStudy(WorkerError):
     """No study of this UID has been received."""
 
     code = "unknown_study"
+
+
+class FilesDeleted(WorkerError):
+    """The study's images were deleted here; the PACS has to send them again."""
+
+    code = "files_deleted"
 
 
 class ExportRefused(WorkerError):

@@ -24,6 +24,7 @@ from worker.commitments import settle
 from worker.database import Database
 from worker.errors import DatabaseError
 from worker.events import record
+from worker.file_removal import restore
 from worker.tables import Base, Instance, Rejection, Study, utc_now
 
 
@@ -60,7 +61,8 @@ class SqlIntake:
         1. Find or make the study's row and lock it: the sweep cannot complete the study meanwhile.
         2. Find the instance. The same content again changes nothing: it neither re-opens the study nor prolongs its
            quiet time, for a sender that repeats itself would otherwise keep the study from ever being complete.
-           Other content, or another study, under the same SOP Instance UID is a conflict.
+           Other content, or another study, under the same SOP Instance UID is a conflict. A file that was deleted
+           here is on record again.
         3. Otherwise insert it, and let it re-open a complete study, unless it is an object that is not analysed
            (a report, a presentation state; our own, perhaps, which the PACS forwards): that changes no result.
 
@@ -85,7 +87,7 @@ class SqlIntake:
     ) -> Registration:
         existing = session.scalars(select(Instance).filter_by(sop_instance_uid=header.sop_instance_uid)).one_or_none()
         if existing is not None:
-            return _compare(existing, header, stored)
+            return _compare(session, existing, header, stored)
         now = self._clock()
         study = _lock_study(session, header, now)
         values = fitted(
@@ -116,7 +118,7 @@ class SqlIntake:
         return Registration.NEW
 
     def existing(self, sop_instance_uid: str) -> StoredFile | None:
-        """Return the file on record for an instance, None where there is none.
+        """Return the file on record for an instance, None where there is none (any more).
 
         Raises
         ------
@@ -125,7 +127,9 @@ class SqlIntake:
         """
         with self._available(), self._database.read() as session:
             found = session.scalars(select(Instance).filter_by(sop_instance_uid=sop_instance_uid)).one_or_none()
-            return None if found is None else StoredFile(found.path, found.digest, found.size_bytes)
+            if found is None or found.file_deleted_reason is not None:
+                return None
+            return StoredFile(found.path, found.digest, found.size_bytes)
 
     def reject(self, rejection: Refusal) -> None:
         """Record something that was refused at the door.
@@ -176,9 +180,10 @@ class _OvertakenError(Exception):
     """Another association has just recorded the same instance."""
 
 
-def _compare(existing: Instance, header: InstanceHeader, stored: StoredFile) -> Registration:
-    same = existing.digest == stored.digest and existing.study.study_instance_uid == header.study_instance_uid
-    return Registration.DUPLICATE if same else Registration.CONFLICT
+def _compare(session: Session, existing: Instance, header: InstanceHeader, stored: StoredFile) -> Registration:
+    if existing.digest != stored.digest or existing.study.study_instance_uid != header.study_instance_uid:
+        return Registration.CONFLICT
+    return Registration.RESTORED if restore(session, existing) else Registration.DUPLICATE
 
 
 def _lock_study(session: Session, header: InstanceHeader, now: datetime) -> Study:

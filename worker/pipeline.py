@@ -180,6 +180,9 @@ def _analyse_images(
 
 def _analyse_frames(image: PlannedImage, parts: Collaborators) -> Iterator[ImageOutcome]:
     number = 0
+    if image.deleted:
+        yield _unread(image, 0, "file_deleted", "the image was deleted here after its report: send the study again")
+        return
     try:
         for frame in parts.read_frames(_existing(image, parts.store)):
             number = frame.number

@@ -22,11 +22,12 @@ CHANGED_IMAGES = "the images that this job was planned for are no longer in the 
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One instance in scope; `path` is relative to the root of the store."""
+    """One instance in scope; `path` is relative to the root of the store. `deleted` where its file is gone."""
 
     instance_id: int
     path: str
     number_of_frames: int
+    deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,10 @@ def load_plan(database: Database, held: Claim) -> Plan:
             revision=job.revision,
             model_version=job.model_version,
             content_datetime=held.started_at,
-            images=tuple(PlannedImage(each.id, each.path, each.number_of_frames) for each in images or ()),
+            images=tuple(
+                PlannedImage(each.id, each.path, each.number_of_frames, each.file_deleted_reason is not None)
+                for each in images or ()
+            ),
             left_out=tuple(
                 LeftOut(each.path, each.out_of_scope_reason) for each in instances if each.out_of_scope_reason
             ),

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from worker.database import Database
+from worker.file_removal import lacks_files
 from worker.reanalysis_runs import Request, RunLease, RunView, as_da
 from worker.studies import study_digest
 from worker.tables import Event, Instance, Job, ReanalysisItem, Study
@@ -65,7 +66,7 @@ def plan_page(database: Database, held: RunLease, view: RunView, *, size: int, n
 
 
 def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
-    """Return the condition on a study that it is complete, matches, and the model has not answered for it."""
+    """Return the condition on a study that it is complete, here, matches, and the model has not answered for it."""
     latest, same = aliased(Job), aliased(Job)
     digest = (
         select(latest.digest)
@@ -77,7 +78,7 @@ def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
     )
     # A study that is complete had a job of its present contents when it became so: its newest job's digest is theirs.
     answered = exists().where(same.study_id == Study.id, same.model_version == model_version, same.digest == digest)
-    conditions = [Study.state == "complete", ~answered, *_dates(request)]
+    conditions = [Study.state == "complete", ~lacks_files(), ~answered, *_dates(request)]
     if request.modalities or request.body_parts:
         conditions.append(_has_image(request))
     return and_(*conditions)
@@ -123,7 +124,7 @@ def _plan(session: Session, view: RunView, study_ids: Sequence[int], now: dateti
     # The studies before the jobs, in order of their keys, as everybody who locks more than one of them.
     locked = session.execute(
         select(Study.id, Study.study_instance_uid)
-        .where(Study.id.in_(study_ids), Study.state == "complete")
+        .where(Study.id.in_(study_ids), Study.state == "complete", ~lacks_files())
         .order_by(Study.id)
         .with_for_update()
     ).all()

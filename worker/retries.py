@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from worker.database import Database
 from worker.delivery_states import REPORT_UNUSABLE
-from worker.errors import UnknownStudy
+from worker.errors import FilesDeleted, UnknownStudy
 from worker.events import record
+from worker.file_removal import lacks_files
 from worker.studies import add_job, current_digest
 from worker.tables import Delivery, Job, Report, Study, utc_now
 
@@ -29,11 +30,16 @@ def retry_study(
     ------
     worker.errors.UnknownStudy
         When nobody has sent such a study.
+    worker.errors.FilesDeleted
+        When its images were deleted here.
     """
     with database.write() as session:
         study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == study_instance_uid))
         if study_id is None:
             raise UnknownStudy(f"no study {study_instance_uid} has been received")
+        session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
+        if session.scalar(select(Study.id).where(Study.id == study_id, lacks_files())) is not None:
+            raise FilesDeleted("the images of this study were deleted here: let the PACS send them again, then retry")
         return _retry(session, study_id, model_version, now or utc_now())
 
 
@@ -42,13 +48,21 @@ def retry_failed(
 ) -> tuple[int, ...]:
     """Plan a new analysis of every study whose latest job failed, or has no report that could be sent.
 
+    Those whose images were deleted here are left alone.
+
     Returns
     -------
     tuple of int
         The new jobs, oldest failure first.
     """
     with database.read() as session:
-        failed = session.scalars(select(Job.study_id).where(_unsound()).order_by(Job.finished_at).limit(limit)).all()
+        failed = session.scalars(
+            select(Job.study_id)
+            .join(Job.study)
+            .where(_unsound(), ~lacks_files())
+            .order_by(Job.finished_at)
+            .limit(limit)
+        ).all()
     made = []
     for study_id in failed:
         with database.write() as session:

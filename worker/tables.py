@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 WAITING = "state = 'queued'"
+GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
 
@@ -80,9 +81,11 @@ class Instance(Base):
     """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed.
 
     `patient_id` stands here too: a study whose instances name different patients must not get a report.
+    `file_deleted_reason` says that the file is being deleted, `file_deleted_at` that it is gone (worker.file_removal).
     """
 
     __tablename__ = "instances"
+    __table_args__ = (Index("ix_instances_going", "study_id", sqlite_where=text(GOING), postgresql_where=text(GOING)),)
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)
@@ -103,6 +106,8 @@ class Instance(Base):
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     peer_address: Mapped[str] = mapped_column(String(64))
     received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    file_deleted_reason: Mapped[str | None] = mapped_column(String(16))
+    file_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     study: Mapped[Study] = relationship(back_populates="instances")
 
@@ -222,6 +227,7 @@ class Report(Base):
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     built_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    file_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     job: Mapped[Job] = relationship(back_populates="report")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")

@@ -64,6 +64,20 @@ def test_the_same_instance_twice_is_success_and_stored_once(tmp_path):
         assert len(running.files()) == 1
 
 
+def test_a_file_that_is_deleted_while_it_comes_again_is_stored_once_more(tmp_path):
+    class Deleting(FakeIntake):
+        def register(self, header, stored, peer):
+            if super().register(header, stored, peer) is Registration.NEW:
+                return Registration.NEW
+            running.store.discard(stored)  # somebody deleted it between the look at the store and this record
+            return Registration.RESTORED
+
+    with listening(tmp_path, Deleting()) as running:
+        request = request_for(build_cr())
+        assert running.push(request, request) == [0x0000, 0x0000]
+        assert running.data_set(running.intake.files[request.sop_instance_uid]) == request.data_set
+
+
 def test_the_same_uid_with_other_content_is_refused_quarantined_and_recorded(tmp_path):
     with listening(tmp_path) as running:
         first, second = request_for(build_cr()), request_for(build_cr(BodyPartExamined="FOOT"))

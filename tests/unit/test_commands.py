@@ -166,6 +166,19 @@ def test_a_parquet_file_needs_a_name_and_a_table_has_none(filled: Path, tmp_path
     assert run("results", "--out", tmp_path / "table").exit_code == 2
 
 
+def test_a_purge_of_nothing_asks_nothing(filled: Path) -> None:
+    found = json.loads(run("purge", "--older-than", "1d", "--dry-run", "--json").stdout)
+    assert found == {"studies": 0, "instances": 0, "size_bytes": 0, "kept": 0}
+    done = run("purge", "--older-than", "1d")
+    assert (done.exit_code, "deleted: the files of 0 instances" in done.stdout) == (0, True)
+
+
+@pytest.mark.parametrize("age", ["", "365", "0d", "-1d", "9999999d", "999999d", "d"])
+def test_an_age_that_is_none_is_named(filled: Path, age: str) -> None:
+    result = run("purge", f"--older-than={age}")
+    assert (result.exit_code, "write days, weeks or years" in result.stderr) == (2, True)
+
+
 def test_a_table_of_results_shows_outcome_report_and_reason(filled: Path) -> None:
     shown = run("results").stdout
     assert "present" in shown

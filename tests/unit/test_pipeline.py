@@ -96,6 +96,24 @@ def bench(tmp_path):
     bench.database.close()
 
 
+def test_an_image_whose_file_was_deleted_is_failed_with_the_reason_and_never_absent(bench):
+    job_id = bench.job(images=2)
+    with bench.database.write() as session:
+        session.get_one(Instance, 1).file_deleted_reason = "purged"
+    bench.use(analyzer=FakeAnalyzer(ABSENT))
+
+    bench.run(job_id)
+
+    (job,), (first, second) = map(bench.all, (Job, ImageResult))
+    assert (job.outcome, first.outcome, first.reason_code, second.outcome) == (
+        "failed",
+        "failed",
+        "file_deleted",
+        "absent",
+    )
+    assert "send the study again" in first.reason
+
+
 def test_a_positive_study_is_written_with_its_box_its_report_and_a_delivery_for_each_destination(bench):
     bench.use(analyzer=FakeAnalyzer(PRESENT, ABSENT))
 

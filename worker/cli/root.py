@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import analyze, db, demo, doctor, evaluate, reanalyze, results, services, status, train
+from worker.cli import analyze, db, demo, doctor, evaluate, purge, reanalyze, results, services, status, train
 from worker.cli.errors import Group
 
 SERVICES = "Services"
@@ -55,6 +55,7 @@ app.command("status", rich_help_panel=LOOK)(status.status)
 app.command("results", rich_help_panel=LOOK)(results.results)
 app.command("jobs", rich_help_panel=LOOK)(status.jobs)
 app.command("retry", rich_help_panel=LOOK)(status.retry)
+app.command("purge", rich_help_panel=LOOK)(purge.purge)
 app.command("reanalyze", rich_help_panel=LOOK)(reanalyze.reanalyze)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel=SETUP)
