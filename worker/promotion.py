@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,12 +27,20 @@ class Promotion:
     after: str
 
 
-def promote(folder: Path, home: Path, at: datetime) -> Promotion:
+def install(folder: Path, home: Path) -> str:
+    """Copy a bundle to the home under its version and return that; nothing uses it yet.
+
+    Raises as `promote` does.
+    """
+    return _keep(folder, home)
+
+
+def promote(folder: Path, home: Path, at: datetime, record: Callable[[Promotion], None] = lambda _: None) -> Promotion:
     """Make a bundle current.
 
     1. Load it: checksums, tensors, everything that a worker would meet.
     2. Copy it to the home under its version, whole or not at all.
-    3. Record who does what; a change without a record must not be.
+    3. Record who does what, in the home's file and by `record` (in SQL); a change without a record must not be.
     4. Change the link. Workers take the bundle up before their next study.
 
     The bundle that ships is not copied and the link goes: a copy would outlive the next version's bundle.
@@ -49,10 +58,12 @@ def promote(folder: Path, home: Path, at: datetime) -> Promotion:
         raise BundleError(f"{link} is a folder, not a link: move it away and promote again")
     if folder == SHIPPED:
         promotion = _record(home, at, load_bundle(SHIPPED).version)
+        record(promotion)
         link.unlink(missing_ok=True)
         return promotion
     version = _keep(folder, home)
     promotion = _record(home, at, version)
+    record(promotion)
     _link(link, version)
     return promotion
 

@@ -1,4 +1,4 @@
-"""Results as CSV, JSON and Parquet, row by row: however many there are, the memory stays that of one page.
+"""Rows as CSV, JSON and Parquet, one by one: however many there are, the memory stays that of one page.
 
 A file that is asked for appears whole or not at all: it is written beside its name and renamed.
 """
@@ -14,22 +14,24 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, get_type_hints
+from typing import IO, TYPE_CHECKING, TypeVar, get_type_hints
 
+from worker.changes import ChangeRow
 from worker.errors import ExportRefused
 from worker.results import ResultRow, plain_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Row = TypeVar("Row", ResultRow, ChangeRow)
 ROWS_A_GROUP = 10_000
 """Rows of a Parquet row group: what is in memory at once, and what a reader skips at once."""
 
 
-def write_csv(rows: Iterable[ResultRow], stream: IO[str]) -> int:
+def write_csv(kind: type[Row], rows: Iterable[Row], stream: IO[str]) -> int:
     """Write a header and a line a row; return how many rows. Formulas of a spreadsheet get an apostrophe."""
     writer = csv.writer(stream)
-    writer.writerow(field.name for field in dataclasses.fields(ResultRow))
+    writer.writerow(field.name for field in dataclasses.fields(kind))
     count = 0
     for row in rows:
         writer.writerow(_csv_cell(value) for value in dataclasses.astuple(row))
@@ -37,7 +39,7 @@ def write_csv(rows: Iterable[ResultRow], stream: IO[str]) -> int:
     return count
 
 
-def write_json(rows: Iterable[ResultRow], stream: IO[str]) -> int:
+def write_json(_kind: type[Row], rows: Iterable[Row], stream: IO[str]) -> int:
     """Write a list with an object a row, each on a line of its own; moments in ISO 8601. Return how many rows."""
     count = 0
     stream.write("[")
@@ -48,7 +50,7 @@ def write_json(rows: Iterable[ResultRow], stream: IO[str]) -> int:
     return count
 
 
-def write_parquet(rows: Iterable[ResultRow], path: Path) -> int:
+def write_parquet(kind: type[Row], rows: Iterable[Row], path: Path) -> int:
     """Write a Parquet file, moments in UTC, a row group every `ROWS_A_GROUP` rows; return how many rows.
 
     Raises
@@ -59,7 +61,7 @@ def write_parquet(rows: Iterable[ResultRow], path: Path) -> int:
     from pyarrow import RecordBatch  # noqa: PLC0415 - slow to import
     from pyarrow.parquet import ParquetWriter  # noqa: PLC0415
 
-    schema, count = _schema(), 0
+    schema, count = _schema(kind), 0
     with whole_file(path) as temporary, ParquetWriter(temporary, schema) as writer:
         for group in _batched(rows, ROWS_A_GROUP):
             columns = zip(*(dataclasses.astuple(row) for row in group), strict=True)
@@ -91,18 +93,18 @@ def whole_file(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _batched(rows: Iterable[ResultRow], size: int) -> Iterator[list[ResultRow]]:
+def _batched(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     iterator = iter(rows)
     while group := list(islice(iterator, size)):
         yield group
 
 
-def _schema() -> pa.Schema:
+def _schema(kind: type[Row]) -> pa.Schema:
     import pyarrow as pa  # noqa: PLC0415 - slow to import
 
     types = {str: pa.string(), int: pa.int64(), float: pa.float64(), datetime: pa.timestamp("us", tz="UTC")}
-    hints = get_type_hints(ResultRow)
-    fields = dataclasses.fields(ResultRow)
+    hints = get_type_hints(kind)
+    fields = dataclasses.fields(kind)
     return pa.schema([pa.field(field.name, types[plain_type(hints[field.name])]) for field in fields])
 
 

@@ -134,7 +134,8 @@ _KEYS = {ResultRow: "study_id", JobRow: "job_id"}
 _TYPES: dict[Any, TypeEngine[Any]] = {str: String(), int: Integer(), float: Float(), datetime: UtcDateTime()}
 
 
-def _view(name: str, row: type[Any]) -> TableClause:
+def view_of(name: str, row: type[Any]) -> TableClause:
+    """Return a view with the columns, and their types, of a dataclass of rows."""
     hints = get_type_hints(row)
     return table(name, *(column(field.name, _TYPES[plain_type(hints[field.name])]) for field in fields(row)))
 
@@ -145,8 +146,8 @@ def plain_type(hint: Any) -> Any:
     return next(kind for kind in kinds if kind is not types.NoneType)
 
 
-V_RESULTS = _view("v_results", ResultRow)
-V_FINDINGS = _view("v_findings", FindingRow)
+V_RESULTS = view_of("v_results", ResultRow)
+V_FINDINGS = view_of("v_findings", FindingRow)
 
 
 def results(database: Database, wanted: ResultFilter | None = None, *, limit: int | None = None) -> Iterator[ResultRow]:

@@ -8,24 +8,26 @@ words, checked by the database. The schema is only ever made by the migrations; 
     jobs 1--n image_results 1--n findings  what the model said
     jobs 1--1 reports 1--n deliveries      what the PACS gets, and whether it holds it for good
     events, rejections                     what happened, what was refused
+    bundle_changes                         who had another model used, and when
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
 """
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.reanalysis_tables import ReanalysisItem, ReanalysisRun
+from worker.record_tables import BundleChange, Event, Rejection
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
     "OUTCOMES",
     "UID",
     "Base",
+    "BundleChange",
     "Delivery",
     "Event",
     "Finding",
@@ -264,32 +266,3 @@ class Delivery(Base):
     reason: Mapped[str | None] = mapped_column(Text)
 
     report: Mapped[Report] = relationship(back_populates="deliveries")
-
-
-class Event(Base):
-    """What happened, in order: the trace of a study, and every change a person made."""
-
-    __tablename__ = "events"
-
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    kind: Mapped[str] = mapped_column(String(32))
-    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
-    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
-    detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
-
-
-class Rejection(Base):
-    """Something that was refused at the door, with the reason and where the bytes were put."""
-
-    __tablename__ = "rejections"
-
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
-    code: Mapped[str] = mapped_column(String(64))
-    reason: Mapped[str] = mapped_column(Text)
-    status: Mapped[int | None] = mapped_column(Integer)
-    calling_ae_title: Mapped[str] = mapped_column(String(16))
-    peer_address: Mapped[str] = mapped_column(String(64))
-    sop_instance_uid: Mapped[str | None] = mapped_column(UID)
-    quarantine_path: Mapped[str | None] = mapped_column(Text)

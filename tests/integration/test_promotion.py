@@ -24,6 +24,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BONEWATCH_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("BONEWATCH_BUNDLE", raising=False)
     monkeypatch.setenv("COLUMNS", "250")
+    assert run("db", "upgrade").exit_code == 0
     return tmp_path / "home"
 
 
@@ -87,7 +88,40 @@ def test_promoting_is_refused_where_a_variable_would_win(
     assert current_bundle(home) is None
 
 
+def test_every_change_is_in_sql_with_who_when_and_where(tmp_path: Path, home: Path) -> None:
+    version = run("models", "install", write_tiny_bundle(tmp_path / "new")).stdout.split()[1].rstrip(";")
+    assert current_bundle(home) is None
+
+    assert run("models", "promote", version).exit_code == 0
+    assert run("train", "promote", home / "bundles" / version).exit_code == 0
+
+    found = json.loads(run("models", "history", "--json").stdout)
+    assert [(each["after_version"], each["before_version"]) for each in found] == [
+        (version, version), (version, read_manifest(SHIPPED).version),
+    ]  # fmt: skip
+    assert all(each["changed_by"] and each["host"] and each["at"] for each in found)
+    listed = json.loads(run("models", "list", "--json").stdout)["bundles"]
+    assert [(each["version"], each["current"]) for each in listed if each["current"]] == [(version, True)]
+    assert [each["shipped"] for each in listed] == [True, False]
+
+
+def test_a_change_that_sql_cannot_record_does_not_happen(tmp_path: Path, home: Path) -> None:
+    (home / "bonewatch.sqlite3").unlink()
+    result = run("models", "promote", write_tiny_bundle(tmp_path / "new"))
+    assert (result.exit_code, "bonewatch db upgrade" in result.stderr) == (3, True)
+    assert current_bundle(home) is None
+
+
+def test_a_damaged_bundle_is_listed_with_what_is_wrong(tmp_path: Path, home: Path) -> None:
+    version = promote(write_tiny_bundle(tmp_path / "new"), home, NOW).after
+    (home / "bundles" / version / "bundle.json").write_text("{")
+    (damaged,) = [e for e in json.loads(run("models", "list", "--json").stdout)["bundles"] if not e["shipped"]]
+    assert (damaged["version"], damaged["current"]) == (version, True)
+    assert damaged["obstacle"]
+
+
 def test_promote_wants_one_bundle() -> None:
+    assert run("models", "promote").exit_code == 2
     assert run("train", "promote").exit_code == 2
 
 
@@ -153,10 +187,10 @@ def test_a_folder_where_the_link_belongs_is_never_replaced_nor_recorded_over(tmp
     assert not record_of(home).exists()
 
 
-def test_a_folder_that_is_not_there_is_refused_and_the_home_is_not_made(tmp_path: Path, home: Path) -> None:
+def test_a_folder_that_is_not_there_is_refused_and_the_home_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"no readable bundle\.json"):
-        promote(tmp_path / "gone", home, NOW)
-    assert not home.exists()
+        promote(tmp_path / "gone", tmp_path / "new home", NOW)
+    assert not (tmp_path / "new home").exists()
 
 
 @pytest.mark.parametrize("kind", ["empty folder", "file", "dangling link", "link to itself"])

@@ -157,7 +157,7 @@ def test_results_are_written_to_a_file_and_counted(filled: Path, tmp_path: Path)
     for form, size in (("csv", 4), ("json", 5)):
         result = run("results", "--format", form, "--out", tmp_path / form)
         assert (result.exit_code, result.stdout) == (0, "")
-        assert "3 results written" in result.stderr
+        assert "3 rows written" in result.stderr
         assert len((tmp_path / form).read_text().splitlines()) == size
 
 

@@ -35,7 +35,7 @@ def rows(count):
 
 def test_csv_has_every_column_and_no_formula():
     stream = io.StringIO()
-    assert write_csv(rows(2), stream) == 2
+    assert write_csv(ResultRow, rows(2), stream) == 2
     first, second = csv.DictReader(io.StringIO(stream.getvalue()))
     assert (list(first), second["study_instance_uid"], first["patient_id"]) == (NAMES, "2.25.1", "'=P-1")
 
@@ -43,7 +43,7 @@ def test_csv_has_every_column_and_no_formula():
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_json_is_a_list_whatever_its_length(count):
     stream = io.StringIO()
-    assert write_json(rows(count), stream) == count
+    assert write_json(ResultRow, rows(count), stream) == count
     found = json.loads(stream.getvalue())
     assert [row["study_id"] for row in found] == list(range(count))
     assert all(row["received_at"] == MORNING.isoformat() for row in found)
@@ -51,7 +51,7 @@ def test_json_is_a_list_whatever_its_length(count):
 
 def test_parquet_comes_back_with_types_in_row_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(result_files, "ROWS_A_GROUP", 4)
-    assert write_parquet(rows(10), tmp_path / "results.parquet") == 10
+    assert write_parquet(ResultRow, rows(10), tmp_path / "results.parquet") == 10
     file = parquet.ParquetFile(tmp_path / "results.parquet")
     assert (file.metadata.num_row_groups, file.schema_arrow.names) == (3, NAMES)
     back = [ResultRow(**row) for row in file.read().to_pylist()]
@@ -59,7 +59,7 @@ def test_parquet_comes_back_with_types_in_row_groups(tmp_path, monkeypatch):
 
 
 def test_no_rows_make_a_parquet_file_with_columns(tmp_path):
-    assert write_parquet(rows(0), tmp_path / "none.parquet") == 0
+    assert write_parquet(ResultRow, rows(0), tmp_path / "none.parquet") == 0
     assert parquet.read_table(tmp_path / "none.parquet").column_names == NAMES
 
 
@@ -78,10 +78,10 @@ def test_many_rows_are_never_in_memory_together(tmp_path, monkeypatch, form):
 
     def work(count):
         if form == "parquet":
-            write_parquet(rows(count), tmp_path / "many.parquet")
+            write_parquet(ResultRow, rows(count), tmp_path / "many.parquet")
             return
         with (tmp_path / "many").open("w") as stream:
-            (write_csv if form == "csv" else write_json)(rows(count), stream)
+            (write_csv if form == "csv" else write_json)(ResultRow, rows(count), stream)
 
     work(10)
     assert peak_bytes(lambda: work(10_000)) < peak_bytes(lambda: list(rows(10_000))) / 3
@@ -96,10 +96,10 @@ def test_a_reader_that_breaks_off_leaves_the_earlier_file_and_nothing_beside_it(
         raise RuntimeError("the database is gone")
 
     with pytest.raises(RuntimeError):
-        write_parquet(broken(), path)
+        write_parquet(ResultRow, broken(), path)
     assert [(each.name, each.read_text()) for each in tmp_path.iterdir()] == [("results.parquet", "earlier")]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ExportRefused, match="cannot be written"):
-        write_parquet(rows(1), tmp_path / "missing" / "results.parquet")
+        write_parquet(ResultRow, rows(1), tmp_path / "missing" / "results.parquet")

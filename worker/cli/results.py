@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,7 +17,10 @@ from worker.cli.options import Home, database_of, settings_of
 from worker.cli.screen import as_text, coloured, console, progress, say_error, table
 
 if TYPE_CHECKING:
+    from worker.changes import ChangeRow
     from worker.results import ResultRow
+
+Row = TypeVar("Row", "ResultRow", "ChangeRow")
 
 
 class Format(StrEnum):
@@ -62,7 +65,7 @@ def results(
 ) -> None:
     """List results, newest first. Times are of the analysis, or of the arrival where there was none yet."""
     from dicom_io.types import Outcome
-    from worker.results import ResultFilter
+    from worker.results import ResultFilter, ResultRow
     from worker.results import results as query
 
     wanted = ResultFilter(
@@ -73,7 +76,7 @@ def results(
         accession_number=accession,
         model=model,
     )
-    _check_out(output, out)
+    check_out(output, out)
     database = database_of(settings_of(home))
     try:
         if output is Format.TABLE:
@@ -81,12 +84,13 @@ def results(
             rows = list(islice(query(database, wanted), shown + 1))
             _print_table(rows[:shown], more=len(rows) > shown)
         else:
-            _write(query(database, wanted, limit=limit), output, out)
+            write(ResultRow, query(database, wanted, limit=limit), output, out)
     finally:
         database.close()
 
 
-def _check_out(form: Format, out: Path | None) -> None:
+def check_out(form: Format, out: Path | None) -> None:
+    """Refuse a form and a file that do not go together."""
     if form is Format.PARQUET and out is None:
         say_error("a Parquet file needs a name", "add --out FILE")
     elif form is Format.TABLE and out is not None:
@@ -133,26 +137,26 @@ def _reason(row: ResultRow) -> str | None:
     return row.reason if row.outcome in ("failed", "out_of_scope") else None
 
 
-def _write(rows: Iterator[ResultRow], form: Format, out: Path | None) -> None:
+def write(kind: type[Row], rows: Iterator[Row], form: Format, out: Path | None) -> None:
     """Write every row as it comes: to standard output, or to a file which then says how many there are."""
     from worker.result_files import whole_file, write_csv, write_json, write_parquet
 
     text = write_csv if form is Format.CSV else write_json
     if out is None:
-        text(rows, sys.stdout)
+        text(kind, rows, sys.stdout)
         return
     with progress() as bar:
         task = bar.add_task("writing", total=None)
         shown = _counted(rows, lambda: bar.advance(task))
         if form is Format.PARQUET:
-            count = write_parquet(shown, out)
+            count = write_parquet(kind, shown, out)
         else:
             with whole_file(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
-                count = text(shown, stream)
-    console(stderr=True).print(f"{count} results written to {out}", markup=False, soft_wrap=True)
+                count = text(kind, shown, stream)
+    console(stderr=True).print(f"{count} rows written to {out}", markup=False, soft_wrap=True)
 
 
-def _counted(rows: Iterator[ResultRow], advance: Callable[[], None]) -> Iterator[ResultRow]:
+def _counted(rows: Iterator[Row], advance: Callable[[], None]) -> Iterator[Row]:
     for row in rows:
         yield row
         advance()

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import analyze, db, demo, doctor, evaluate, purge, reanalyze, results, services, status, train
+from worker.cli import (
+    analyze,
+    changes,
+    db,
+    demo,
+    doctor,
+    evaluate,
+    models,
+    purge,
+    reanalyze,
+    results,
+    services,
+    status,
+    train,
+)
 from worker.cli.errors import Group
 
 SERVICES = "Services"
@@ -51,6 +65,7 @@ app.command("listen", rich_help_panel=SERVICES)(services.listen)
 app.command("work", rich_help_panel=SERVICES)(services.work)
 app.command("schedule", rich_help_panel=SERVICES)(services.schedule)
 app.command("broker", hidden=True)(services.broker)
+app.command("changes", rich_help_panel=LOOK)(changes.changes)
 app.command("status", rich_help_panel=LOOK)(status.status)
 app.command("results", rich_help_panel=LOOK)(results.results)
 app.command("jobs", rich_help_panel=LOOK)(status.jobs)
@@ -59,4 +74,5 @@ app.command("purge", rich_help_panel=LOOK)(purge.purge)
 app.command("reanalyze", rich_help_panel=LOOK)(reanalyze.reanalyze)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
 app.add_typer(db.app, name="db", rich_help_panel=SETUP)
+app.add_typer(models.app, name="models", rich_help_panel=SETUP)
 app.add_typer(train.app, name="train", rich_help_panel=SETUP)

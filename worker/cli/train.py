@@ -139,28 +139,13 @@ def promote(
     shipped: Annotated[bool, typer.Option("--shipped", help="Go back to the bundle that ships.")] = False,
     home: Home = None,
 ) -> None:
-    """Make a bundle the one that is used from now on; the only command that does."""
-    from datetime import datetime
+    """Make a bundle the one that is used from now on; the same as `models promote`."""
+    from worker.cli.models import make_current
 
-    settings = settings_of(home)
     if (folder is None) is not shipped:
         say_error("name a bundle's folder, or say --shipped", None)
         raise typer.Exit(WRONG_USE)
-    if settings.bundle is not None:
-        advice = "unset it, or let it name the new bundle"
-        say_error(f"BONEWATCH_BUNDLE is set to {settings.bundle}: it wins over whatever is promoted", advice)
-        raise typer.Exit(WRONG_USE)
-    from models.manifest import SHIPPED
-    from worker.promotion import promote as make_current
-
-    try:
-        done = make_current(folder or SHIPPED, settings.home, datetime.now().astimezone())
-    except OSError as error:
-        say_error(f"{settings.home} cannot be written to: {error.strerror}", "see that it belongs to you and has room")
-        raise typer.Exit(NOT_USABLE) from None
-    screen = console()
-    screen.print(f"current is {done.after}; before it was {done.before or 'unreadable'}", markup=False, soft_wrap=True)
-    screen.print("workers of this home take it up before their next study; reports that are out stay as they are")
+    make_current(settings_of(home), folder)
 
 
 def _survey(

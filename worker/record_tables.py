@@ -1,0 +1,53 @@
+"""The tables of what happened: events, refusals at the door, and the orders of people who change the model."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from worker.table_base import UID, Base, Key, UtcDateTime
+
+
+class Event(Base):
+    """What happened, in order: the trace of a study, and every change a person made."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    study_id: Mapped[int | None] = mapped_column(ForeignKey("studies.id"), index=True)
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"))
+    detail: Mapped[dict[str, Any]] = mapped_column(JSON, default=dict)
+
+
+class Rejection(Base):
+    """Something that was refused at the door, with the reason and where the bytes were put."""
+
+    __tablename__ = "rejections"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    code: Mapped[str] = mapped_column(String(64))
+    reason: Mapped[str] = mapped_column(Text)
+    status: Mapped[int | None] = mapped_column(Integer)
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    peer_address: Mapped[str] = mapped_column(String(64))
+    sop_instance_uid: Mapped[str | None] = mapped_column(UID)
+    quarantine_path: Mapped[str | None] = mapped_column(Text)
+
+
+class BundleChange(Base):
+    """A person's order to use another model from then on, on one machine's home; jobs name the model that answered."""
+
+    __tablename__ = "bundle_changes"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    changed_by: Mapped[str] = mapped_column(String(128))
+    host: Mapped[str] = mapped_column(String(255))
+    before_version: Mapped[str | None] = mapped_column(String(128))
+    after_version: Mapped[str] = mapped_column(String(128))
