@@ -37,8 +37,8 @@ CANNOT_UNDERSTAND = 0xC000
 
 
 @dataclass(frozen=True, slots=True)
-class _Request:
-    """What the command says, and the data set that came with it."""
+class Arrival:
+    """An instance at the door: what the command says of it, its encoded data set, and whom it comes from."""
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -68,14 +68,22 @@ class Reception:
         self._throttle = throttle or Throttle()
 
     def store_instance(self, event: Any) -> Dataset:
-        """Answer a C-STORE request (handler of EVT_C_STORE).
+        """Answer a C-STORE request (handler of EVT_C_STORE)."""
+        peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc))
+        return self._answer(arrival_of(event, peer))
+
+    def receive(self, arrival: Arrival) -> int:
+        """Take an instance that we asked for; return the status that a C-STORE of it gets."""
+        return int(self._answer(arrival).Status)
+
+    def _answer(self, request: Arrival) -> Dataset:
+        """Take an instance, whichever way it came.
 
         1. Parse the header; refuse what cannot be parsed, lacks its identity, or is not what the command says.
         2. Write the data set, unchanged, durably.
         3. Have it recorded, durably.
         4. Only now answer Success.
         """
-        request = _request(event)
         try:
             self._receive(request)
         except _Refused as refused:
@@ -104,7 +112,7 @@ class Reception:
         log.info("commitment_received", committed=len(report.committed), failed=len(report.failed))
         return SUCCESS, None
 
-    def _receive(self, request: _Request) -> None:
+    def _receive(self, request: Arrival) -> None:
         incoming = request.data_set
         if incoming.too_large:
             # The limit is one of our resources; nothing of the object was kept.
@@ -139,7 +147,7 @@ class Reception:
             quarantine_path=self._store.quarantine(stored, header.sop_instance_uid),
         )
 
-    def _refuse(self, request: _Request, refused: _Refused) -> Dataset:
+    def _refuse(self, request: Arrival, refused: _Refused) -> Dataset:
         """Put aside, record, answer. When the record fails, the answer is "later": a refusal unseen is a loss."""
         status = refused.status
         uid = request.sop_instance_uid if is_safe_uid(request.sop_instance_uid) else None
@@ -158,7 +166,7 @@ class Reception:
             status = OUT_OF_RESOURCES
         return _status(status, refused.reason)
 
-    def _quarantine(self, request: _Request) -> str | None:
+    def _quarantine(self, request: Arrival) -> str | None:
         prefix = encode_file_meta(
             printable_uid(request.sop_class_uid),
             printable_uid(request.sop_instance_uid),
@@ -193,17 +201,18 @@ def verify(_event: Any) -> int:
     return SUCCESS
 
 
-def _request(event: Any) -> _Request:
-    return _Request(
+def arrival_of(event: Any, peer: Peer) -> Arrival:
+    """Return what a C-STORE request brings."""
+    return Arrival(
         sop_class_uid=str(event.request.AffectedSOPClassUID or ""),
         sop_instance_uid=str(event.request.AffectedSOPInstanceUID or ""),
         transfer_syntax_uid=str(event.context.transfer_syntax),
         data_set=event.request.DataSet,
-        peer=Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc)),
+        peer=peer,
     )
 
 
-def _checked_header(request: _Request) -> InstanceHeader:
+def _checked_header(request: Arrival) -> InstanceHeader:
     """Return the header if it is whole and is what the command announced (PS3.4 B.2.3)."""
     try:
         header = read_data_set_header(request.data_set.stream(), request.transfer_syntax_uid)
