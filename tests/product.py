@@ -29,18 +29,20 @@ def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 
 class Bonewatch:
-    """One installation: a home, a port, its settings, and the roles that run of it.
+    """One installation: a home, ports, its settings, and the roles that run of it; `page` for `up` with the web page.
 
     Times are short so that tests are; everything else is the default that ships.
     """
 
-    def __init__(self, home: Path, **settings: object) -> None:
+    def __init__(self, home: Path, *, page: bool = False, **settings: object) -> None:
         self.home = home
-        self.port = free_port()
+        self.page = page
+        self.port, self.page_port = free_port(), free_port()
         self.settings: dict[str, object] = {
             "home": str(home),
             "dicom_host": LOOPBACK,
             "dicom_port": self.port,
+            "ui_port": self.page_port,
             "quiet_seconds": 1.5,
             "sweep_seconds": 1,
             "requeue_seconds": 2,
@@ -62,7 +64,7 @@ class Bonewatch:
 
     def start(self, *command: str, seconds: float = 90) -> Service:
         """Start `up`, or a role that listens, and return when all of it is ready."""
-        service = self._service(command)
+        service = self._service((*command, "--no-page") if command == ("up",) and not self.page else command)
         greeting = "bonewatch is running" if command == ("up",) else ""
         return service.start(lambda: accepts_connections(self.port) and greeting in service.tail(), seconds)
 

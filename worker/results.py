@@ -150,8 +150,10 @@ V_RESULTS = view_of("v_results", ResultRow)
 V_FINDINGS = view_of("v_findings", FindingRow)
 
 
-def results(database: Database, wanted: ResultFilter | None = None, *, limit: int | None = None) -> Iterator[ResultRow]:
-    """Yield one row a study, the study that arrived last first.
+def results(
+    database: Database, wanted: ResultFilter | None = None, *, limit: int | None = None, below: int | None = None
+) -> Iterator[ResultRow]:
+    """Yield one row a study, the study that arrived last first; `below`, a `study_id`, is where to go on.
 
     Raises
     ------
@@ -159,7 +161,7 @@ def results(database: Database, wanted: ResultFilter | None = None, *, limit: in
         When the database does not answer.
     """
     query = _filtered(select(V_RESULTS), wanted or ResultFilter()).order_by(V_RESULTS.c.study_id.desc())
-    return _paged(database, query, ResultRow, limit)
+    return _paged(database, query, ResultRow, limit, below)
 
 
 def findings(database: Database, study_instance_uid: str) -> Sequence[FindingRow]:
@@ -224,11 +226,13 @@ def _at_that_time(wanted: ResultFilter) -> CompoundSelect[tuple[int]]:
     return union(analysed, arrived)
 
 
-def _paged(database: Database, query: Select[Any], kind: type[Row], limit: int | None) -> Iterator[Row]:
+def _paged(
+    database: Database, query: Select[Any], kind: type[Row], limit: int | None, last: int | None = None
+) -> Iterator[Row]:
     """Yield rows in the falling order of the query, a page at a time, each continuing below the last row's key."""
     name = _KEYS[kind]
     key = next(each for each in query.selected_columns if each.key == name)
-    given, last = 0, None
+    given = 0
     while limit is None or given < limit:
         size = PAGE_SIZE if limit is None else min(PAGE_SIZE, limit - given)
         page = query if last is None else query.where(key < last)

@@ -35,6 +35,7 @@ from worker.settings_fields import (
     secret_from_file,
 )
 from worker.settings_lanes import LaneSettings
+from worker.settings_page import PageSettings
 from worker.settings_reanalysis import ReanalysisSettings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ SECRETS = ("database_url", "redis_url")
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(DeliverySettings, LaneSettings, ReanalysisSettings):
+class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(

@@ -34,12 +34,12 @@ def make_home(settings: Settings) -> None:
         raise StartRefused(f"the folder {settings.home} cannot be made: {error.strerror}") from error
 
 
-def prepare(settings: Settings) -> str:
+def prepare(settings: Settings, *, page: bool = False) -> str:
     """Make everything ready that the roles need, and refuse at once what would fail later.
 
     1. The bundle's manifest.
     2. The database, made or upgraded.
-    3. The listener's port.
+    3. The listener's port, and the page's with who may look.
 
     Returns
     -------
@@ -54,11 +54,15 @@ def prepare(settings: Settings) -> str:
     version = read_manifest(settings.installed_bundle() or SHIPPED).version
     upgrade(settings.sqlalchemy_url())
     check_port(settings.dicom_host, settings.dicom_port)
+    if page:
+        from worker.ui.serve import check_page  # noqa: PLC0415 - Streamlit takes seconds
+
+        check_page(settings)
     return version
 
 
-def check_port(host: str, port: int) -> None:
-    """Refuse an address that the listener could not bind.
+def check_port(host: str, port: int, variable: str = "BONEWATCH_DICOM_PORT") -> None:
+    """Refuse an address that could not be bound; `variable` is the setting that chooses another.
 
     Raises
     ------
@@ -72,12 +76,12 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise StartRefused(
-                f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; another bonewatch or "
-                "DICOM program may run there, choose another with BONEWATCH_DICOM_PORT"
+                f"cannot listen on {host} port {port}: {(error.strerror or str(error)).lower()}; another program, "
+                f"perhaps another bonewatch, may run there: choose another with {variable}"
             ) from error
 
 
-def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec, ...]:
+def roles(settings: Settings, environment: Mapping[str, str], *, page: bool = False) -> tuple[ChildSpec, ...]:
     """Return the children in the order in which they start; each child reads its settings from the environment.
 
     The listener comes before the deliveries and goes after them: a PACS answers a request for storage commitment on an
@@ -92,7 +96,8 @@ def roles(settings: Settings, environment: Mapping[str, str]) -> tuple[ChildSpec
         return ChildSpec(name, (*COMMAND, name), surroundings, stop_seconds=seconds, stops_last=last)
 
     broker = (role("broker", BROKER_STOP_SECONDS, last=True),) if settings.uses_embedded_broker else ()
-    return (*broker, role("listen", last=True), role("schedule"), role("work"))
+    ui = (role("ui"),) if page else ()
+    return (*broker, role("listen", last=True), role("schedule"), role("work"), *ui)
 
 
 def explain(failure: ChildFailed, log_folder: Path) -> str:

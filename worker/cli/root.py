@@ -21,6 +21,7 @@ from worker.cli import (
     services,
     status,
     train,
+    ui,
 )
 from worker.cli.errors import Group
 
@@ -64,6 +65,7 @@ app.command("up", rich_help_panel=SERVICES)(services.up)
 app.command("listen", rich_help_panel=SERVICES)(services.listen)
 app.command("work", rich_help_panel=SERVICES)(services.work)
 app.command("schedule", rich_help_panel=SERVICES)(services.schedule)
+app.command("ui", rich_help_panel=SERVICES)(ui.ui)
 app.command("broker", hidden=True)(services.broker)
 app.command("changes", rich_help_panel=LOOK)(changes.changes)
 app.command("status", rich_help_panel=LOOK)(status.status)
@@ -73,6 +75,7 @@ app.command("retry", rich_help_panel=LOOK)(status.retry)
 app.command("purge", rich_help_panel=LOOK)(purge.purge)
 app.command("reanalyze", rich_help_panel=LOOK)(reanalyze.reanalyze)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
+app.command("page-password", rich_help_panel=SETUP)(ui.page_password)
 app.add_typer(db.app, name="db", rich_help_panel=SETUP)
 app.add_typer(models.app, name="models", rich_help_panel=SETUP)
 app.add_typer(train.app, name="train", rich_help_panel=SETUP)

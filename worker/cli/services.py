@@ -23,8 +23,9 @@ def up(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show what the services log; else only <home>/logs has it.")
     ] = False,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the web page, too.")] = True,
 ) -> None:
-    """Run everything on this machine: broker, database, listener, analysis, deliveries. Ctrl-C stops it cleanly."""
+    """Run everything on this machine: broker, database, listener, analysis, deliveries, page. Ctrl-C stops it."""
     from worker.errors import ChildFailed, Interrupted
     from worker.home_lock import HomeLock
     from worker.stopping import StopRequest
@@ -38,7 +39,7 @@ def up(
     make_home(settings)
     lock = HomeLock(settings.run_folder / "up.lock")
     lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
-    version = prepare(settings)
+    version = prepare(settings, page=page)
     surroundings = Surroundings(
         log_folder(settings),
         say=lambda line: screen.print(escape(line)),
@@ -48,11 +49,11 @@ def up(
         if verbose
         else None,
     )
-    supervisor = Supervisor(roles(settings, {}), surroundings)
+    supervisor = Supervisor(roles(settings, {}, page=page), surroundings)
     try:
         with screen.status("starting") as status:
             supervisor.start(lambda name: status.update(f"starting {name}"))
-        _greet(settings, version)
+        _greet(settings, version, page=page)
         supervisor.run()
     except Interrupted:
         pass
@@ -68,7 +69,7 @@ def up(
     screen.print("stopped")
 
 
-def _greet(settings: Settings, version: str) -> None:
+def _greet(settings: Settings, version: str, *, page: bool) -> None:
     from rich.table import Table
 
     from worker.up import addresses
@@ -78,6 +79,8 @@ def _greet(settings: Settings, version: str) -> None:
     facts.add_row("  AE title", f"[bold]{escape(settings.ae_title)}[/]")
     facts.add_row("  host", f"[bold]{escape(addresses(settings))}[/]")
     facts.add_row("  port", f"[bold]{settings.dicom_port}[/]")
+    if page:
+        facts.add_row("Web page", f"[bold]http://{escape(settings.ui_host)}:{settings.ui_port}[/]")
     facts.add_row("Reports go to", escape(_destinations(settings)))
     facts.add_row("Data", escape(str(settings.home)))
     facts.add_row("Database", escape(str(settings.sqlalchemy_url())))

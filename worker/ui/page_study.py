@@ -1,0 +1,203 @@
+"""One study: its images with boxes, its way from the PACS and back, its reports, and earlier answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from dicom_io.drawing import mark_image
+from dicom_io.errors import DicomError
+from dicom_io.pixels import read_frames
+from dicom_io.report_outline import report_outline
+from dicom_io.types import Box
+from models.decision import OperatingPoints
+from models.manifest import SHIPPED, read_manifest
+from models.types import ModelError
+from worker.errors import FilesDeleted, UnknownStudy
+from worker.results import FindingRow
+from worker.retries import needs_analysis, retry_study, revive_deliveries
+from worker.stores import store_of
+from worker.tables import ImageResult, Instance
+from worker.ui.answer import show_outcome, show_probability
+from worker.ui.study_view import StudyView, load_study
+from worker.ui.viewer import ShownBox, show_image
+from worker.ui.visit import Visit
+from worker.ui.words import moment, outcome_words
+
+MOST_IMAGES = 12
+
+
+def show(visit: Visit) -> None:
+    """Show the page."""
+    st.title("Study")
+    uid = st.query_params.get("uid", "").strip()
+    if not uid:
+        uid = st.text_input("Study Instance UID", max_chars=64).strip()
+    if not uid:
+        st.info("Select a study in the worklist, or enter its UID.")
+        return
+    found = load_study(visit.database, uid)
+    if found is None:
+        st.warning("Nobody has sent a study of this UID.")
+        return
+    visit.looked("study", found.result.study_id)
+    _summary(visit, found)
+    answer, way, reports, earlier = st.tabs(["Images", "Way", "Report", "Answers"])
+    with answer:
+        _images(visit, found)
+    with way:
+        st.dataframe(
+            [{"When": moment(hop.at), "What": hop.what} for hop in found.way], hide_index=True, height="content"
+        )
+    with reports:
+        _report(visit, found)
+    with earlier:
+        _answers(found)
+
+
+def _summary(visit: Visit, found: StudyView) -> None:
+    result = found.result
+    show_outcome(result.outcome or "waiting", result.reason)
+    points = _points(visit, result.model_version)
+    if result.probability is not None and points is not None:
+        show_probability(result.probability, points)
+    facts = {
+        "Patient": visit.patient(result.patient_id),
+        "Accession number": result.accession_number or "-",
+        "Study date": result.study_date or "-",
+        "Body part": result.body_part or "-",
+        "Model": result.model_version or "-",
+        "Report": result.report_state + (f": {result.report_reason}" if result.report_reason else ""),
+    }
+    st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    if result.update_pending:
+        st.info("A newer answer is on its way.")
+    if st.button("Analyse again", disabled=not visit.may_act, help="For operators: a new job with the present model."):
+        _again(visit, found)
+
+
+def _points(visit: Visit, version: str | None) -> OperatingPoints | None:
+    """Return the operating points, where the model that answered is still the one in use."""
+    try:
+        manifest = read_manifest(visit.settings.installed_bundle() or SHIPPED)
+    except ModelError:
+        return None
+    return manifest.decision.build() if manifest.version == version else None
+
+
+def _again(visit: Visit, found: StudyView) -> None:
+    uid = found.result.study_instance_uid
+    visit.pressed("analyse again", found.result.study_id)
+    try:
+        unsound = needs_analysis(visit.database, uid)
+        if revive_deliveries(visit.database, study_instance_uid=uid) and not unsound:
+            st.success("Its report will be sent again.")
+            return
+        version = read_manifest(visit.settings.installed_bundle() or SHIPPED).version
+        made = retry_study(visit.database, uid, model_version=version)
+    except (FilesDeleted, UnknownStudy, ModelError) as error:
+        st.error(str(error))
+        return
+    st.success("Planned.") if made else st.info("An analysis is waiting or running already, or images still arrive.")
+
+
+def _images(visit: Visit, found: StudyView) -> None:
+    by_id = {instance.id: instance for instance in found.instances}
+    if not found.images:
+        st.info("No image of this study was analysed.")
+    if len(found.images) > MOST_IMAGES:
+        st.caption(f"The first {MOST_IMAGES} of {len(found.images)} images.")
+    columns = st.columns(2) if len(found.images) > 1 else [st.container()]
+    for number, image in enumerate(found.images[:MOST_IMAGES]):
+        with columns[number % len(columns)]:
+            _image(visit, by_id[image.instance_id], image, found)
+
+
+def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyView) -> None:
+    of_image = [
+        box
+        for box in found.boxes
+        if box.sop_instance_uid == instance.sop_instance_uid and box.frame_number == image.frame_number
+    ]
+    title = " ".join(filter(None, (instance.body_part_examined, instance.laterality, instance.view_position)))
+    st.text(f"{title or 'Image'}, frame {image.frame_number}: {outcome_words(image.outcome)}")
+    if image.reason:
+        st.text(image.reason)
+    if instance.file_deleted_reason is not None:
+        st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
+        return
+    try:
+        path = store_of(visit.settings).path(instance.path)
+        pixels = next((each.pixels for each in read_frames(path) if each.number == max(image.frame_number, 1)), None)
+    except (DicomError, OSError):
+        st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
+        return
+    if pixels is None:
+        return
+    boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in of_image]
+    words = f"Radiograph, {image.outcome}, {len(boxes)} boxes"
+    show_image(np.rint(pixels * 255).astype(np.uint8), boxes, words, f"image-{image.id}")
+    st.download_button(
+        "Marked image (PNG)",
+        lambda: _marked(visit, pixels, of_image, found),
+        file_name=f"marked-{image.id}.png",
+        mime="image/png",
+        key=f"marked-{image.id}",
+    )
+
+
+def _marked(visit: Visit, pixels: np.ndarray, boxes: list[FindingRow], found: StudyView) -> bytes:
+    visit.pressed("download of a marked image", found.result.study_id)
+    drawn = [Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in boxes]
+    return mark_image(pixels, drawn, [found.result.outcome or "", found.result.model_version or ""])
+
+
+def _report(visit: Visit, found: StudyView) -> None:
+    report = found.report
+    if report is None or report.path is None:
+        st.info("There is no report of this answer." + (f" {report.reason}" if report and report.reason else ""))
+        return
+    for delivery in report.deliveries:
+        st.text(f"{delivery.destination}: {delivery.state}" + (f" ({delivery.reason})" if delivery.reason else ""))
+    if report.file_deleted_at is not None:
+        st.info("The report's file was deleted here after every PACS had committed it.")
+        return
+    try:
+        path = store_of(visit.settings).path(report.path)
+        lines = report_outline(path)
+    except (DicomError, OSError):
+        st.warning("The report's file is missing or cannot be read.")
+        return
+    st.code("\n".join(lines), language=None, wrap_lines=True)
+    st.download_button(
+        "Structured report (DICOM)",
+        lambda: _file(visit, path, found),
+        file_name=f"{report.sop_instance_uid}.dcm",
+        mime="application/dicom",
+    )
+
+
+def _file(visit: Visit, path: Path, found: StudyView) -> bytes:
+    visit.pressed("download of a report", found.result.study_id)
+    return path.read_bytes()
+
+
+def _answers(found: StudyView) -> None:
+    st.dataframe(
+        [
+            {
+                "Answered": moment(job.finished_at),
+                "Model": job.model_version,
+                "State": job.state,
+                "Outcome": outcome_words(job.outcome) if job.outcome else "-",
+                "Probability": job.probability,
+                "Revision": job.revision,
+                "Reason": job.reason or "-",
+            }
+            for job in found.jobs
+        ],
+        hide_index=True,
+        height="content",
+    )

@@ -1,0 +1,80 @@
+"""The image with its boxes, as a person looks at it: zoom, pan, keyboard, and boxes that stay sharp."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+from PIL import Image
+
+LONGEST_SIDE = 2048
+_FOLDER = Path(__file__).parent
+_viewer = st.components.v2.component(
+    "bonewatch_viewer",
+    html='<div class="viewer"></div>',
+    css=(_FOLDER / "viewer.css").read_text(encoding="utf-8"),
+    js=(_FOLDER / "viewer.js").read_text(encoding="utf-8"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownBox:
+    """A box in pixels of the original image, and the words beside it."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    label: str
+
+
+def show_image(
+    pixels: NDArray[np.uint8], boxes: Sequence[ShownBox], words: str, key: str, heat: NDArray[np.float32] | None = None
+) -> None:
+    """Show an image.
+
+    Parameters
+    ----------
+    pixels : numpy.ndarray
+        uint8, shape (rows, columns), as displayed; sent smaller where it is larger than `LONGEST_SIDE`.
+    boxes : sequence of ShownBox
+        In pixels of `pixels`.
+    words : str
+        What a screen reader says.
+    key : str
+        Keeps the zoom between two runs of the page.
+    heat : numpy.ndarray, optional
+        float32, shape (rows, columns), 0..1: laid over the image.
+    """
+    rows, columns = pixels.shape
+    _viewer(
+        key=key,
+        data={
+            "image": _data_url(Image.fromarray(pixels)),
+            "heat": None if heat is None else _data_url(_coloured(heat)),
+            "rows": rows,
+            "columns": columns,
+            "words": words,
+            "boxes": [{"x1": box.x1, "y1": box.y1, "x2": box.x2, "y2": box.y2, "label": box.label} for box in boxes],
+        },
+    )
+
+
+def _coloured(heat: NDArray[np.float32]) -> Image.Image:
+    """Colour heat from clear through orange to yellow; what is cold stays clear."""
+    level = np.clip(heat, 0, 1)
+    colours = np.stack([np.full_like(level, 255), 255 * level, np.zeros_like(level), 255 * np.sqrt(level)], axis=-1)
+    return Image.fromarray(colours.astype(np.uint8), "RGBA")
+
+
+def _data_url(image: Image.Image) -> str:
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    with io.BytesIO() as stream:
+        image.save(stream, "PNG", compress_level=3)
+        return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
