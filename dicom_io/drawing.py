@@ -1,12 +1,14 @@
 """The marked image: a radiograph with the boxes drawn in, between bands that say what it is.
 
-The bands stand above and below the image, so that no text ever covers anatomy, and a small image is enlarged until
-the text is readable. What is drawn is for people to look at; coordinates are read from the report.
+The bands stand above and below the image, so that no text but a score ever covers anatomy. A small image is enlarged
+until the text is readable, a large one made smaller, and text and lines grow with the picture. What is drawn is for
+people to look at; coordinates are read from the report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,65 +24,119 @@ YELLOW = (0, 221, 255)
 """Colours are blue, green, red, as OpenCV takes them."""
 WHITE = (255, 255, 255)
 BLACK = (0, 0, 0)
+TEXT_SIZE_AT = 1100
+"""The longer side of a picture, in pixels, at which a score is written in OpenCV's size 1: letters 22 pixels high."""
+HEAT_OPACITY = 0.45
 
 Pixels = NDArray[np.float32]
 Canvas = NDArray[np.uint8]
 
 
-def mark_image(pixels: Pixels, boxes: Sequence[Box], lines: Sequence[str]) -> bytes:
-    """Draw boxes with their scores into an image and return it as a PNG file.
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What is drawn over an image and written around it.
+
+    Attributes
+    ----------
+    boxes : sequence of dicom_io.types.Box
+        In pixels of the image, origin at the top left corner of the first pixel.
+    lines : sequence of str
+        What stands below the image, ASCII: outcome, model version. The band above always says `WARNING`.
+    aspect : float
+        Height of a pixel divided by its width.
+    heat : numpy.ndarray, optional
+        float32, shape of the image, 0..1: where the classifier's answer comes from.
+    """
+
+    boxes: Sequence[Box] = ()
+    lines: Sequence[str] = ()
+    aspect: float = 1.0
+    heat: Pixels | None = None
+
+
+def draw_marks(pixels: Pixels, marks: Marks) -> Canvas:
+    """Draw boxes with their scores into an image and put the bands around it.
 
     Parameters
     ----------
     pixels : numpy.ndarray
         float32, shape (rows, columns), 0..1.
-    boxes : sequence of dicom_io.types.Box
-        In pixels of `pixels`, origin at the top left corner of the first pixel.
-    lines : sequence of str
-        What stands below the image, ASCII: outcome, model version. The band above always says `WARNING`.
+    marks : Marks
+        What is to be seen.
 
     Returns
     -------
-    bytes
-        A PNG file in colour. Its image part is `pixels` scaled by `scale_for`.
+    numpy.ndarray
+        uint8, shape (rows, columns, 3), blue, green, red. Its image part is `pixels` scaled by `scale_for`.
     """
-    scale = scale_for(pixels.shape)
+    scale = scale_for(pixels.shape, marks.aspect)
     picture = _enlarged(pixels, scale)
-    for box in sorted(boxes, key=lambda each: each.score):  # the best one is drawn last, on top
+    if marks.heat is not None:
+        picture = _heated(picture, marks.heat)
+    for box in sorted(marks.boxes, key=lambda each: each.score):  # the best one is drawn last, on top
         _draw_box(picture, box, scale)
-    canvas = np.vstack([_band([WARNING], picture.shape[1], YELLOW), picture, _band(lines, picture.shape[1], WHITE)])
-    encoded, data = cv2.imencode(".png", canvas)
+    columns = max(picture.shape[1], SMALLEST_WIDTH)
+    # A picture much higher than wide stays at the left: the bands need their width.
+    picture = np.pad(picture, ((0, 0), (0, columns - picture.shape[1]), (0, 0)))
+    return np.vstack([_band([WARNING], columns, YELLOW), picture, _band(marks.lines, columns, WHITE)])
+
+
+def mark_image(pixels: Pixels, boxes: Sequence[Box], lines: Sequence[str]) -> bytes:
+    """Return `draw_marks` of these boxes and lines as a PNG file in colour."""
+    encoded, data = cv2.imencode(".png", draw_marks(pixels, Marks(boxes, lines)))
     if not encoded:
         raise ValueError("OpenCV cannot write a PNG")
     return bytes(data)
 
 
-def scale_for(shape: tuple[int, ...]) -> float:
-    """Return the factor by which an image of (rows, columns) is shown: text readable, nothing absurdly large."""
-    rows, columns = shape
-    enlarge = max(1.0, SMALLEST_WIDTH / columns)
-    return min(enlarge, LARGEST_SIDE / max(rows, columns))
+def scale_for(shape: tuple[int, ...], aspect: float = 1.0) -> tuple[float, float]:
+    """Return the factors (along the columns, along the rows) by which an image of (rows, columns) is shown.
+
+    Large enough for its text to be readable, nothing absurdly large, and with pixels as high and wide as they are.
+    """
+    rows, columns = shape[0] * max(aspect, 1.0), shape[1] * max(1 / aspect, 1.0)
+    scale = min(max(1.0, SMALLEST_WIDTH / columns), LARGEST_SIDE / max(rows, columns))
+    return scale * max(1 / aspect, 1.0), scale * max(aspect, 1.0)
 
 
-def _enlarged(pixels: Pixels, scale: float) -> Canvas:
+def _enlarged(pixels: Pixels, scale: tuple[float, float]) -> Canvas:
     rows, columns = pixels.shape
     grey = np.round(np.clip(pixels, 0.0, 1.0) * 255).astype(np.uint8)
-    size = max(1, round(columns * scale)), max(1, round(rows * scale))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    size = max(1, round(columns * scale[0])), max(1, round(rows * scale[1]))
+    how = cv2.INTER_AREA if min(scale) < 1 else cv2.INTER_CUBIC
     return np.asarray(cv2.cvtColor(cv2.resize(grey, size, interpolation=how), cv2.COLOR_GRAY2BGR), dtype=np.uint8)
 
 
-def _draw_box(picture: Canvas, box: Box, scale: float) -> None:
+def _heated(picture: Canvas, heat: Pixels) -> Canvas:
+    """Lay the heat over the picture in colour, the more opaque the hotter: what is cold stays the radiograph."""
+    stretched = cv2.resize(heat, (picture.shape[1], picture.shape[0]), interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    colours = cv2.applyColorMap((stretched * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    opacity = (HEAT_OPACITY * stretched)[..., None]
+    return np.asarray(picture * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+
+
+def _draw_box(picture: Canvas, box: Box, scale: tuple[float, float]) -> None:
     """Draw the outline just around the box, black on both sides of the colour so that it shows on bone and on air."""
-    x1, y1, x2, y2 = (round(value * scale) for value in (box.x1, box.y1, box.x2, box.y2))
-    cv2.rectangle(picture, (x1, y1), (x2, y2), BLACK, 4)
-    cv2.rectangle(picture, (x1, y1), (x2, y2), YELLOW, 2)
-    text = f"{box.score:.2f}"
-    (width, height), _ = cv2.getTextSize(text, FONT, 0.6, 2)
+    x1, x2 = (round(value * scale[0]) for value in (box.x1, box.x2))
+    y1, y2 = (round(value * scale[1]) for value in (box.y1, box.y2))
+    size = max(0.6, min(max(picture.shape[:2]) / TEXT_SIZE_AT, picture.shape[1] / (TEXT_SIZE_AT / 8)))
+    thick = max(2, round(2 * size))
+    cv2.rectangle(picture, (x1, y1), (x2, y2), BLACK, thick + 2)
+    cv2.rectangle(picture, (x1, y1), (x2, y2), YELLOW, thick)
+    _draw_score(picture, f"{box.score:.2f}", (x1, y1, y2), size, thick)
+
+
+def _draw_score(picture: Canvas, text: str, place: tuple[int, int, int], size: float, thick: int) -> None:
+    """Write a score on black above its box (left, top, bottom), or below it where there is no room."""
+    x1, y1, y2 = place
+    (width, height), base = cv2.getTextSize(text, FONT, size, thick)
+    gap = thick + base + 2
     left = min(max(x1, 0), max(picture.shape[1] - width - 2, 0))
-    baseline = y1 - 6 if y1 - 6 - height > 0 else min(y2 + height + 6, picture.shape[0] - 3)
-    cv2.putText(picture, text, (left, baseline), FONT, 0.6, BLACK, 4, cv2.LINE_AA)
-    cv2.putText(picture, text, (left, baseline), FONT, 0.6, YELLOW, 2, cv2.LINE_AA)
+    baseline = y1 - gap if y1 - gap - height > 0 else min(y2 + height + gap, picture.shape[0] - base)
+    cv2.rectangle(
+        picture, (left - 2, baseline - height - 2), (left + width + 2, baseline + base - 1), BLACK, cv2.FILLED
+    )
+    cv2.putText(picture, text, (left, baseline), FONT, size, YELLOW, thick, cv2.LINE_AA)
 
 
 def _band(lines: Sequence[str], columns: int, colour: tuple[int, int, int]) -> Canvas:
@@ -90,7 +146,7 @@ def _band(lines: Sequence[str], columns: int, colour: tuple[int, int, int]) -> C
         (width, height), base = cv2.getTextSize(line, FONT, 1.0, 1)
         size = min(columns / 800, (columns - 16) / max(width, 1))
         row = np.zeros((max(12, round((height + base) * size) + 12), columns, 3), dtype=np.uint8)
-        thickness = 2 if size > 0.9 else 1
+        thickness = max(1, round(2 * size)) if size > 0.9 else 1
         cv2.putText(row, line, (8, row.shape[0] - 6 - round(base * size)), FONT, size, colour, thickness, cv2.LINE_AA)
         rows.append(row)
     return np.vstack(rows) if rows else np.zeros((0, columns, 3), dtype=np.uint8)

@@ -46,6 +46,21 @@ class LookupTable:
         return taken
 
 
+@dataclass(frozen=True, slots=True)
+class Softcopy:
+    """The grayscale transformations of a presentation state (PS3.4 N.2): rescale, then window or table, then polarity.
+
+    `window` is (centre, width, VOI LUT Function); `table` is uint16, 65535 = white, and its first entry belongs to the
+    rescaled value 0. Exactly one of them is given. A table holds the polarity too, so `inverted` goes with a window.
+    """
+
+    slope: float
+    intercept: float
+    window: tuple[float, float, str] | None = None
+    table: NDArray[np.uint16] | None = None
+    inverted: bool = False
+
+
 def read_lookup_table(item: Dataset, *, signed_input: bool, little_endian: bool) -> LookupTable:
     """Return the lookup table in an item of a Modality or VOI LUT Sequence.
 
@@ -147,15 +162,19 @@ def percentile_brightness(values: Values, counts: NDArray[np.int64]) -> Values:
     values, counts : numpy.ndarray
         Every possible value and the number of pixels that have it; padding is not counted.
     """
+    low, high = percentile_range(values, counts)
+    brightness: Values = (values - low) / (high - low)
+    return brightness.clip(0, 1)
+
+
+def percentile_range(values: Values, counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the values that become black and white where no window is given; arguments as above."""
     present = counts > 0
     order = np.argsort(values[present], kind="stable")
     ranked = values[present][order]
     share = np.cumsum(counts[present][order]) / counts.sum() * 100
     low, high = ranked[np.searchsorted(share, LOW_PERCENT)], ranked[np.searchsorted(share, HIGH_PERCENT)]
-    if low == high:
-        low, high = ranked[0], ranked[-1]
-    brightness: Values = (values - low) / (high - low)
-    return brightness.clip(0, 1)
+    return (float(low), float(high)) if low < high else (float(ranked[0]), float(ranked[-1]))
 
 
 def is_inverted(ds: Dataset) -> bool:
@@ -209,6 +228,30 @@ def brightness_table(ds: Dataset, stored: NDArray[np.int32], counts: NDArray[np.
     if brightness is None or not _shows_the_pixels(brightness, counts):
         brightness = percentile_brightness(values, counts)
     return (1 - brightness if is_inverted(ds) else brightness).astype(np.float32)
+
+
+def softcopy(ds: Dataset, stored: NDArray[np.int32], counts: NDArray[np.int64]) -> Softcopy:
+    """Return what a viewer must do to show the stored values as `brightness_table` does; arguments as there.
+
+    Without lookup tables it is a rescale and a window, which a person at a viewer can change. With them it is one table
+    from stored values to brightness, so that no flaw of theirs is carried on.
+    """
+    if ds.get("ModalityLUTSequence") or ds.get("VOILUTSequence"):
+        table = np.round(brightness_table(ds, stored, counts).astype(np.float64) * 65535).astype(np.uint16)
+        return Softcopy(1.0, -float(stored[0]), table=table)
+    values = modality_values(ds, stored)
+    slope, intercept = number(ds, "RescaleSlope"), number(ds, "RescaleIntercept")
+    rescale = (1.0 if slope is None else slope, intercept or 0.0)
+    brightness = voi_brightness(ds, values)
+    if brightness is not None and _shows_the_pixels(brightness, counts):
+        centre, width = number(ds, "WindowCenter"), number(ds, "WindowWidth")
+        function = str(ds.get("VOILUTFunction") or "LINEAR")
+        function = function if function in ("SIGMOID", "LINEAR_EXACT") else "LINEAR"
+        return Softcopy(*rescale, window=(centre or 0.0, width or 1.0, function), inverted=is_inverted(ds))
+    low, high = percentile_range(values, counts)
+    # LINEAR is black at centre - 0.5 - (width - 1) / 2 and white at centre - 0.5 + (width - 1) / 2 (C.11.2.1.2.1).
+    window = ((low + high) / 2 + 0.5, high - low + 1, "LINEAR")
+    return Softcopy(*rescale, window=window, inverted=is_inverted(ds))
 
 
 def _shows_the_pixels(brightness: Values, counts: NDArray[np.int64]) -> bool:

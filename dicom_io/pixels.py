@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +15,20 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_io.errors import HeaderError, PixelDataMissing, PixelsBlank, PixelsTooLarge
 from dicom_io.frame_decoding import MALFORMED, decode_frame, find_decoder
-from dicom_io.grayscale import brightness_table, padding_mask
+from dicom_io.grayscale import Softcopy, brightness_table, padding_mask, softcopy
 from dicom_io.header import inflate, read_file_meta
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits, check_native_length, read_layout
 from dicom_io.types import Frame
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
+MOST_UNEQUAL = 4.0
+"""The largest ratio of a pixel's sides that is believed; no detector is as far from square."""
 # Rec. ITU-R BT.601: the luma that YBR_FULL's Y is, too (PS3.3 C.7.6.3.1.2)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -61,23 +65,66 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
     ----------
     PS3.3 C.7.6.3, C.7.5.1.1.2, C.11.1, C.11.2, C.11.6; PS3.4 N.2; PS3.5 8.
     """
-    limits = limits or PixelLimits()
+    image = _open(path, limits or PixelLimits())
+    for index in range(image.layout.frames):
+        yield image.frame(*image.decode(index), index)
+
+
+def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -> DisplayedFrame:
+    """Read one frame, number 1 the first, with what a picture of it for people needs; errors as `read_frames`."""
+    image = _open(path, limits or PixelLimits())
+    if not 1 <= number <= image.layout.frames:
+        raise PixelDataMissing(f"there is no frame {number} in an image of {image.layout.frames}")
+    array, photometric = image.decode(number - 1)
+    frame = image.frame(array, photometric, number - 1)
+    with _parsing():
+        transformations = softcopy(image.ds, *_counted(image.ds, array)) if photometric in MONOCHROME else None
+        lossy = str(image.ds.get("LossyImageCompression") or "") == "01"
+        return DisplayedFrame(frame, _pixel_aspect(image.ds, frame), transformations, lossy)
+
+
+@dataclass(frozen=True, slots=True)
+class DisplayedFrame:
+    """A frame and how it is shown.
+
+    `aspect` is the height of a pixel divided by its width; `softcopy` makes `frame.pixels` of the stored values, None
+    where the image is in colour; `lossy` says that the image once was compressed with loss.
+    """
+
+    frame: Frame
+    aspect: float
+    softcopy: Softcopy | None
+    lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    ds: Dataset
+    layout: PixelLayout
+    decoder: Decoder
+    spacing_mm: tuple[float, float] | None
+
+    def decode(self, index: int) -> tuple[NDArray[np.int32], str]:
+        return decode_frame(self.decoder, self.ds, self.layout, index)
+
+    def frame(self, array: NDArray[np.int32], photometric: str, index: int) -> Frame:
+        with _parsing():
+            pixels = _grey(self.ds, self.layout, array, photometric)
+        if pixels.min() == pixels.max():
+            raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
+        return Frame(number=index + 1, pixels=pixels, spacing_mm=self.spacing_mm)
+
+
+def _open(path: Path, limits: PixelLimits) -> _Opened:
     ds = _read_data_set(path, limits)
     with _parsing():
         if "PixelData" not in ds:
             raise PixelDataMissing("the data set has no pixel data; it is no image, or the file was cut short")
         layout = read_layout(ds, limits)
-        spacing_mm = _spacing_mm(ds)
         decoder = find_decoder(ds.file_meta.TransferSyntaxUID)
         if decoder.is_native:
             check_native_length(layout, len(ds.PixelData or b""))
-    for index in range(layout.frames):
-        array, photometric = decode_frame(decoder, ds, layout, index)
-        with _parsing():
-            pixels = _grey(ds, layout, array, photometric)
-        if pixels.min() == pixels.max():
-            raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
-        yield Frame(number=index + 1, pixels=pixels, spacing_mm=spacing_mm)
+        return _Opened(ds, layout, decoder, _spacing_mm(ds))
 
 
 @contextmanager
@@ -131,15 +178,19 @@ def _grey(ds: Dataset, layout: PixelLayout, array: NDArray[np.int32], photometri
 
 
 def _monochrome(ds: Dataset, array: NDArray[np.int32]) -> NDArray[np.float32]:
-    lowest = int(array.min())
-    offsets = array - lowest
-    stored = np.arange(lowest, int(array.max()) + 1, dtype=np.int32)
-    padding = padding_mask(ds, stored)
-    counts = np.where(padding, 0, np.bincount(offsets.ravel(), minlength=len(stored)))
+    stored, counts = _counted(ds, array)
     table = brightness_table(ds, stored, counts)
-    table[padding] = 0
-    pixels: NDArray[np.float32] = table[offsets]
+    table[padding_mask(ds, stored)] = 0
+    pixels: NDArray[np.float32] = table[array - stored[0]]
     return pixels
+
+
+def _counted(ds: Dataset, array: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the stored values from the smallest to the largest, and how many pixels have each, padding left out."""
+    lowest = int(array.min())
+    stored = np.arange(lowest, int(array.max()) + 1, dtype=np.int32)
+    counts = np.bincount((array - lowest).ravel(), minlength=len(stored))
+    return stored, np.where(padding_mask(ds, stored), 0, counts)
 
 
 def _luma(colours: NDArray[np.integer], largest: int) -> NDArray[np.float32]:
@@ -159,3 +210,15 @@ def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
             if 0 < between_rows < math.inf and 0 < between_columns < math.inf:
                 return between_rows, between_columns
     return None
+
+
+def _pixel_aspect(ds: Dataset, frame: Frame) -> float:
+    """Return the height of a pixel divided by its width; where nothing usable says so, pixels are square."""
+    ratio = 1.0
+    if frame.spacing_mm is not None:
+        ratio = frame.spacing_mm[0] / frame.spacing_mm[1]
+    else:
+        with suppress(ValueError, TypeError, ZeroDivisionError):
+            vertical, horizontal = (float(value) for value in ds.get("PixelAspectRatio") or ())
+            ratio = vertical / horizontal
+    return ratio if 1 / MOST_UNEQUAL <= ratio <= MOST_UNEQUAL else 1.0

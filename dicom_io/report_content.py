@@ -185,7 +185,7 @@ def _region_group(entry: Entry, number: int, algorithm: Algorithm) -> Any:
     source, box = entry.source, entry.image.boxes[number - 1]
     region = ImageRegion(
         graphic_type=GraphicTypeValues.POLYLINE,
-        graphic_data=_outline(box, source),
+        graphic_data=box_outline(box, source),
         source_image=SourceImageForRegion(source.sop_class_uid, source.sop_instance_uid, entry.frames),
     )
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -204,7 +204,7 @@ def _region_group(entry: Entry, number: int, algorithm: Algorithm) -> Any:
     return group
 
 
-def _outline(box: Box, source: SourceImage) -> Any:
+def box_outline(box: Box, source: SourceImage) -> Any:
     """Return the corners of a box, clockwise from the top left one and back to it: shape (5, 2), (column, row).
 
     Graphic Data may not leave the image (PS3.3 C.10.5.1.2), not even by an error of rounding.

@@ -123,6 +123,11 @@ def plain(text: str) -> str:
     return " ".join(kept.replace("\\", "/").replace("~", "-").split())
 
 
+def long_string(text: str) -> str:
+    """Reduce our own words to a value of LO."""
+    return plain(text)[: MAXIMUM_LENGTH["LO"]].rstrip()
+
+
 def clean_text(text: str, vr: str) -> str:
     """Take out what SH, LO or LT may not hold: control characters, and the value delimiter where there is one value."""
     allowed = TEXT_CONTROLS if vr == "LT" else ""

@@ -21,7 +21,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, Explic
 from dicom_io.errors import ReportError
 from dicom_io.report_content import make_entries, measurement_report
 from dicom_io.report_source import SourceImage, read_source
-from dicom_io.report_text import plain
+from dicom_io.report_text import long_string
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference
 from dicom_io.uids import derive_uid
 
@@ -34,7 +34,6 @@ SERIES_NUMBER = 9101
 """Far behind the numbers that modalities give, so that a viewer lists the report after the images."""
 INSTANCE_NUMBER = 1
 SERIES_DESCRIPTION = "AI fracture report - not verified"
-LONG_STRING = 64
 ROUNDING = 0.5
 """Pixels by which a box may reach beyond its image; the report then ends at the image's edge."""
 WITHOUT_ANSWER = (Outcome.FAILED, Outcome.OUT_OF_SCOPE)
@@ -106,7 +105,7 @@ def build_report(content: ReportContent) -> Report:
     _check_frames(pairs)
     reference = _reference(content, pairs[0][1].study_instance_uid)
     entries = make_entries(pairs, reference.sop_instance_uid)
-    return Report(reference, _encoded(_document(content, reference, entries)))
+    return Report(reference, encoded(_document(content, reference, entries)))
 
 
 def as_comprehensive_sr(part10: bytes) -> Report:
@@ -134,7 +133,7 @@ def as_comprehensive_sr(part10: bytes) -> Report:
         raise ReportError("only a Comprehensive 3D SR can become a Comprehensive SR") from error
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = reference.sop_class_uid
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = reference.sop_instance_uid
-    return Report(reference, _encoded(ds))
+    return Report(reference, encoded(ds))
 
 
 def _reference(content: ReportContent, study_instance_uid: str) -> ReportReference:
@@ -201,7 +200,7 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
     tree = measurement_report(entries, content.outcome, content.algorithm)
     identified = [entry.source for entry in entries if entry.source.patient_id_as_sent]
     shared = (identified or [entries[0].source])[0].patient_and_study
-    moment = _wall_clock(content.content_datetime, shared)
+    moment = wall_clock(content.content_datetime, shared)
     ds = Comprehensive3DSR(
         evidence=_evidence(entries),
         content=tree[0],
@@ -212,10 +211,10 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
         instance_number=INSTANCE_NUMBER,
         content_date=moment.date(),
         content_time=moment.time(),
-        manufacturer=_long_string(content.algorithm.manufacturer),
-        manufacturer_model_name=_long_string(content.algorithm.name),
-        software_versions=_long_string(content.algorithm.version),
-        device_serial_number=_long_string(content.algorithm.version),
+        manufacturer=long_string(content.algorithm.manufacturer),
+        manufacturer_model_name=long_string(content.algorithm.name),
+        software_versions=long_string(content.algorithm.version),
+        device_serial_number=long_string(content.algorithm.version),
         is_complete=True,
         is_verified=False,
         is_final=False,
@@ -229,16 +228,12 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
     return ds
 
 
-def _wall_clock(moment: datetime, shared: Dataset) -> datetime:
+def wall_clock(moment: datetime, shared: Dataset) -> datetime:
     """Express a moment in the time zone that the source's Timezone Offset From UTC declares for all its times."""
     offset = shared.get("TimezoneOffsetFromUTC")
     if offset and moment.tzinfo is not None:
         moment = moment.astimezone(datetime.strptime(offset, "%z").tzinfo)
     return moment.replace(tzinfo=None)
-
-
-def _long_string(text: str) -> str:
-    return plain(text)[:LONG_STRING].rstrip()
 
 
 def _predecessor(reference: ReportReference) -> Dataset:
@@ -265,7 +260,8 @@ def _evidence(entries: Sequence[Entry]) -> list[Dataset]:
     return list(evidence.values())
 
 
-def _encoded(ds: Any) -> bytes:
+def encoded(ds: Any) -> bytes:
+    """Return a data set that has its file meta information as a Part 10 file."""
     buffer = BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()

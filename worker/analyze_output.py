@@ -1,4 +1,4 @@
-"""What `analyze --out` writes beside each other: the report and the marked image of each file."""
+"""What `analyze --out` writes beside each other: each file's report, its companions, and a PNG to look at."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from dicom_io.drawing import mark_image
 from dicom_io.errors import ReportError
 from dicom_io.structured_report import ReportContent, build_report
-from dicom_io.types import Algorithm, Outcome
+from dicom_io.types import Algorithm, Outcome, ReportReference
 from worker.analyze import Answer, file_digest, local_now, reported_images
+from worker.companions import NAMES, CompanionRule, build_companions
 
+COMPANIONS = CompanionRule(marked_image="always", presentation_state=True)
+SUFFIXES = {"capture": "sc", "presentation": "pr"}
 ANALYSED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
 
 
@@ -19,8 +22,10 @@ ANALYSED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
 class Output:
     """A folder for reports and marked images; files of an earlier run are replaced.
 
-    Names come from the files': `hand.dcm` gives `hand.sr.dcm` and `hand.png`, below the same folders as where it was
-    found. A second one of the same name in one run gives `hand-2.sr.dcm`.
+    Names come from the files': `hand.dcm` gives `hand.png` and, as DICOM objects, `hand.sr.dcm` (the report),
+    `hand.sc.dcm` (the marked image) and `hand.pr.dcm` (the presentation state, where there are boxes), below the same
+    folders as where it was found. Further frames give `hand.sc-2.dcm`. A second file of the same name in one run gives
+    `hand-2.sr.dcm`.
     """
 
     folder: Path
@@ -34,7 +39,7 @@ class Output:
         Returns
         -------
         str or None
-            Why there is no report, in words, where there should be one.
+            Why the report or a companion is missing, in words, where there should be one.
 
         Raises
         ------
@@ -48,12 +53,24 @@ class Output:
         _replace(stem.with_name(f"{stem.name}.png"), self._marked(answer))
         if answer.header is None:
             return None
+        content = self._content(answer)
         try:
-            report = build_report(self._content(answer))
+            report = build_report(content)
         except ReportError as error:
             return f"no report: {error}"
         _replace(stem.with_name(f"{stem.name}.sr.dcm"), report.part10)
-        return None
+        return self._write_companions(stem, content, report.reference)
+
+    def _write_companions(self, stem: Path, content: ReportContent, report: ReportReference) -> str | None:
+        missing = None
+        for companion in build_companions(content, report, COMPANIONS, explain=None):
+            if companion.report is None:
+                missing = f"no {NAMES[companion.kind]}: {companion.reason}"
+                continue
+            number = "" if companion.number == 1 else f"-{companion.number}"
+            suffix = SUFFIXES[companion.kind]
+            _replace(stem.with_name(f"{stem.name}.{suffix}{number}.dcm"), companion.report.part10)
+        return missing
 
     def _free_stem(self, name: Path) -> Path:
         stem = self.folder / name.parent / (name.stem or name.name)

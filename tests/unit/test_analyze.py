@@ -192,6 +192,15 @@ def test_out_holds_a_report_and_a_marked_image_of_a_dicom_file(tmp_path: Path, o
     regions = str(report).count("POLYLINE")
     assert regions == 1, "candidates below the bundle's threshold are no findings"
     assert cv2.imread(str(tmp_path / "out" / "hand.png")) is not None
+    assert dcmread(tmp_path / "out" / "hand.sc.dcm").SourceImageSequence
+    state = dcmread(tmp_path / "out" / "hand.pr.dcm")
+    assert len(state.GraphicAnnotationSequence[0].GraphicObjectSequence) == 1
+
+
+def test_out_holds_no_presentation_state_where_there_is_nothing_to_mark(tmp_path: Path, output: Output) -> None:
+    path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "hand.dcm")
+    assert output.write(analyze(path, ABSENT), Path(path.name)) is None
+    assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["hand.png", "hand.sc.dcm", "hand.sr.dcm"]
 
 
 def test_out_holds_a_marked_image_only_of_a_picture(tmp_path: Path, output: Output) -> None:

@@ -20,7 +20,7 @@ def yellow_extent(picture: np.ndarray, top: int, bottom: int) -> tuple[int, int,
 def band_heights(shape: tuple[int, int], lines: list[str]) -> tuple[int, int]:
     with_lines = decoded(mark_image(np.zeros(shape, np.float32), [], lines)).shape[0]
     without = decoded(mark_image(np.zeros(shape, np.float32), [], [])).shape[0]
-    image = round(shape[0] * scale_for(shape))
+    image = round(shape[0] * scale_for(shape)[1])
     return without - image, with_lines - without
 
 

@@ -1,0 +1,215 @@
+"""Marked images and presentation states, read back with other people's programs: dciodvfy, dcmpschk and dcmp2pgm."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
+
+from dicom_io.capture import build_capture
+from dicom_io.companion import CompanionContent
+from dicom_io.drawing import YELLOW, scale_for
+from dicom_io.errors import ReportError
+from dicom_io.pixels import read_displayed
+from dicom_io.presentation import build_presentation
+from dicom_io.structured_report import build_report
+from dicom_io.types import Box, Outcome, ReportedImage
+from tests.builders import build_cr, build_dx, build_sc, ramp, write_part10
+from tests.peers import run
+from tests.product import SAMPLES
+from tests.reporting import ALGORITHM, MOMENT, content_of
+from tests.reports import validator_errors
+
+FRAMES = np.stack([ramp(90, 120), ramp(90, 120)[::-1], ramp(90, 120)])
+LOOKUP = Dataset()
+LOOKUP.LUTDescriptor, LOOKUP.LUTData = (
+    [4096, 0, 16],
+    (np.arange(4096, dtype=np.uint32) ** 2 >> 8).astype(np.uint16).tobytes(),
+)
+
+
+def inverted(**overrides):
+    return build_dx(PhotometricInterpretation="MONOCHROME1", PresentationLUTShape="INVERSE", **overrides)
+
+
+def multi_frame():
+    return build_sc(pixels=FRAMES, SOPClassUID=MultiFrameGrayscaleWordSecondaryCaptureImageStorage)
+
+
+IMAGES = {
+    "MONOCHROME1": inverted,
+    "12 bits with a window": lambda: build_dx(WindowCenter=1500, WindowWidth=900),
+    "12 bits without a window": lambda: build_cr(WindowCenter=None, WindowWidth=None),
+    "several frames": multi_frame,
+    "a VOI lookup table": lambda: build_dx(VOILUTSequence=[LOOKUP], WindowCenter=None, WindowWidth=None),
+    "MONOCHROME1 with a lookup table": lambda: inverted(VOILUTSequence=[LOOKUP]),
+}
+
+
+def content(path: Path, frame: int = 1, boxes=None, outcome=Outcome.PRESENT, heat=None) -> CompanionContent:
+    rows, columns = read_displayed(path, frame).frame.pixels.shape
+    boxes = (Box(columns * 0.25, rows * 0.5, columns * 0.75, rows * 0.875, 0.87),) if boxes is None else boxes
+    image = ReportedImage(path, frame, outcome, 0.934, boxes)
+    return CompanionContent(image, 1, build_report(content_of(image)).reference, ALGORITHM, MOMENT, heat)
+
+
+def capture(path: Path, **arguments) -> Dataset:
+    made = content(path, **arguments)
+    return pydicom.dcmread(io.BytesIO(build_capture(made, read_displayed(path, made.image.frame_number)).part10))
+
+
+@pytest.fixture(params=IMAGES)
+def image(request, tmp_path) -> tuple[Path, int]:
+    """Return a file of each kind, and the frame to show."""
+    ds = IMAGES[request.param]()
+    return write_part10(ds, tmp_path / "image.dcm"), 2 if "NumberOfFrames" in ds else 1
+
+
+@pytest.mark.peer
+def test_dciodvfy_finds_no_error_in_either(image, tmp_path):
+    path, frame = image
+    for build in (build_capture, build_presentation):
+        (tmp_path / "made.dcm").write_bytes(build(content(path, frame), read_displayed(path, frame)).part10)
+        assert validator_errors(tmp_path / "made.dcm") == []
+
+
+@pytest.mark.peer
+def test_dciodvfy_finds_no_error_for_any_sample(tmp_path):
+    for path in sorted(SAMPLES.glob("*/*.dcm")):
+        made, shown = content(path), read_displayed(path, 1)
+        for build in (build_capture, build_presentation):
+            (tmp_path / "made.dcm").write_bytes(build(made, shown).part10)
+            assert validator_errors(tmp_path / "made.dcm") == [], path
+
+
+@pytest.mark.peer
+def test_dcmtk_shows_through_a_presentation_state_what_the_model_saw(image, tmp_path):
+    path, frame = image
+    shown = read_displayed(path, frame)
+    state = tmp_path / "state.dcm"
+    state.write_bytes(build_presentation(content(path, frame), shown).part10)
+
+    run("dcmpschk", state)
+    run("dcmp2pgm", "-p", state, "-f", frame, path, tmp_path / "shown.pgm")
+
+    picture = cv2.imread(str(tmp_path / "shown.pgm"), cv2.IMREAD_UNCHANGED).astype(np.float64)
+    # DCMTK cuts off where we round, and its lookup tables have 8 bits.
+    assert np.abs(picture - shown.frame.pixels * 255).max() <= 2
+
+
+def test_a_presentation_state_has_the_corners_of_the_box_and_refers_to_its_frame(tmp_path):
+    path = write_part10(multi_frame(), tmp_path / "image.dcm")
+    ds = pydicom.dcmread(
+        io.BytesIO(build_presentation(content(path, 2, (Box(10, 20.5, 30, 40, 0.9),)), read_displayed(path, 2)).part10)
+    )
+    (annotation,) = ds.GraphicAnnotationSequence
+    (outline,) = annotation.GraphicObjectSequence
+
+    assert outline.GraphicAnnotationUnits == "PIXEL"
+    assert outline.GraphicData == [10, 20.5, 30, 20.5, 30, 40, 10, 40, 10, 20.5]
+    assert annotation.ReferencedImageSequence[0].ReferencedFrameNumber == 2
+    assert ds.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedFrameNumber == 2
+    assert [text.UnformattedTextValue for text in annotation.TextObjectSequence] == [
+        "0.90",
+        f"AI result, not for diagnosis - model {ALGORITHM.version}",
+    ]
+
+
+def test_a_marked_image_is_yellow_where_the_box_lies_and_nowhere_else_inside(tmp_path):
+    path = write_part10(build_dx(pixels=ramp(700, 800)), tmp_path / "image.dcm")
+    box = Box(200, 300, 420, 460, 0.9)
+
+    with_box, without = capture(path, boxes=(box,)).pixel_array, capture(path, boxes=()).pixel_array
+
+    top = (np.nonzero((without == YELLOW[::-1]).all(axis=2))[0]).max() + 1  # the warning is the only yellow there
+    changed = np.argwhere((with_box != without).any(axis=2))
+    rows, columns = changed[:, 0], changed[:, 1]
+    band = with_box.shape[0] - 700
+    assert top < band
+    assert columns.max() == pytest.approx(420, abs=3)
+    assert columns.min() == pytest.approx(200, abs=3)
+    image_top = int(np.argmax((without[:, 790] > 0).any(axis=1)))
+    assert rows.max() - image_top == pytest.approx(460, abs=4)
+
+
+def test_a_marked_image_lies_in_the_patients_study_and_names_its_source(tmp_path):
+    source = build_dx()
+    made = capture(write_part10(source, tmp_path / "image.dcm"))
+
+    assert (made.StudyInstanceUID, made.PatientID) == (source.StudyInstanceUID, source.PatientID)
+    assert made.SeriesInstanceUID != source.SeriesInstanceUID
+    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == source.SOPInstanceUID
+    assert (made.BurnedInAnnotation, made.ImageType, made.Modality) == ("YES", ["DERIVED", "SECONDARY"], "OT")
+    assert made.SoftwareVersions == ALGORITHM.version
+
+
+@pytest.mark.parametrize("build", [build_capture, build_presentation])
+def test_building_twice_gives_the_same_object(build, tmp_path):
+    path = write_part10(build_dx(), tmp_path / "image.dcm")
+    assert build(content(path), read_displayed(path, 1)) == build(content(path), read_displayed(path, 1))
+
+
+def test_each_kind_and_each_frame_is_another_object(tmp_path):
+    path = write_part10(multi_frame(), tmp_path / "image.dcm")
+    made = [
+        build(content(path, frame), read_displayed(path, frame)).reference
+        for build in (build_capture, build_presentation)
+        for frame in (1, 2)
+    ]
+    assert len({each.sop_instance_uid for each in made}) == 4
+    assert len({each.series_instance_uid for each in made}) == 2
+
+
+def test_a_heat_map_makes_another_object_and_leaves_what_is_cold_grey(tmp_path):
+    path = write_part10(build_dx(pixels=ramp(700, 800)), tmp_path / "image.dcm")
+    heat = np.zeros((700, 800), np.float32)
+    heat[100:200, 100:200] = 1
+
+    warm, plain = capture(path, boxes=(), heat=heat), capture(path, boxes=())
+
+    assert warm.SOPInstanceUID != plain.SOPInstanceUID
+    assert "Grad-CAM" in warm.DerivationDescription
+    changed = np.argwhere((warm.pixel_array != plain.pixel_array).any(axis=2))
+    assert changed[:, 1].min() >= 98
+    assert changed[:, 1].max() <= 201
+
+
+def test_pixels_that_are_not_square_are_shown_as_high_and_wide_as_they_are(tmp_path):
+    path = write_part10(build_dx(ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.2, 0.1]), tmp_path / "image.dcm")
+    shown = read_displayed(path, 1)
+    along_columns, along_rows = scale_for(shown.frame.pixels.shape, shown.aspect)
+
+    state = pydicom.dcmread(io.BytesIO(build_presentation(content(path), shown).part10))
+
+    assert along_rows / along_columns == pytest.approx(2)
+    assert state.DisplayedAreaSelectionSequence[0].PresentationPixelAspectRatio == [20000, 10000]
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (512, 512), (1000, 50), (2100, 2800)])
+def test_a_marked_image_of_any_size_is_legible_and_bounded(shape, tmp_path):
+    made = capture(write_part10(build_dx(pixels=ramp(*shape)), tmp_path / "image.dcm"))
+    warning = (made.pixel_array[:60] == YELLOW[::-1]).all(axis=2)
+    letters = np.nonzero(warning.any(axis=1))[0]
+
+    assert letters.max() - letters.min() >= 10, "letters of the warning, in pixels"
+    assert 640 <= made.Columns <= 2048
+    assert made.Rows <= 2048 + 300
+
+
+def test_a_colour_image_has_a_marked_image_and_no_presentation_state(tmp_path):
+    pixels = np.dstack([ramp(60, 80, bits=8).astype(np.uint8)] * 3)
+    ds = build_sc(pixels=ramp(60, 80))
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelData = 7, pixels.tobytes()
+    path = write_part10(ds, tmp_path / "image.dcm")
+
+    assert capture(path).SamplesPerPixel == 3
+    with pytest.raises(ReportError, match="colour"):
+        build_presentation(content(path), read_displayed(path, 1))
