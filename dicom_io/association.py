@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pydicom.uid import UID
 from pynetdicom import AE, _config
 
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
+from dicom_io.wire import hang_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +33,19 @@ REJECTION_WORDS = {
     (3, 2): "its limit of associations is reached",
 }
 """Reject source and reason (PS3.8 Table 9-21) in words."""
+STATUS_WORDS = {
+    0x0122: "it does not support the SOP class",
+    0x0124: "it does not authorise us",
+    0x0210: "it takes it for a second request of the same number",
+    0x0211: "it does not know the operation",
+    0xA700: "it is out of resources",
+    0xA701: "it is out of resources to count the matches",
+    0xA702: "it is out of resources to send the instances",
+    0xA900: "the identifier or data set does not match the SOP class",
+    0xC000: "it is unable to process it",
+    0xFE00: "it was cancelled",
+}
+"""Failure statuses (PS3.7 Annex C; PS3.4 B.2.3, C.4) in words."""
 MAXIMUM_TITLE_LENGTH = 16
 MAXIMUM_PORT = 65535
 MINIMUM_NETWORK_TIMEOUT = 60.0
@@ -45,6 +60,7 @@ def open_association(
     destination: Destination,
     contexts: Sequence[PresentationContext],
     handlers: Sequence[tuple[Any, ...]] = (),
+    roles: Sequence[Any] = (),
 ) -> Iterator[Association]:
     """Associate with a destination; release at the end, or abort when the block fails.
 
@@ -56,6 +72,8 @@ def open_association(
         What to offer, 128 at most (PS3.8 7.1.1.13).
     handlers : sequence of tuple, optional
         pynetdicom event handlers to bind.
+    roles : sequence of pynetdicom.pdu_primitives.SCP_SCU_RoleSelectionNegotiation, optional
+        Roles to propose where they are not the usual ones (PS3.7 D.3.3.4).
 
     Yields
     ------
@@ -76,7 +94,7 @@ def open_association(
         raise PeerRefused(f"{destination.name}: {destination.port} is not a TCP port")
     ae = ClosingAE(ae_title=_title(destination, destination.calling_ae_title))
     try:
-        assoc = _associate(ae, destination, contexts, handlers)
+        assoc = _associate(ae, destination, contexts, handlers, roles)
         if not assoc.is_established:
             raise _failure(destination, assoc)
         try:
@@ -90,6 +108,36 @@ def open_association(
         _release(assoc)
     finally:
         ae.close_socket()
+
+
+@contextmanager
+def time_limit(destination: Destination, assoc: Association, seconds: float) -> Iterator[None]:
+    """Hang up when a block has taken so many seconds, however busy the peer keeps it.
+
+    Raises
+    ------
+    dicom_io.errors.PeerUnreachable
+        It had not ended by then.
+    """
+    over = threading.Event()
+
+    def end() -> None:
+        over.set()
+        hang_up(assoc)
+        assoc.dimse.msg_queue.put((None, None))  # what pynetdicom puts there at an A-ABORT: nobody waits for more
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except PeerUnreachable as error:
+        if not over.is_set():
+            raise
+        who = f"{destination.name} ({destination.ae_title})"
+        raise PeerUnreachable(f"{who} had not ended within {seconds:g} s what we asked for") from error
+    finally:
+        timer.cancel()
 
 
 class ClosingAE(AE):  # type: ignore[misc]  # pynetdicom has no types
@@ -122,7 +170,11 @@ def _title(destination: Destination, title: str) -> str:
 
 
 def _associate(
-    ae: AE, destination: Destination, contexts: Sequence[PresentationContext], handlers: Sequence[tuple[Any, ...]]
+    ae: AE,
+    destination: Destination,
+    contexts: Sequence[PresentationContext],
+    handlers: Sequence[tuple[Any, ...]],
+    roles: Sequence[Any],
 ) -> Association:
     # pynetdicom reads these switches from its module, not from the AE: no patient data in its log, and files sent
     # as they lie on disk instead of decoded and encoded again.
@@ -138,6 +190,7 @@ def _associate(
             contexts=list(contexts),
             ae_title=_title(destination, destination.ae_title),
             evt_handlers=list(handlers),
+            ext_neg=list(roles),
         )
     except (OSError, UnicodeError) as error:
         raise PeerUnreachable(f"{destination.name}: {destination.host} cannot be reached: {error}") from error
@@ -228,6 +281,7 @@ def require_status(destination: Destination, answer: Dataset, request: str) -> i
     if status in (0x0000, 0x0001, 0x0107, 0x0116, 0xFF00, 0xFF01) or 0xB000 <= status <= 0xBFFF:
         return status
     message = f"{destination.name} ({destination.ae_title}) answered our {request} with status 0x{status:04X}"
+    message += f": {STATUS_WORDS[status]}" if status in STATUS_WORDS else ""
     if status == 0x0213 or 0xA700 <= status <= 0xA7FF:
         raise PeerBusy(message)
     raise PeerRefused(message)

@@ -38,13 +38,17 @@ CANNOT_UNDERSTAND = 0xC000
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An instance at the door: what the command says of it, its encoded data set, and whom it comes from."""
+    """An instance at the door: what the command says of it, its encoded data set, and whom it comes from.
+
+    `study_instance_uid` is the study that we asked for, None where we asked for none.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     data_set: IncomingDataSet
     peer: Peer
+    study_instance_uid: str | None = None
 
 
 class _Refused(Exception):
@@ -69,7 +73,9 @@ class Reception:
 
     def store_instance(self, event: Any) -> Dataset:
         """Answer a C-STORE request (handler of EVT_C_STORE)."""
-        peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc))
+        message_id = event.request.MoveOriginatorMessageID
+        moved = message_id if isinstance(message_id, int) else None
+        peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc), move_message_id=moved)
         return self._answer(arrival_of(event, peer))
 
     def receive(self, arrival: Arrival) -> int:
@@ -201,7 +207,7 @@ def verify(_event: Any) -> int:
     return SUCCESS
 
 
-def arrival_of(event: Any, peer: Peer) -> Arrival:
+def arrival_of(event: Any, peer: Peer, study_instance_uid: str | None = None) -> Arrival:
     """Return what a C-STORE request brings."""
     return Arrival(
         sop_class_uid=str(event.request.AffectedSOPClassUID or ""),
@@ -209,6 +215,7 @@ def arrival_of(event: Any, peer: Peer) -> Arrival:
         transfer_syntax_uid=str(event.context.transfer_syntax),
         data_set=event.request.DataSet,
         peer=peer,
+        study_instance_uid=study_instance_uid,
     )
 
 
@@ -227,6 +234,9 @@ def _checked_header(request: Arrival) -> InstanceHeader:
         if of_command.strip(" \0") != of_data_set:
             reason = f"{tag_text(tag)} of the data set differs from the command's"
             raise _Refused(DATA_SET_MISMATCH, "command_mismatch", reason, keep=True)
+    if request.study_instance_uid not in (None, header.study_instance_uid):
+        reason = "an archive handed over an instance of another study than it was asked for"
+        raise _Refused(DATA_SET_MISMATCH, "study_mismatch", reason, keep=True)
     return header
 
 

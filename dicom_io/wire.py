@@ -35,8 +35,7 @@ _MAXIMUM_CONTROL_PDU = 1 << 20
 _MAXIMUM_COMMAND_BYTES = 1 << 16
 _IN_MEMORY_BYTES = 1 << 22
 _DISK_CHECK_BYTES = 1 << 26
-# No asynchronous operations are negotiated: one request at a time, and a little patience (PS3.7 D.3.3.3).
-_MAXIMUM_WAITING_MESSAGES = 4
+_ROOM_POLL_SECONDS = 0.005
 _COLLECT_SECONDS = 30.0
 _DATA_TRANSFER = "Sta6"  # PS3.8 9.2.2
 # Connections that are not associations yet, beyond those that may become one.
@@ -45,12 +44,18 @@ _SPARE_CONNECTIONS = 16
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one association may take from us; sizes in bytes, times in seconds."""
+    """What one association may take from us; sizes in bytes, times in seconds.
+
+    No asynchronous operations are negotiated: requests come one at a time, a few `waiting_messages` are patience (PS3.7
+    D.3.3.3). Answers to our questions come as fast as the peer likes: we stop reading for `room_seconds` at that many.
+    """
 
     maximum_pdu: int
     maximum_instance_bytes: int
     network_timeout_seconds: float
     message_timeout_seconds: float
+    waiting_messages: int = 4
+    room_seconds: float = 0.0
 
 
 class IncomingDataSet(io.BytesIO):
@@ -134,6 +139,7 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is 
         self._bounds = bounds
         self._spool = spool
         self._begun = 0.0
+        self._room_seconds = bounds.room_seconds
         self.last_activity = time.monotonic()
 
     def receive_primitive(self, primitive: Any) -> None:
@@ -143,11 +149,11 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is 
             self._begun = self.last_activity
             self.message = DIMSEMessage()
             self.message.data_set = IncomingDataSet(self._spool, self._bounds.maximum_instance_bytes)
+        self._wait_for_room()
         reason = self._excess()
         if reason is not None:
             log.warning("association_ended", reason=reason, **caller_fields(self.assoc))
-            # As pynetdicom does for a message that it cannot decode: A-ABORT by the provider (PS3.8 9.2, Evt19).
-            self.dul.event_queue.put("Evt19")
+            self.dul.event_queue.put("Evt19")  # as for a message that cannot be decoded: A-ABORT by the provider
             return
         super().receive_primitive(primitive)
 
@@ -156,13 +162,25 @@ class BoundedDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is 
         if self.dul.state_machine.current_state == _DATA_TRANSFER:
             super().send_msg(primitive, context_id)
 
+    def stop_reading(self) -> None:
+        """Stop waiting for room: who reads the answers has had enough."""
+        self._room_seconds = 0.0
+
+    def _wait_for_room(self) -> None:
+        full_since = time.monotonic()
+        while self._is_full() and time.monotonic() - full_since < self._room_seconds:
+            time.sleep(_ROOM_POLL_SECONDS)
+
+    def _is_full(self) -> bool:
+        return bool(self.msg_queue.qsize() >= self._bounds.waiting_messages)
+
     def _excess(self) -> str | None:
         if time.monotonic() - self._begun > self._bounds.message_timeout_seconds:
             return "a message took too long to arrive"
         if self.message.encoded_command_set.tell() > _MAXIMUM_COMMAND_BYTES:
             return "a command set is too long"
-        if self.msg_queue.qsize() >= _MAXIMUM_WAITING_MESSAGES:
-            return "requests arrive without waiting for answers"
+        if self._is_full():
+            return "messages arrive without waiting for answers"
         return None
 
 

@@ -5,34 +5,36 @@
     python -m tests.bench.million --studies 10000 --database-url postgresql://...    # an empty database, kept
 
 The rows are drawn by the server itself (`fill.sql`). Each query of the page runs once to warm up and five times more;
-the median must stay below `--limit` milliseconds. `bonewatch status` and the first page of `bonewatch results` are
-measured beside them. The exit status is 1 where a query of the page is slower.
+the median must stay below `--limit` milliseconds. `bonewatch status`, the first page of `bonewatch results` and pages
+of the worklist are measured beside them. The exit status is 1 where a query of the page is slower.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
 from dicom_io.types import Outcome
+from tests.bench.timing import median_milliseconds
+from tests.bench.worklist import views
 from tests.documents import queries
 from tests.servers import postgres_server
 from worker.connection_url import parse_database_url
 from worker.database import Database, open_database, upgrade
 from worker.results import ResultFilter, results
 from worker.status import snapshot
+from worker.worklist import worklist_page
 
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
-REPEATS = 5
 NOW = datetime(2026, 3, 9, tzinfo=UTC)
 
 
@@ -81,17 +83,6 @@ def _indexes(cursor: Any) -> list[tuple[str, str, str]]:
         " AND NOT EXISTS (SELECT 1 FROM pg_constraint c WHERE c.conname = i.indexname)"
     )
     return [(str(name), str(table), str(definition)) for name, table, definition in cursor.fetchall()]
-
-
-def median_milliseconds(work: Callable[[], object]) -> float:
-    """Return the median time of five runs after one."""
-    work()
-    taken = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken)
 
 
 def measured(database: Database) -> Iterator[tuple[str, float, int]]:
@@ -149,18 +140,21 @@ def main() -> int:
             started = time.perf_counter()
             fill(database, wanted.studies)
             print(f"{wanted.studies:,} studies drawn in {time.perf_counter() - started:.0f} s")
-            return _report(database, wanted.limit)
+            return _report(database, wanted.studies, wanted.limit)
         finally:
             database.close()
 
 
-def _report(database: Database, limit: float) -> int:
+def _report(database: Database, studies: int, limit: float) -> int:
     slow = 0
     for title, milliseconds, rows in measured(database):
         slow += milliseconds > limit
         print(f"{milliseconds:8.1f} ms  {rows:6d} rows  {title}{'  TOO SLOW' if milliseconds > limit else ''}")
     for name, work in commands(database):
         print(f"{median_milliseconds(work):8.1f} ms               bonewatch {name}")
+    for words, wanted, place in views(studies):
+        taken = median_milliseconds(partial(worklist_page, database, wanted, place))
+        print(f"{taken:8.1f} ms               worklist: {words}")
     return int(slow > 0)
 
 
