@@ -44,24 +44,26 @@ def retry_study(
 
 
 def retry_failed(
-    database: Database, *, model_version: str, limit: int | None = None, now: datetime | None = None
+    database: Database,
+    *,
+    model_version: str,
+    limit: int | None = None,
+    because: ColumnElement[bool] | None = None,
+    now: datetime | None = None,
 ) -> tuple[int, ...]:
     """Plan a new analysis of every study whose latest job failed, or has no report that could be sent.
 
-    Those whose images were deleted here are left alone.
+    Those whose images were deleted here are left alone. `because` is one more condition on that job.
 
     Returns
     -------
     tuple of int
         The new jobs, oldest failure first.
     """
+    conditions = [_unsound(), ~lacks_files()] if because is None else [_unsound(), ~lacks_files(), because]
     with database.read() as session:
         failed = session.scalars(
-            select(Job.study_id)
-            .join(Job.study)
-            .where(_unsound(), ~lacks_files())
-            .order_by(Job.finished_at)
-            .limit(limit)
+            select(Job.study_id).join(Job.study).where(*conditions).order_by(Job.finished_at).limit(limit)
         ).all()
     made = []
     for study_id in failed:
@@ -89,8 +91,16 @@ def _is_unusable() -> ColumnElement[bool]:
     return func.coalesce(Delivery.reason, "").startswith(REPORT_UNUSABLE)
 
 
-def revive_deliveries(database: Database, *, study_instance_uid: str | None = None, now: datetime | None = None) -> int:
+def revive_deliveries(
+    database: Database,
+    *,
+    study_instance_uid: str | None = None,
+    because: ColumnElement[bool] | None = None,
+    now: datetime | None = None,
+) -> int:
     """Make deliveries that failed for good pending again, of one study or of all; return how many.
+
+    `because` is one more condition on the delivery.
 
     Those whose report's file is lost would only fail again: their study needs a new analysis.
     """
@@ -103,6 +113,8 @@ def revive_deliveries(database: Database, *, study_instance_uid: str | None = No
     )
     if study_instance_uid is not None:
         wanted = wanted.join(Job.study).where(Study.study_instance_uid == study_instance_uid)
+    if because is not None:
+        wanted = wanted.where(because)
     at = now or utc_now()
     with database.write() as session:
         rows = session.execute(wanted.with_for_update(of=Delivery)).all()

@@ -45,7 +45,6 @@ class WorklistFilter:
     until: datetime | None = None
     body_part: str | None = None
     model: str | None = None
-    accession_number: str | None = None
     text: str | None = None
     positive_first: bool = False
 
@@ -176,8 +175,6 @@ def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
         found.append(exists().where(Instance.study_id == c.study_id, part))
     if wanted.model:
         found.append(c.model_version.startswith(wanted.model, autoescape=True))
-    if wanted.accession_number:
-        found.append(c.accession_number == wanted.accession_number)
     if wanted.text:
         found.append(or_(*(c[name] == wanted.text for name in NAMES)))
     return found
@@ -185,9 +182,4 @@ def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
 
 def _names(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
     """Return what indexes on the studies find by themselves."""
-    found: list[ColumnElement[bool]] = []
-    if wanted.accession_number:
-        found.append(Study.accession_number == wanted.accession_number)
-    if wanted.text:
-        found.append(or_(*(getattr(Study, name) == wanted.text for name in NAMES)))
-    return found
+    return [or_(*(getattr(Study, name) == wanted.text for name in NAMES))] if wanted.text else []

@@ -90,7 +90,6 @@ def test_only_the_newest_answer_of_a_study_counts(database):
     [
         ({"body_part": "knee"}, [2]),
         ({"body_part": "100%"}, []),
-        ({"accession_number": "A-3"}, [3]),
         ({"text": "P-2"}, [2]),
         ({"text": "A-1"}, [1]),
         ({"text": "2.25.3"}, [3]),
