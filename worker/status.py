@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from worker.database import Database
 from worker.errors import QueueUnavailable
 from worker.reanalysis_estimate import RunProgress, progress
-from worker.tables import Delivery, Job, Rejection, Report, Study, utc_now
+from worker.tables import Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
 
 FAILURES_SHOWN = 20
 
@@ -35,6 +35,15 @@ class RunningJob:
     attempts: int
     started_at: datetime | None
     lease_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecentWorker:
+    """A worker that finished something in the last hour."""
+
+    name: str
+    finished: int
+    last_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,16 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
             oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
             reanalysis=reanalysis,
         )
+
+
+def recent_workers(database: Database, now: datetime | None = None) -> tuple[RecentWorker, ...]:
+    """Return who finished a job in the last hour, by name."""
+    since = (now or utc_now()) - timedelta(hours=1)
+    last = func.max(Job.finished_at, type_=UtcDateTime())
+    recent = select(Job.claimed_by, func.count(), last).where(Job.finished_at >= since, Job.claimed_by.is_not(None))
+    with database.read() as session:
+        rows = session.execute(recent.group_by(Job.claimed_by).order_by(Job.claimed_by).limit(100))
+        return tuple(RecentWorker(str(name), count, at) for name, count, at in rows if at is not None)
 
 
 def _count(session: Session, key: InstrumentedAttribute[int], condition: ColumnElement[bool]) -> int:

@@ -42,7 +42,6 @@ def views(studies: int) -> Iterator[tuple[str, WorklistFilter, Place | None]]:
     yield "present, far down", WorklistFilter(outcome="present"), Place(0, studies // 20)
     yield "failed (1 in 10,007)", WorklistFilter(outcome="failed"), None
     yield "waiting (none: the whole list is looked through)", WorklistFilter(outcome="waiting"), None
-    yield "accession number", WorklistFilter(accession_number="A-77"), None
     yield "text that names a patient", WorklistFilter(text="P-77"), None
     yield "a body part (1 in 9,973)", WorklistFilter(body_part="JAW"), None
     yield "another model", WorklistFilter(model="2025"), None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from worker.ui import page_analyse, page_model, page_operations, page_study, page_worklist
+from worker.ui import page_analyse, page_archive, page_model, page_operations, page_study, page_worklist
 from worker.ui.visit import current_visit, plain
 
 st.set_page_config(page_title="bonewatch", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -17,6 +17,7 @@ if visit.role not in ("viewer", "operator"):
     st.stop()
 
 study = st.Page(partial(page_study.show, visit), title="Study", icon=":material/radiology:", url_path="study")
+archive = partial(page_archive.show, visit, study)
 PAGES = [
     st.Page(
         partial(page_worklist.show, visit, study),
@@ -27,6 +28,7 @@ PAGES = [
     ),
     study,
     st.Page(partial(page_analyse.show, visit), title="Analyse an X-ray", icon=":material/upload:", url_path="analyse"),
+    st.Page(archive, title="Archive night", icon=":material/bedtime:", url_path="archive"),
     st.Page(
         partial(page_operations.show, visit), title="Operations", icon=":material/monitoring:", url_path="operations"
     ),

@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from worker.results import ResultRow
-from worker.ui.rows import LinkedRow, show_rows
+from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit
 from worker.ui.words import OUTCOMES, duration, moment, outcome_words
 from worker.worklist import WAITING, WorklistFilter, WorklistPage, parse_place, worklist_page
@@ -80,7 +80,7 @@ def _table(visit: Visit, study_page: StreamlitPage, wanted: WorklistFilter) -> N
     place = parse_place(st.query_params.get(BELOW))
     page = worklist_page(visit.database, wanted, place)
     if page.rows:
-        rows = [LinkedRow(row.study_instance_uid, _cells(visit, row), row.outcome or "") for row in page.rows]
+        rows = [Row(_cells(visit, row), row.study_instance_uid, row.outcome or "") for row in page.rows]
         chosen = show_rows("Studies, newest first", COLUMNS, rows, "worklist")
         if chosen is not None:
             st.switch_page(study_page, query_params={"uid": chosen})

@@ -1,4 +1,4 @@
-// A table whose rows lead to studies. Data is only ever set as text and attributes, never as markup.
+// A table whose rows may lead to studies. Data is only ever set as text and attributes, never as markup.
 function make(name, parent, text) {
   const made = document.createElement(name);
   if (text !== undefined) made.textContent = text;
@@ -24,17 +24,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const row = make("tr", body);
     row.className = mark;
     cells.forEach((text, place) => {
-      const cell = make("td", row, place ? text : undefined);
+      const leads = uid && !place;
+      const cell = make("td", row, leads ? undefined : text);
       cell.dataset.name = data.columns[place];
-      if (place) {
-        cell.classList.toggle("empty", text === "-");
-        return;
-      }
+      cell.classList.toggle("empty", text === "-");
+      if (!leads) return;
       const link = make("a", cell, text);
       link.href = `study?uid=${encodeURIComponent(uid)}`;
       link.dataset.uid = uid;
       if (uid === focused) link.focus();
     });
+    if (!uid) continue;
+    row.classList.add("leads");
     row.onclick = (event) => {
       const elsewhere = event.ctrlKey || event.metaKey || event.shiftKey || event.button;
       if (elsewhere || (!event.target.closest("a") && String(window.getSelection()))) return; // a new tab, or copying

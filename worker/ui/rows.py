@@ -1,4 +1,4 @@
-"""A table whose rows lead somewhere: read by a screen reader, reached by keyboard, a list of cards on a phone."""
+"""A table that a screen reader reads, whose rows lead to studies by keyboard too; a list of cards on a phone."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _table = st.components.v2.component(
 
 
 @dataclass(frozen=True, slots=True)
-class LinkedRow:
-    """The study that a row leads to, and its cells as plain text; `mark` is an outcome, for the row's edge."""
+class Row:
+    """Cells as plain text; the study that they lead to, if any; `mark` is an outcome, for the row's edge."""
 
-    study_instance_uid: str
     cells: Sequence[str]
+    study_instance_uid: str = ""
     mark: str = ""
 
 
-def show_rows(words: str, columns: Sequence[str], rows: Sequence[LinkedRow], key: str) -> str | None:
+def show_rows(words: str, columns: Sequence[str], rows: Sequence[Row], key: str) -> str | None:
     """Show rows; return the study that was chosen just now, if one was.
 
     `words` is what a screen reader calls the table. Cells are shown as they are, whatever is in them.
