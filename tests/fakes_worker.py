@@ -92,6 +92,10 @@ class FakeStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
+    def discard(self, stored: StoredFile) -> None:
+        self.fail()
+        self.path(stored.path).unlink(missing_ok=True)
+
     def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
         self.fail()
         self.reports[sop_instance_uid] = part10

@@ -30,7 +30,7 @@ from worker.night import NightRule
 from worker.pacs import RemotePacs
 from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
-from worker.reanalysis import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import Request
 from worker.reports import ReportStore
 from worker.settings import Settings
@@ -165,6 +165,7 @@ class Runtime:
             model_version=self.model_version,
             rule=reanalysis_rule(self.settings),
             clock=utc_now,
+            store=store_of(self.settings),
         )
 
     def _once(self, name: str, make: Callable[[], Part]) -> Part:
@@ -206,7 +207,7 @@ def reanalysis_rule(settings: Settings) -> ReanalysisRule:
     crontab = settings.reanalysis_crontab
     return ReanalysisRule(
         night=None if crontab is None else NightRule(crontab, settings.reanalysis_time_zone, settings.reanalysis_end),
-        night_request=Request(source="store", direction=settings.reanalysis_order),
+        night_requests=(Request(direction=settings.reanalysis_order),),
         studies_a_night=settings.reanalysis_studies_a_night,
         live_limit=settings.reanalysis_live_limit,
         waiting=settings.reanalysis_waiting,

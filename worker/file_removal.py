@@ -68,12 +68,24 @@ def lacks_files() -> ColumnElement[bool]:
     return exists().where(Instance.study_id == Study.id, in_scope, Instance.file_deleted_reason.is_not(None))
 
 
+def ended() -> ColumnElement[bool]:
+    """Return the condition on a study that nothing waits or runs for it and every PACS has answered, well or not."""
+    waiting = exists().where(Job.study_id == Study.id, Job.state.in_(("queued", "running")))
+    under_way = exists().where(
+        Job.study_id == Study.id,
+        Report.job_id == Job.id,
+        Delivery.report_id == Report.id,
+        Delivery.state.in_(("pending", "sending", "sent")),
+    )
+    return and_(Study.state == "complete", ~waiting, ~under_way)
+
+
 def mark(database: Database, study_id: int, condition: ColumnElement[bool], reason: str) -> bool:
-    """Mark all files of a study to be deleted, if it is settled and the condition holds; say whether that is so."""
+    """Mark all files of a study to be deleted, if the condition holds; say whether that is so."""
     with database.write() as session:
         # Whoever plans work on a study holds this lock too: after it, either the work or the mark is there.
         session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-        if session.scalar(select(Study.id).where(Study.id == study_id, settled(), condition)) is None:
+        if session.scalar(select(Study.id).where(Study.id == study_id, condition)) is None:
             return False
         unmarked = Instance.file_deleted_reason.is_(None)
         session.execute(
@@ -91,6 +103,8 @@ def marked(database: Database, limit: int) -> tuple[int, ...]:
 def remove_marked(database: Database, store: FileStore, study_id: int, *, by: str, now: datetime) -> Removed:
     """Delete the marked files of a study and record it; an event says how many, why, and who asked.
 
+    A purge takes the files of its reports too; those of a retrieved study stay.
+
     Raises
     ------
     dicom_io.errors.StoreError
@@ -104,9 +118,9 @@ def remove_marked(database: Database, store: FileStore, study_id: int, *, by: st
         for instance in going:
             store.discard(StoredFile(instance.path, instance.digest, instance.size_bytes))
             instance.file_deleted_at = now
-        reports = _remove_reports(session, store, study_id, now)
-        removed = Removed(len(going), reports, sum(instance.size_bytes for instance in going))
         reason = going[0].file_deleted_reason
+        reports = _remove_reports(session, store, study_id, now) if reason == PURGED else 0
+        removed = Removed(len(going), reports, sum(instance.size_bytes for instance in going))
         record(
             session, "files_deleted", now, study_id=study_id, reason=reason, by=by,
             instances=removed.instances, reports=removed.reports, size_bytes=removed.size_bytes,

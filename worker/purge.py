@@ -51,7 +51,7 @@ def purge(database: Database, store: FileStore, before: datetime, *, by: str) ->
     behind = 0
     while found := _page(database, before, behind):
         for study_id in found:
-            if mark(database, study_id, _old(before), PURGED):
+            if mark(database, study_id, settled() & _old(before), PURGED):
                 yield remove_marked(database, store, study_id, by=by, now=utc_now())
         behind = found[-1]
 

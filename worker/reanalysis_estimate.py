@@ -46,6 +46,8 @@ class RunProgress:
     created_at: datetime
     finished_at: datetime | None
     found: int
+    to_retrieve: int
+    retrieved: int
     queued: int
     done: int
     failed: int
@@ -53,7 +55,7 @@ class RunProgress:
     @property
     def taken_up(self) -> int:
         """How many studies the run has taken up by now."""
-        return self.queued + self.done + self.failed
+        return self.to_retrieve + self.retrieved + self.queued + self.done + self.failed
 
 
 def estimate_store(database: Database, request: Request, *, model_version: str, processes: int) -> Estimate:

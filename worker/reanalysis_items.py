@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import and_, exists, select, update
+from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy.orm import Session
 
 from worker.database import Database
 from worker.events import record
+from worker.file_removal import lacks_files
 from worker.jobs import changed_rows
+from worker.queues import ARCHIVE
 from worker.reanalysis_runs import ACTIVE
-from worker.tables import Job, ReanalysisItem, ReanalysisRun
+from worker.reanalysis_tables import OPEN_ITEMS
+from worker.studies import add_job, current_digest
+from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
 
+NOTHING_KEPT = "the archive handed it over, but nothing of it could be kept; the table rejections says why"
+IMAGE_GONE = "an image that was here before did not come again: the archive has it no longer"
 GIVEN_UP = "its analysis was given up; `bonewatch jobs` says why"
 
 
@@ -32,7 +39,9 @@ def settle(database: Database, *, now: datetime, limit: int) -> int:
         rows = session.execute(ended).all()
         for state in ("done", "failed"):
             keys = [key for key, ended_as, _ in rows if ended_as == state]
-            values = {"state": state, "finished_at": now, "reason": GIVEN_UP if state == "failed" else None}
+            given_up = {"reason_code": "analysis", "reason": GIVEN_UP}
+            reason = given_up if state == "failed" else {"reason_code": None, "reason": None}
+            values = {"state": state, "finished_at": now, **reason}
             if keys:
                 changed_rows(
                     session,
@@ -44,9 +53,57 @@ def settle(database: Database, *, now: datetime, limit: int) -> int:
         return len(rows)
 
 
+def take_up_retrieved(database: Database, *, model_version: str, now: datetime, limit: int) -> int:
+    """Let the studies that were retrieved follow their jobs; return how many did.
+
+    A study that came for the first time was given its job when it became complete. One whose images were here before,
+    and came back, is complete already and gets its job here.
+    """
+    ready = (
+        select(ReanalysisItem.id, Study.id)
+        .join(Study, Study.study_instance_uid == ReanalysisItem.study_instance_uid, isouter=True)
+        .where(ReanalysisItem.state == "retrieved", (Study.state == "complete") | Study.id.is_(None))
+        .order_by(ReanalysisItem.id)
+        .limit(limit)
+    )
+    with database.read() as session:
+        found = session.execute(ready).all()
+    for item_id, study_id in found:
+        with database.write() as session:
+            _take_up(session, item_id, study_id, model_version, now)
+    return len(found)
+
+
+def _take_up(session: Session, item_id: int, study_id: int | None, model_version: str, now: datetime) -> None:
+    study = session.scalars(select(Study).where(Study.id == study_id).with_for_update()).one_or_none()
+    item = session.scalars(select(ReanalysisItem).filter_by(id=item_id, state="retrieved").with_for_update())
+    row = item.one_or_none()
+    if row is None or (study is not None and study.state != "complete"):
+        return
+    if study is None:
+        row.state, row.reason_code, row.reason, row.finished_at = "failed", "nothing_kept", NOTHING_KEPT, now
+        return
+    if session.scalar(select(Study.id).where(Study.id == study.id, lacks_files())) is not None:
+        row.state, row.reason_code, row.reason, row.finished_at = "failed", "incomplete", IMAGE_GONE, now
+        return
+    digest = current_digest(session, study.id)
+    same = select(func.max(Job.id)).filter_by(study_id=study.id, digest=digest, model_version=model_version)
+    row.job_id = session.scalar(same) or add_job(
+        session, study.id, digest=digest, model_version=model_version, lane=ARCHIVE, now=now
+    )
+    row.state = "queued"
+
+
+def studies_in(database: Database, run_id: int, states: tuple[str, ...], most: int) -> int:
+    """Return how many studies of a run are in these states, counted no further than `most`."""
+    some = select(ReanalysisItem.id).where(ReanalysisItem.run_id == run_id, ReanalysisItem.state.in_(states))
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(some.limit(most).subquery())) or 0
+
+
 def finish_runs(database: Database, *, now: datetime) -> int:
     """End the runs whose plan is at its end and whose studies all have an end; return how many."""
-    unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state == "queued")
+    unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state.in_(OPEN_ITEMS))
     over = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None), ~unfinished)
     with database.write() as session:
         keys = session.scalars(select(ReanalysisRun.id).where(over)).all()

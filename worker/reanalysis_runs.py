@@ -22,16 +22,17 @@ from worker.events import record
 from worker.jobs import changed_rows
 from worker.night import Night
 from worker.outcomes import shortened
-from worker.tables import ReanalysisRun
+from worker.tables import ReanalysisItem, ReanalysisRun
 
 STORE = "store"
+ARCHIVE = "archive"
 ACTIVE = ("planned", "running")
 OPEN = (*ACTIVE, "paused")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a run is to look through; dates are study dates, both included."""
+    """What a run is to look through, the own store or the archive; dates are study dates, both included."""
 
     source: str = STORE
     since: date | None = None
@@ -91,7 +92,15 @@ class RunLease:
         """Write columns of the run; raises LeaseLost, and so undoes the transaction, where it is not ours any more."""
         statement = update(ReanalysisRun).where(self.holds(), ReanalysisRun.state.in_(ACTIVE)).values(**values)
         if changed_rows(session, statement.execution_options(synchronize_session=False)) == 0:
-            raise LeaseLost(f"re-analysis {self.run_id} was paused, stopped or given to somebody else")
+            raise self._lost()
+
+    def run(self, session: Session) -> ReanalysisRun:
+        """Return the run's row, locked, to be changed; raises LeaseLost where it is not ours any more."""
+        wanted = select(ReanalysisRun).where(self.holds(), ReanalysisRun.state.in_(ACTIVE)).with_for_update()
+        run = session.scalars(wanted).one_or_none()
+        if run is None:
+            raise self._lost()
+        return run
 
     def holds(self) -> ColumnElement[bool]:
         """Return the condition that the run is ours."""
@@ -99,6 +108,9 @@ class RunLease:
 
     def _until(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self.seconds)
+
+    def _lost(self) -> LeaseLost:
+        return LeaseLost(f"re-analysis {self.run_id} was paused, stopped or given to somebody else")
 
 
 def start(
@@ -215,7 +227,16 @@ def change_state(database: Database, run_id: int, to: str, *, who: str, now: dat
         changed = changed_rows(session, statement.values(**values))
         if changed:
             record(session, f"reanalysis_{to}", now, run_id=run_id, who=who)
+            if to == "stopped":
+                leave_items(session, run_id, f"{to} by {who}", now)
         return changed == 1
+
+
+def leave_items(session: Session, run_id: int, reason: str, now: datetime) -> None:
+    """End the items of a stopped run whose retrieval was not begun; `worker.retrievals.abandon` ends the others."""
+    left = update(ReanalysisItem).where(ReanalysisItem.run_id == run_id, ReanalysisItem.state == "found")
+    values = {"state": "failed", "reason_code": "stopped", "reason": reason, "finished_at": now}
+    changed_rows(session, left.values(**values).execution_options(synchronize_session=False))
 
 
 def as_da(day: date | None) -> str | None:

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.file_removal import lacks_files
 from worker.reanalysis_runs import Request, RunLease, RunView, as_da
 from worker.studies import study_digest
-from worker.tables import Event, Instance, Job, ReanalysisItem, Study
+from worker.tables import Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study
 
 UNDATED = ""
 """The cursor's date once all studies that have a date are planned."""
@@ -46,7 +46,7 @@ def plan_page(database: Database, held: RunLease, view: RunView, *, size: int, n
     end_of_phase = len(found) < size
     at_end = end_of_phase and (not dated or bool(run.since or run.until))
     with database.write() as session:
-        made = _plan(session, view, [study_id for study_id, _ in found], now)
+        made = plan_studies(session, run, [study_id for study_id, _ in found], now)
         if end_of_phase:
             cursor = {"cursor_date": UNDATED, "cursor_study_id": found[-1][0] if found and not dated else None}
         else:
@@ -67,6 +67,14 @@ def plan_page(database: Database, held: RunLease, view: RunView, *, size: int, n
 
 def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
     """Return the condition on a study that it is complete, here, matches, and the model has not answered for it."""
+    conditions = [Study.state == "complete", ~lacks_files(), ~answered(model_version), *_dates(request)]
+    if request.modalities or request.body_parts:
+        conditions.append(_has_image(request))
+    return and_(*conditions)
+
+
+def answered(model_version: str) -> ColumnElement[bool]:
+    """Return the condition on a complete study that the model has answered for its present contents."""
     latest, same = aliased(Job), aliased(Job)
     digest = (
         select(latest.digest)
@@ -77,11 +85,7 @@ def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
         .scalar_subquery()
     )
     # A study that is complete had a job of its present contents when it became so: its newest job's digest is theirs.
-    answered = exists().where(same.study_id == Study.id, same.model_version == model_version, same.digest == digest)
-    conditions = [Study.state == "complete", ~lacks_files(), ~answered, *_dates(request)]
-    if request.modalities or request.body_parts:
-        conditions.append(_has_image(request))
-    return and_(*conditions)
+    return exists().where(same.study_id == Study.id, same.model_version == model_version, same.digest == digest)
 
 
 def _dates(request: Request) -> list[ColumnElement[bool]]:
@@ -116,11 +120,13 @@ def _page(view: RunView, size: int) -> Select[int, str | None]:
     return query.order_by(*order)
 
 
-def _plan(session: Session, view: RunView, study_ids: Sequence[int], now: datetime) -> int:
-    """Make jobs, events and items of a page in a few statements, however large the page; return how many jobs."""
+def plan_studies(session: Session, run: ReanalysisRun, study_ids: Sequence[int], now: datetime) -> int:
+    """Make jobs, events and items of studies in a few statements, however many they are; return how many jobs.
+
+    Studies that are not complete or not whole here any more, or that the run's model has answered, are passed over.
+    """
     if not study_ids:
         return 0
-    run = view.run
     # The studies before the jobs, in order of their keys, as everybody who locks more than one of them.
     locked = session.execute(
         select(Study.id, Study.study_instance_uid)

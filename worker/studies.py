@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
-from worker.tables import Instance, Job, Study
+from worker.tables import Instance, Job, ReanalysisItem, Study
 
 LANES = ("live", "archive")
 
@@ -65,13 +65,20 @@ def close_quiet_studies(
     cutoff = now - timedelta(seconds=quiet_seconds)
     with database.read() as session:
         quiet = session.scalars(
-            select(Study.id)
-            .where(Study.state == "receiving", Study.last_instance_at <= cutoff)
-            .order_by(Study.last_instance_at)
-            .limit(limit)
+            select(Study.id).where(_is_quiet(cutoff)).order_by(Study.last_instance_at).limit(limit)
         ).all()
     made = (_close(database, study_id, model_version, cutoff, now) for study_id in quiet)
     return tuple(job_id for job_id in made if job_id is not None)
+
+
+def _is_quiet(cutoff: datetime) -> ColumnElement[bool]:
+    """Return the condition on a study that it can be closed; one that is just being retrieved is not whole yet."""
+    retrieved_now = exists().where(
+        ReanalysisItem.study_instance_uid == Study.study_instance_uid, ReanalysisItem.state == "retrieving"
+    )
+    return and_(
+        Study.state == "receiving", Study.last_instance_at <= cutoff, or_(Study.source == "push", ~retrieved_now)
+    )
 
 
 def _close(database: Database, study_id: int, model_version: str, cutoff: datetime, now: datetime) -> int | None:
@@ -79,7 +86,7 @@ def _close(database: Database, study_id: int, model_version: str, cutoff: dateti
         closed = changed_rows(
             session,
             update(Study)
-            .where(Study.id == study_id, Study.state == "receiving", Study.last_instance_at <= cutoff)
+            .where(Study.id == study_id, _is_quiet(cutoff))
             .values(state="complete", completed_at=now, revision=Study.revision + 1),
         )
         if closed == 0:

@@ -10,6 +10,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     events, rejections                     what happened, what was refused
     bundle_changes                         who had another model used, and when
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
+    archive_pace                           when an archive may be asked next
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from worker.reanalysis_tables import ReanalysisItem, ReanalysisRun
+from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.record_tables import BundleChange, Event, Rejection
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
     "OUTCOMES",
     "UID",
+    "ArchivePace",
     "Base",
     "BundleChange",
     "Delivery",

@@ -12,14 +12,17 @@ import argparse
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlalchemy import text
 
 from tests.bench.million import cluster, fill
+from tests.fakes_worker import FakeStore
 from worker.connection_url import parse_database_url
 from worker.database import Database, open_database, upgrade
-from worker.reanalysis import ReanalysisCollaborators, ReanalysisRule, step
+from worker.reanalysis import step
 from worker.reanalysis_estimate import estimate_store
+from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import Request, start
 from worker.tables import utc_now
 
@@ -36,7 +39,7 @@ def planned(database: Database) -> Iterator[int]:
     """Take step after step; yield how many studies have a job by then."""
     # What the fill left waiting is nobody's here: a study with a waiting job is planned all the same.
     rule = ReanalysisRule(live_limit=NO_LIMIT, waiting=NO_LIMIT, page=1000, seconds=5.0)
-    parts = ReanalysisCollaborators(database, lambda: MODEL, rule, utc_now)
+    parts = ReanalysisCollaborators(database, lambda: MODEL, rule, utc_now, FakeStore(Path()))
     run_id = start(database, Request(), model_version=MODEL, asked_by="bench", now=utc_now())
     while True:
         step(parts)

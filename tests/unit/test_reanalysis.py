@@ -9,11 +9,21 @@ import pytest
 from sqlalchemy import func, select, update
 
 from tests.databases import MORNING, Clock, a_job, a_study, an_instance, sqlite_database
+from tests.fakes_worker import FakeStore
 from worker import reanalysis
 from worker import reanalysis_runs as runs
 from worker.errors import LeaseLost
 from worker.night import NightRule
-from worker.reanalysis import ReanalysisCollaborators, ReanalysisRule, step
+from worker.reanalysis import step
+from worker.reanalysis_limits import (
+    LANE_FULL,
+    LIVE_FIRST,
+    NIGHT_FULL,
+    NIGHT_OVER,
+    OTHER_MODEL,
+    ReanalysisCollaborators,
+    ReanalysisRule,
+)
 from worker.reanalysis_runs import Request, RunLease
 from worker.studies import current_digest
 from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
@@ -34,8 +44,8 @@ def clock():
 
 
 @pytest.fixture
-def parts(database, clock):
-    return ReanalysisCollaborators(database, lambda: NEW, ReanalysisRule(), clock)
+def parts(database, clock, tmp_path):
+    return ReanalysisCollaborators(database, lambda: NEW, ReanalysisRule(), clock, FakeStore(tmp_path))
 
 
 def answered(database, number, model=OLD, **values):
@@ -219,7 +229,7 @@ def test_no_more_studies_wait_in_the_lane_than_allowed(database, parts):
 
     step(parts)
     assert len(planned(database)) == 2
-    assert the_run(database).reason == reanalysis.LANE_FULL
+    assert the_run(database).reason == LANE_FULL
     end_jobs(database)
     step(parts)
 
@@ -234,7 +244,7 @@ def test_a_run_waits_while_more_of_todays_studies_are_queued_than_allowed(databa
     ask(parts)
 
     step(replace(parts, rule=ReanalysisRule(live_limit=1)))
-    assert the_run(database).reason == reanalysis.LIVE_FIRST
+    assert the_run(database).reason == LIVE_FIRST
     step(replace(parts, rule=ReanalysisRule(live_limit=2)))
 
     assert "1" in planned(database)
@@ -260,7 +270,7 @@ def test_a_run_of_another_model_ends_with_the_reason(database, parts):
 
     step(replace(parts, model_version=lambda: "2027-01-01-third+00000000"))
 
-    assert (the_run(database).state, the_run(database).reason) == ("stopped", reanalysis.OTHER_MODEL)
+    assert (the_run(database).state, the_run(database).reason) == ("stopped", OTHER_MODEL)
 
 
 def test_a_person_pauses_resumes_and_stops_a_run(database, parts, clock):
@@ -292,10 +302,10 @@ def test_a_night_begins_by_itself_once_and_goes_on_in_the_next(database, parts, 
     clock.now = MORNING.replace(hour=22, minute=30)
     step(parts)
     step(parts)
-    assert (len(planned(database)), the_run(database).reason) == (2, reanalysis.NIGHT_FULL)
+    assert (len(planned(database)), the_run(database).reason) == (2, NIGHT_FULL)
     clock.now += timedelta(hours=8)
     step(parts)
-    assert (len(planned(database)), the_run(database).reason) == (2, reanalysis.NIGHT_OVER)
+    assert (len(planned(database)), the_run(database).reason) == (2, NIGHT_OVER)
     clock.now += timedelta(hours=16)
     step(parts)
 

@@ -148,8 +148,8 @@ def _show(database: Database, as_json: bool) -> None:
     elif not found:
         console().print("no re-analysis was ever asked for")
     else:
-        columns = ("run", "source", "state", "model", "by", "since", "taken up", "done", "failed",
-                   "reason")  # fmt: skip
+        columns = ("run", "source", "state", "model", "by", "since", "taken up", "to retrieve",
+                   "done", "failed", "reason")  # fmt: skip
         console().print(table("Re-analysis, newest first", columns, [_row(run) for run in found]))
 
 
@@ -157,7 +157,7 @@ def _row(run: RunProgress) -> tuple[str, ...]:
     return tuple(
         as_text(value)
         for value in (run.run_id, run.source, run.state, run.model_version, run.asked_by, run.created_at,
-                      run.taken_up, run.done, run.failed, run.reason)
+                      run.taken_up, run.to_retrieve, run.done, run.failed, run.reason)
     )  # fmt: skip
 
 
