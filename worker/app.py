@@ -24,6 +24,7 @@ from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
 from worker.keeper import die_with_parent
+from worker.pulse import Pulse, pulse_path
 from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, REANALYZE, SWEEP, CeleryQueue, Queue
 from worker.readiness import announce_ready
 from worker.settings import Settings
@@ -100,6 +101,8 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
     # Four lines a sweep, every few seconds, would hide what matters.
     logging.getLogger("celery").setLevel(logging.WARNING)
     signals.worker_ready.connect(_ready, weak=False)
+    pulse = Pulse(pulse_path(settings.run_folder, role))
+    signals.worker_ready.connect(_starter(pulse), weak=False)
     if role == "work":
         signals.worker_process_init.connect(_follow_parent(os.getpid()), weak=False)
         arguments = _arguments(ANALYSIS_QUEUES, "prefork", settings.analysis_processes)
@@ -112,6 +115,8 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
         app.worker_main(["--quiet", *arguments, "--hostname", f"{role}-{os.getpid()}@%h"])
     except SystemExit as end:
         return int(end.code or 0)
+    finally:
+        pulse.stop()
     return 0
 
 
@@ -134,9 +139,9 @@ def _ready(**_: Any) -> None:
     announce_ready()
 
 
-def _starter(clock: Any) -> Callable[..., None]:
+def _starter(thread: Any) -> Callable[..., None]:
     def start(**_: Any) -> None:
-        clock.start()
+        thread.start()
 
     return start
 

@@ -14,6 +14,7 @@ from worker.cli import (
     demo,
     doctor,
     evaluate,
+    health,
     models,
     purge,
     reanalyze,
@@ -66,6 +67,7 @@ app.command("listen", rich_help_panel=SERVICES)(services.listen)
 app.command("work", rich_help_panel=SERVICES)(services.work)
 app.command("schedule", rich_help_panel=SERVICES)(services.schedule)
 app.command("ui", rich_help_panel=SERVICES)(ui.ui)
+app.command("health", rich_help_panel=SERVICES)(health.health)
 app.command("broker", hidden=True)(services.broker)
 app.command("changes", rich_help_panel=LOOK)(changes.changes)
 app.command("status", rich_help_panel=LOOK)(status.status)
