@@ -18,8 +18,6 @@ from worker.ui.words import duration, moment, outcome_words
 
 REFRESH = timedelta(seconds=10)
 SHOWN_RUNS, SHOWN_CHANGES = 10, 25
-STATES = {"planned": "about to begin", "running": "running", "paused": "paused", "finished": "finished",
-          "stopped": "stopped"}  # fmt: skip
 KINDS = {
     "newly_suspected": "Newly suspected",
     "newly_inconclusive": "Newly unclear",
@@ -52,7 +50,7 @@ def _runs(visit: Visit) -> None:
     if ended:
         st.subheader("Earlier runs")
         cells = [
-            (f"Run {run.run_id}", moment(run.finished_at), STATES[run.state], run.source, run.model_version,
+            (f"Run {run.run_id}", moment(run.finished_at), run.state, run.source, run.model_version,
              str(run.done), str(run.failed), run.reason or "-")
             for run in ended
         ]  # fmt: skip
@@ -62,7 +60,7 @@ def _runs(visit: Visit) -> None:
 
 def _going(visit: Visit, run: RunProgress) -> None:
     ended = run.done + run.failed
-    st.markdown(f"**Run {run.run_id}: {STATES[run.state]}**")
+    st.markdown(f"**Run {run.run_id}: {run.state}**")
     st.text(f"From {run.source} with model {run.model_version}; asked for by {run.asked_by}, {moment(run.created_at)}")
     if run.reason:
         st.text(run.reason)
@@ -73,9 +71,9 @@ def _going(visit: Visit, run: RunProgress) -> None:
     if left.button(label, key=f"{to}-{run.run_id}", disabled=not visit.may_act, width="stretch",
                    help="For operators. Studies that a worker has begun are finished."):  # fmt: skip
         visit.pressed(f"{label.lower()} re-analysis {run.run_id}")
-        if not change_state(visit.database, run.run_id, to, who=visit.name, now=utc_now()):
-            st.warning("This run has ended or changed meanwhile.")
-        st.rerun(scope="fragment")
+        if change_state(visit.database, run.run_id, to, who=visit.name, now=utc_now()):
+            st.rerun(scope="fragment")
+        st.warning("This run has ended or changed meanwhile.")
     if right.button("How much is left?", key=f"left-{run.run_id}", width="stretch"):
         st.text(_forecast(visit, run, load(visit.database, run.run_id)))
 

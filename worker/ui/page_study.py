@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from dicom_io.drawing import mark_image
 from dicom_io.errors import DicomError
@@ -21,10 +22,12 @@ from worker.retries import needs_analysis, retry_study, revive_deliveries
 from worker.stores import store_of
 from worker.tables import ImageResult, Instance
 from worker.ui.answer import show_outcome, show_probability
-from worker.ui.study_view import StudyView, load_study
+from worker.ui.report_tree import as_lists
+from worker.ui.rows import Row, show_rows
+from worker.ui.study_view import Hop, StudyView, load_study
 from worker.ui.viewer import ShownBox, show_image
 from worker.ui.visit import Visit
-from worker.ui.words import moment, outcome_words
+from worker.ui.words import duration, moment, outcome_words
 
 MOST_IMAGES = 12
 
@@ -44,13 +47,11 @@ def show(visit: Visit) -> None:
         return
     visit.looked("study", found.result.study_id)
     _summary(visit, found)
-    answer, way, reports, earlier = st.tabs(["Images", "Way", "Report", "Answers"])
+    answer, way, reports, earlier = st.tabs(["Images", "Time line", "Report", "Answers of all models"])
     with answer:
         _images(visit, found)
     with way:
-        st.dataframe(
-            [{"When": moment(hop.at), "What": hop.what} for hop in found.way], hide_index=True, height="content"
-        )
+        _way(found)
     with reports:
         _report(visit, found)
     with earlier:
@@ -103,6 +104,21 @@ def _again(visit: Visit, found: StudyView) -> None:
     st.success("Planned.") if made else st.info("An analysis is waiting or running already, or images still arrive.")
 
 
+def _way(found: StudyView) -> None:
+    columns = ("When", "What", "After")
+    show_rows("Time line", columns, [Row(_hop(hop)) for hop in found.way], "way")
+    took = (found.way[-1].at - found.way[0].at).total_seconds()
+    st.text(f"From the first step to the last: {duration(took)}")
+    with st.expander("All that was recorded"):
+        show_rows(
+            "All that was recorded", ("When", "What", "After"), [Row(_hop(hop)) for hop in found.events], "events"
+        )
+
+
+def _hop(hop: Hop) -> tuple[str, ...]:
+    return moment(hop.at), hop.what, "-" if hop.seconds is None else f"+ {duration(hop.seconds)}"
+
+
 def _images(visit: Visit, found: StudyView) -> None:
     by_id = {instance.id: instance for instance in found.instances}
     if not found.images:
@@ -130,27 +146,35 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
         return
     try:
         path = store_of(visit.settings).path(instance.path)
-        pixels = next((each.pixels for each in read_frames(path) if each.number == max(image.frame_number, 1)), None)
+        grey = _decoded(str(path), instance.digest, max(image.frame_number, 1))
     except (DicomError, OSError):
         st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
         return
-    if pixels is None:
+    if grey is None:
         return
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in of_image]
     words = f"Radiograph, {image.outcome}, {len(boxes)} boxes"
-    show_image(np.rint(pixels * 255).astype(np.uint8), boxes, words, f"image-{image.id}")
+    show_image(grey, boxes, words, f"image-{image.id}")
     st.download_button(
         "Marked image (PNG)",
-        lambda: _marked(visit, pixels, of_image, found),
+        lambda: _marked(visit, grey, of_image, found),
         file_name=f"marked-{image.id}.png",
         mime="image/png",
         key=f"marked-{image.id}",
     )
 
 
-def _marked(visit: Visit, pixels: np.ndarray, boxes: list[FindingRow], found: StudyView) -> bytes:
+@st.cache_data(max_entries=MOST_IMAGES, show_spinner="Decoding the image")
+def _decoded(path: str, digest: str, number: int) -> NDArray[np.uint8] | None:
+    """Return a frame, uint8 (rows, columns), None where there is none. Other contents have another `digest`."""
+    found = next((frame.pixels for frame in read_frames(Path(path)) if frame.number == number), None)
+    return None if found is None else np.rint(found * 255).astype(np.uint8)
+
+
+def _marked(visit: Visit, grey: NDArray[np.uint8], boxes: list[FindingRow], found: StudyView) -> bytes:
     visit.pressed("download of a marked image", found.result.study_id)
     drawn = [Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in boxes]
+    pixels = np.divide(grey, 255, dtype=np.float32)
     return mark_image(pixels, drawn, [found.result.outcome or "", found.result.model_version or ""])
 
 
@@ -170,7 +194,7 @@ def _report(visit: Visit, found: StudyView) -> None:
     except (DicomError, OSError):
         st.warning("The report's file is missing or cannot be read.")
         return
-    st.code("\n".join(lines), language=None, wrap_lines=True)
+    st.html(as_lists(lines))
     st.download_button(
         "Structured report (DICOM)",
         lambda: _file(visit, path, found),
@@ -185,19 +209,20 @@ def _file(visit: Visit, path: Path, found: StudyView) -> bytes:
 
 
 def _answers(found: StudyView) -> None:
-    st.dataframe(
-        [
-            {
-                "Answered": moment(job.finished_at),
-                "Model": job.model_version,
-                "State": job.state,
-                "Outcome": outcome_words(job.outcome) if job.outcome else "-",
-                "Probability": job.probability,
-                "Revision": job.revision,
-                "Reason": job.reason or "-",
-            }
-            for job in found.jobs
-        ],
-        hide_index=True,
-        height="content",
-    )
+    """Show what every model said, beside the answer shown above."""
+    columns = ("Answered", "Model", "Outcome", "Probability", "Against the shown one", "Revision", "State", "Reason")
+    shown = found.result
+    rows = []
+    for job in found.jobs:
+        difference = "-"
+        if job.id == shown.job_id:
+            difference = "this is the shown one"
+        elif job.probability is not None and shown.probability is not None:
+            difference = f"{job.probability - shown.probability:+.2f}"
+        probability = "-" if job.probability is None else f"{job.probability:.2f}"
+        outcome = outcome_words(job.outcome)
+        rows.append(
+            Row((moment(job.finished_at), job.model_version, outcome, probability, difference, str(job.revision),
+                 job.state, job.reason or "-"))
+        )  # fmt: skip
+    show_rows("Answers, newest first", columns, rows, "answers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
@@ -16,19 +17,21 @@ from worker.tables import Event, ImageResult, Instance, Job, Report, Study
 MOST_EVENTS = 500
 # Page views are the visitors' trace, not the study's.
 VISITS = ("page_viewed", "page_pressed")
+TOLD = ("destination", "reason", "by", "lane", "attempt")
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of a study's way and when it happened."""
+    """One step of a study's way and when it happened; `seconds` since the step before, None at the first."""
 
     at: datetime
     what: str
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study with its result, images, jobs newest first, and way."""
+    """A study with its result, images, jobs newest first, its way, and all that was recorded of it."""
 
     result: ResultRow
     instances: Sequence[Instance]
@@ -36,6 +39,7 @@ class StudyView:
     boxes: Sequence[FindingRow]
     jobs: Sequence[Job]
     way: Sequence[Hop]
+    events: Sequence[Hop]
 
     @property
     def report(self) -> Report | None:
@@ -68,29 +72,42 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
             .limit(MOST_EVENTS)
         ).all()
         study = session.get_one(Study, result.study_id)
-        way = _way(study, instances, jobs, events)
-    return StudyView(result, instances, images, findings(database, study_instance_uid), jobs, way)
+    boxes = findings(database, study_instance_uid)
+    recorded = _timed([Hop(event.at, _words(event)) for event in reversed(events)])
+    return StudyView(result, instances, images, boxes, jobs, _way(study, len(instances), jobs), recorded)
 
 
-def _way(study: Study, instances: Sequence[Instance], jobs: Sequence[Job], events: Sequence[Event]) -> list[Hop]:
-    hops = [Hop(event.at, _words(event)) for event in events]
-    if instances:
-        hops.append(Hop(study.first_instance_at, "first instance received"))
-        hops.append(Hop(study.last_instance_at, f"last of {len(instances)} instances received"))
-    for job in jobs:
-        if job.started_at is not None:
-            hops.append(Hop(job.started_at, f"claimed by a worker (job {job.id})"))
-        if job.finished_at is not None:
-            hops.append(Hop(job.finished_at, f"answered: {job.outcome or job.state} (job {job.id})"))
-        for delivery in job.report.deliveries if job.report is not None else ():
-            if delivery.sent_at is not None:
-                hops.append(Hop(delivery.sent_at, f"report sent to {delivery.destination}"))
-            if delivery.committed_at is not None:
-                hops.append(Hop(delivery.committed_at, f"report committed by {delivery.destination}"))
-    return sorted(hops, key=lambda hop: hop.at)
+def _way(study: Study, instances: int, jobs: Sequence[Job]) -> list[Hop]:
+    """Return the steps that every study takes, of each of its jobs; a job is named where there are several."""
+    hops = [Hop(study.first_instance_at, "received the first image")]
+    if instances > 1:
+        hops.append(Hop(study.last_instance_at, f"received the last of {instances} images"))
+    if study.completed_at is not None:
+        hops.append(Hop(study.completed_at, "complete: no more images came"))
+    for job in reversed(jobs):
+        name = f" (job {job.id}, {job.model_version})" if len(jobs) > 1 else ""
+        hops += [Hop(at, what + name) for at, what in _steps(job) if at is not None]
+    return _timed(sorted(hops, key=lambda hop: hop.at))
+
+
+def _steps(job: Job) -> list[tuple[datetime | None, str]]:
+    steps: list[tuple[datetime | None, str]] = [
+        (job.created_at, "queued"),
+        (job.started_at, "claimed by a worker"),
+        (job.finished_at, f"analysed: {job.outcome or job.state}"),
+    ]
+    for delivery in job.report.deliveries if job.report is not None else ():
+        steps.append((delivery.sent_at, f"sent to {delivery.destination}"))
+        steps.append((delivery.committed_at, f"committed by {delivery.destination}"))
+    return steps
+
+
+def _timed(hops: list[Hop]) -> list[Hop]:
+    later = (Hop(hop.at, hop.what, (hop.at - before.at).total_seconds()) for before, hop in pairwise(hops))
+    return [*hops[:1], *later]
 
 
 def _words(event: Event) -> str:
     words = event.kind.replace("_", " ")
-    said = {name: value for name, value in event.detail.items() if name in ("destination", "reason", "by", "lane")}
-    return words + (f" ({', '.join(f'{name} {value}' for name, value in said.items())})" if said else "")
+    said = ", ".join(f"{name} {event.detail[name]}" for name in TOLD if event.detail.get(name))
+    return f"{words} ({said})" if said else words
