@@ -65,7 +65,8 @@ def _going(visit: Visit, run: RunProgress) -> None:
     if run.reason:
         st.text(run.reason)
     st.progress(ended / max(1, run.taken_up), f"{ended} of {run.taken_up} studies taken up so far are answered")
-    st.text(f"{run.done} done, {run.failed} failed, {run.queued} wait")
+    fetched = "" if run.source == STORE else f", {run.to_retrieve} to be fetched, {run.retrieved} just fetched"
+    st.text(f"{run.done} done, {run.failed} failed, {run.queued} wait for analysis{fetched}")
     to, label = ("running", "Resume") if run.state == "paused" else ("paused", "Pause")
     left, right = st.columns(2)
     if left.button(label, key=f"{to}-{run.run_id}", disabled=not visit.may_act, width="stretch",
@@ -83,7 +84,7 @@ def _forecast(visit: Visit, run: RunProgress, view: RunView) -> str:
     found = estimate_store(
         visit.database, view.request, model_version=run.model_version, processes=visit.settings.analysis_processes
     )
-    studies = found.studies if run.source == STORE else run.queued
+    studies = found.studies if run.source == STORE else run.taken_up - run.done - run.failed
     if found.seconds_per_study is None:
         return f"{studies} studies are left; no analysis was measured yet, so nobody knows how long that takes."
     seconds = studies * found.seconds_per_study / found.processes
