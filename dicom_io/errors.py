@@ -3,7 +3,8 @@
     DicomError
     ├── HeaderError                 the data set cannot be parsed, or an identifying attribute is missing or malformed
     │   └── IncompleteHeader        it can be parsed; an identifying attribute is missing or malformed
-    ├── StoreError                  the store cannot take a file (disk full, read-only, ...); try again later
+    ├── StoreError                  the store cannot take or give a file (disk full, away, ...); try again later
+    │   └── PathOutside             a path leads out of the store; permanent
     ├── PixelError                  an image cannot become an array; permanent for this file
     │   ├── PixelDataMissing
     │   ├── PixelDataTruncated
@@ -47,6 +48,13 @@ class StoreError(DicomError):
 
     code = "store_unavailable"
     retryable = True
+
+
+class PathOutside(StoreError):
+    """A path leads out of the store."""
+
+    code = "path_outside"
+    retryable = False
 
 
 class PixelError(DicomError):

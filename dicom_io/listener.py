@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +15,7 @@ from dicom_io.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_
 from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.library_settings import configure_libraries
 from dicom_io.listener_settings import AllowedCaller, ListenerSettings
-from dicom_io.store import InstanceStore
+from dicom_io.stores import Store
 from dicom_io.wire import BoundedServer, Bounds, caller_fields, closed, guard, hang_up
 
 __all__ = ["AllowedCaller", "Intake", "IntakeUnavailable", "Listener", "ListenerSettings"]
@@ -35,16 +34,16 @@ class Listener:
     ----------
     settings : ListenerSettings
         AE title, address, limits.
-    store : InstanceStore
+    store : Store
         Where the files go. `minimum_free_bytes` of the settings counts if it is more than the store's own.
     intake : Intake
         Where they are recorded; called from many threads.
     """
 
-    def __init__(self, settings: ListenerSettings, store: InstanceStore, intake: Intake) -> None:
+    def __init__(self, settings: ListenerSettings, store: Store, intake: Intake) -> None:
         self._settings = settings
         reserve = max(store.minimum_free_bytes, settings.minimum_free_bytes)
-        self._store = replace(store, minimum_free_bytes=reserve)
+        self._store = store.reserving(reserve)
         self._intake = intake
         self._server: BoundedServer | None = None
         self._thread: threading.Thread | None = None

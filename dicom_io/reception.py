@@ -17,7 +17,7 @@ from dicom_io.file_meta import encode_file_meta
 from dicom_io.header import read_data_set_header
 from dicom_io.incident import incident
 from dicom_io.intake import Intake, IntakeUnavailable
-from dicom_io.store import InstanceStore
+from dicom_io.stores import Store
 from dicom_io.types import InstanceHeader, Peer, Registration, Rejection, StoredFile
 from dicom_io.uids import is_safe_uid
 from dicom_io.wire import IncomingDataSet, address_of, printable
@@ -66,7 +66,7 @@ class _Refused(Exception):
 class Reception:
     """Answers the requests of all associations; safe to use from many threads."""
 
-    def __init__(self, store: InstanceStore, intake: Intake, throttle: Throttle | None = None) -> None:
+    def __init__(self, store: Store, intake: Intake, throttle: Throttle | None = None) -> None:
         self._store = store
         self._intake = intake
         self._throttle = throttle or Throttle()

@@ -12,12 +12,12 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from dicom_io.durable import as_store_errors, copy_durably, open_private, remaining_bytes, sync_folder
-from dicom_io.errors import HeaderError, StoreError
+from dicom_io.errors import HeaderError, PathOutside, StoreError
 from dicom_io.file_meta import encode_file_meta
 from dicom_io.header import read_file_meta
 from dicom_io.types import InstanceHeader, StoredFile
@@ -47,6 +47,10 @@ class InstanceStore:
     root: Path
     minimum_free_bytes: int = 0
     _durable_folders: set[Path] = field(default_factory=set, init=False, repr=False)
+
+    def reserving(self, minimum_free_bytes: int) -> InstanceStore:
+        """Return the same store with another reserve of free disk."""
+        return replace(self, minimum_free_bytes=minimum_free_bytes)
 
     def put(self, part10: bytes | Path, header: InstanceHeader) -> StoredFile:
         """Store a whole Part 10 file as it is.
@@ -84,9 +88,9 @@ class InstanceStore:
         stream = io.BytesIO(part10)
         read_file_meta(stream)
         prefix = part10[: stream.tell()]
-        with as_store_errors(), self._incoming(len(part10)) as (temporary, path):
+        with as_store_errors(), self.receiving(len(part10)) as (temporary, path):
             written = copy_durably(prefix, stream, temporary)
-            self._publish(path, target)
+            self.publish(path, target)
         return StoredFile(self._relative(target), written.digest, written.size_bytes)
 
     def quarantine(self, part10: bytes | StoredFile, name: str) -> str:
@@ -104,10 +108,10 @@ class InstanceStore:
 
     def quarantine_data_set(self, prefix: bytes, data_set: BinaryIO, name: str) -> str:
         """Put a refused data set aside behind `prefix`; otherwise as `quarantine`."""
-        with as_store_errors(), self._incoming(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
+        with as_store_errors(), self.receiving(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
             written = copy_durably(prefix, data_set, temporary)
             target = self._quarantined(name, written.digest)
-            self._publish(path, target)
+            self.publish(path, target)
         return self._relative(target)
 
     def discard(self, stored: StoredFile) -> None:
@@ -120,14 +124,14 @@ class InstanceStore:
 
         Raises
         ------
-        StoreError
+        PathOutside
             The path leads out of the store.
         """
         parts = PurePosixPath(relative)
         root = self.root.resolve()
         absolute = (root / parts).resolve()
         if parts.is_absolute() or absolute == root or not absolute.is_relative_to(root):
-            raise StoreError("a path leads out of the store")
+            raise PathOutside("a path leads out of the store")
         return absolute
 
     def spool(self) -> BinaryIO:
@@ -161,6 +165,11 @@ class InstanceStore:
                 removed += 1
         return removed
 
+    def is_empty(self) -> bool:
+        """Say whether the folder is empty or not there, as where its disk is not mounted."""
+        with as_store_errors():
+            return not self.root.is_dir() or not any(self.root.iterdir())
+
     def _put(self, prefix: bytes, data_set: BinaryIO, header: InstanceHeader) -> StoredFile:
         """Write, digest, force to disk, rename, force the name to disk.
 
@@ -169,18 +178,24 @@ class InstanceStore:
         """
         folder = self.root / "instances" / _safe(header.study_instance_uid) / _safe(header.series_instance_uid)
         name = _safe(header.sop_instance_uid)
-        with as_store_errors(), self._incoming(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
+        with as_store_errors(), self.receiving(len(prefix) + remaining_bytes(data_set)) as (temporary, path):
             written = copy_durably(prefix, data_set, temporary)
             target = folder / f"{name}.{written.digest[:16]}.dcm"
             if _holds(target, written.digest):
                 self._make_durable(folder)
             else:
-                self._publish(path, target)
+                self.publish(path, target)
             return StoredFile(self._relative(target), written.digest, target.stat().st_size)
 
     @contextlib.contextmanager
-    def _incoming(self, expected_bytes: int) -> Iterator[tuple[BinaryIO, Path]]:
-        """Give a new, locked file in `incoming/`; it is gone afterwards unless it was renamed."""
+    def receiving(self, expected_bytes: int) -> Iterator[tuple[BinaryIO, Path]]:
+        """Give a new, locked file in `incoming/`; it is gone afterwards unless it was published.
+
+        Raises
+        ------
+        StoreError
+            There is no room for what is expected.
+        """
         folder = self._folder("incoming")
         if shutil.disk_usage(folder).free - expected_bytes < self.minimum_free_bytes:
             raise StoreError("the disk of the store is nearly full")
@@ -195,7 +210,8 @@ class InstanceStore:
             finally:
                 path.unlink(missing_ok=True)
 
-    def _publish(self, path: Path, target: Path) -> None:
+    def publish(self, path: Path, target: Path) -> None:
+        """Give a whole file its name, durably."""
         self._folder(*target.relative_to(self.root).parent.parts)
         path.replace(target)
         self._make_durable(target.parent)

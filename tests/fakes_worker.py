@@ -87,6 +87,9 @@ class FakeStore:
     def path(self, relative: str) -> Path:
         return self.root / relative
 
+    def is_empty(self) -> bool:
+        return not self.root.is_dir() or not any(self.root.iterdir())
+
     def add(self, relative: str) -> None:
         path = self.root / relative
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import structlog
 
 from dicom_io.listener import Listener
 from dicom_io.pixels import read_frames
+from dicom_io.stores import Store
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
@@ -32,7 +33,6 @@ from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
 from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import Request
-from worker.reports import ReportStore
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.sweep import SweepCollaborators, SweepRule
@@ -68,9 +68,9 @@ class Runtime:
         return self._once("database", lambda: open_database(self.settings.sqlalchemy_url()))
 
     @property
-    def store(self) -> ReportStore:
+    def store(self) -> Store:
         """The files."""
-        return self._once("store", self._make_store)
+        return self._once("store", lambda: store_of(self.settings))
 
     def analyzer(self) -> Analyzer:
         """Return the model of the bundle that is installed now; the first call, and one after a new bundle, loads it.
@@ -175,9 +175,6 @@ class Runtime:
             if name not in self._parts:
                 self._parts[name] = make()
             return cast("Part", self._parts[name])
-
-    def _make_store(self) -> ReportStore:
-        return store_of(self.settings)
 
     def _load_analyzer(self) -> Analyzer:
         # Imported here: torch takes seconds to import, and its threads do not survive a fork.

@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 
 from dicom_io.class_names import class_name
-from dicom_io.errors import PeerError, PeerRefused
+from dicom_io.errors import PeerError, PeerRefused, StoreError
 from dicom_io.sender import accepted_report_classes, echo
 from dicom_io.types import Destination
 from models.types import ModelError
@@ -19,6 +19,7 @@ from worker.database import open_database
 from worker.errors import DatabaseError, DatabaseNotUpgraded, QueueUnavailable, StartRefused
 from worker.queues import CeleryQueue
 from worker.settings import Settings
+from worker.stores import store_of
 from worker.up import check_port
 
 
@@ -43,6 +44,8 @@ class Check:
 def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
     """Yield the name and the function of each check, in an order in which one explains the next."""
     yield "disk", lambda: check_disk(settings)
+    if settings.store_url is not None:
+        yield "store", lambda: check_object_storage(settings)
     yield "database", lambda: check_database(settings)
     yield "broker", lambda: check_broker(settings)
     yield "model", lambda: check_model(settings)
@@ -66,6 +69,17 @@ def check_disk(settings: Settings) -> Check:
         advice = f"make room: below {least / 2**30:.1f} GiB nothing is received (BONEWATCH_MINIMUM_FREE_BYTES)"
         return Check("disk", Verdict.BAD, found, advice)
     return Check("disk", Verdict.GOOD, found)
+
+
+def check_object_storage(settings: Settings) -> Check:
+    """Look whether the object storage answers, and lets us look into our part of the bucket."""
+    try:
+        empty = store_of(settings).is_empty()
+    except StoreError as error:
+        advice = "see that BONEWATCH_STORE_URL, _ENDPOINT, _KEY and _SECRET are right and the bucket is there"
+        return Check("store", Verdict.BAD, str(error), advice)
+    found = "is empty: the first study makes it not so" if empty else "answers and holds files"
+    return Check("store", Verdict.GOOD, f"{settings.store_url} {found}")
 
 
 def check_database(settings: Settings) -> Check:

@@ -29,7 +29,7 @@ from worker.database import Database
 from worker.delivery_rule import DeliveryRule
 from worker.delivery_states import DeliveryClaim
 from worker.errors import DatabaseError
-from worker.reports import UNMOUNTED, ReportStore, is_unmounted
+from worker.reports import UNMOUNTED, ReportStore
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +122,7 @@ def _advance(held: DeliveryClaim, parts: DeliveryCollaborators) -> None:
 def _send(held: DeliveryClaim, destination: Destination, parts: DeliveryCollaborators) -> SendReceipt | None:
     path = parts.store.path(held.path)
     if not path.is_file():
-        if is_unmounted(path, held.path):
+        if parts.store.is_empty():
             raise StoreError(UNMOUNTED)
         # Built again with another bundle it would be another report under the same UID: a person retries the study.
         reason = f"{states.REPORT_UNUSABLE}is missing from the store: `bonewatch retry` makes a new report"

@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_io.errors import DicomError, HeaderError, PixelError
+from dicom_io.errors import HeaderError, PathOutside, PixelError
 from dicom_io.types import Algorithm, Box, Frame, Outcome
 from models.types import ImageAnalysis, ImageError
 from worker.completion import JobResult, ReportOutcome, finish
@@ -29,7 +29,7 @@ from worker.jobs import Claim
 from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study_outcome
 from worker.plan import Plan, PlannedImage, load_plan
 from worker.queues import ARCHIVE
-from worker.reports import UNMOUNTED, BuildReport, ReportStore, is_unmounted, make_report, report_content
+from worker.reports import UNMOUNTED, BuildReport, ReportStore, make_report, report_content
 
 log = structlog.get_logger(__name__)
 
@@ -201,10 +201,10 @@ def _existing(image: PlannedImage, store: ReportStore) -> Path:
     """Return the image's path; a store that is gone as a whole is not this image's fault."""
     try:
         path = store.path(image.path)
-    except DicomError as error:
+    except PathOutside as error:
         raise FileNotFoundError from error
     if not path.exists():
-        if is_unmounted(path, image.path):
+        if store.is_empty():
             raise EnvironmentUnfit(UNMOUNTED)
         raise FileNotFoundError
     return path

@@ -14,23 +14,20 @@ from worker.outcomes import ImageOutcome, StudyOutcome, shortened
 from worker.plan import Plan
 
 BuildReport = Callable[[ReportContent], Report]
-UNMOUNTED = "the store's folder is empty or not there: is its disk mounted?"
+UNMOUNTED = "the store is empty or not there: is its disk mounted, its bucket the right one?"
 
 
 class ReportStore(Protocol):
-    """Where reports are kept (`dicom_io.store.InstanceStore`)."""
+    """Where reports are kept (`dicom_io.stores.Store`)."""
 
     def path(self, relative: str) -> Path:
         """Return the absolute path of a stored file."""
 
+    def is_empty(self) -> bool:
+        """Say whether the whole store is empty or not there, so that one missing file in it says nothing."""
+
     def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
         """Keep a report; the same UID again replaces it."""
-
-
-def is_unmounted(path: Path, relative: str) -> bool:
-    """Say whether the whole store is empty or not there, so that one missing file in it says nothing."""
-    root = path.parents[len(Path(relative).parts) - 1]
-    return not root.is_dir() or not any(root.iterdir())
 
 
 def report_content(

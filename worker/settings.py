@@ -2,7 +2,7 @@
 
 Every field is the variable ``BONEWATCH_<FIELD>``; its description is what an error message says it wants, and
 `deploy/env.example` documents each (a test compares the two). Secrets may also be given as a file, by
-``BONEWATCH_DATABASE_URL_FILE`` and ``BONEWATCH_REDIS_URL_FILE``, and never appear in a repr, a log or a message.
+``BONEWATCH_DATABASE_URL_FILE`` and the like (`SECRETS`), and never appear in a repr, a log or a message.
 
 What a site must choose has no default that pretends to a choice: without destinations reports are kept and sent
 nowhere, without allowed callers everybody on the network may push. `Settings.unchosen` lists these in words.
@@ -37,17 +37,18 @@ from worker.settings_fields import (
 from worker.settings_lanes import LaneSettings
 from worker.settings_page import PageSettings
 from worker.settings_reanalysis import ReanalysisSettings
+from worker.settings_store import STORE_SECRETS, StoreSettings
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
 PREFIX = "BONEWATCH_"
-SECRETS = ("database_url", "redis_url")
+SECRETS = ("database_url", "redis_url", *STORE_SECRETS)
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings):
+class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings, StoreSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(
@@ -61,7 +62,6 @@ class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings)
 
     # Where things are
     home: Annotated[Path, Field(description="the folder that holds everything else")] = Path("~/.bonewatch")
-    store_folder: Annotated[Path | None, Field(description="the folder for DICOM files; <home>/store")] = None
     database_url: Annotated[
         SecretStr | None, Field(description="sqlite:///<path> or postgresql://<user>:<password>@<host>/<database>")
     ] = None
@@ -152,11 +152,6 @@ class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings)
         if value is not None and not value.get_secret_value().startswith(known):
             raise ValueError(f"begins with none of {', '.join(known)}")
         return value
-
-    @property
-    def store(self) -> Path:
-        """The root of the instance store."""
-        return self.store_folder or self.home / "store"
 
     @property
     def run_folder(self) -> Path:

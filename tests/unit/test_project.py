@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from worker.cli.root import app
-from worker.settings import Settings
+from worker.settings import SECRETS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", "bonewatch.egg-info"}
@@ -72,7 +72,7 @@ def test_no_file_names_the_host_of_a_package_registry():
 
 def test_every_variable_that_is_named_anywhere_is_a_setting():
     known = {f"BONEWATCH_{name.upper()}" for name in Settings.model_fields}
-    known |= {f"{name}_FILE" for name in ("BONEWATCH_DATABASE_URL", "BONEWATCH_REDIS_URL")}
+    known |= {f"BONEWATCH_{name.upper()}_FILE" for name in SECRETS}
     known |= {"BONEWATCH_REQUIRE_PEERS"}  # of the tests: see tests/peers.py
     readable = {name: text for name, text in texts().items() if not name.startswith("tests/")}
 

@@ -14,6 +14,7 @@ from dicom_io.scope import ScopeRule
 from tests.product import ROOT
 from worker.errors import SettingsError
 from worker.settings import PREFIX, SECRETS, Settings, load_settings
+from worker.settings_store import STORE_SECRETS
 
 EXAMPLE = ROOT / "deploy" / "env.example"
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}
@@ -71,6 +72,9 @@ def test_an_empty_variable_counts_as_unset(monkeypatch):
         ("BONEWATCH_REDIS_URL", "amqp://u:secret@h", "wants redis://"),
         ("BONEWATCH_DESTINATIONS", "PACS", "is not JSON"),
         ("BONEWATCH_DESTINATIONS", json.dumps([PACS, PACS]), "same name"),
+        ("BONEWATCH_STORE_URL", "https://objects.example.org/radiographs", "wants s3://"),
+        ("BONEWATCH_STORE_URL", "s3://user:secret@radiographs", "wants s3://"),
+        ("BONEWATCH_STORE_ENDPOINT", "objects.example.org", "wants http(s)://"),
         ("BONEWATCH_ALLOWED_CALLERS", "A,SEVENTEEN_LETTERS", "item 2"),
     ],
 )
@@ -111,9 +115,22 @@ def test_an_unknown_option_is_refused():
 @pytest.mark.parametrize("name", SECRETS)
 def test_a_secret_can_come_from_a_file(monkeypatch, tmp_path, name):
     urls = {"database_url": "postgresql://bone:s3cret@db/bone", "redis_url": "redis://:s3cret@broker/0"}
-    (tmp_path / "secret").write_text(urls[name] + "\n")
+    secret = urls.get(name, "s3cret")
+    if name in STORE_SECRETS:  # each half of a key needs the other
+        for half in STORE_SECRETS:
+            monkeypatch.setenv(f"{PREFIX}{half.upper()}", "" if half == name else "other")
+    (tmp_path / "secret").write_text(secret + "\n")
     monkeypatch.setenv(f"{PREFIX}{name.upper()}_FILE", str(tmp_path / "secret"))
-    assert getattr(load_settings(), name).get_secret_value() == urls[name]
+    assert getattr(load_settings(), name).get_secret_value() == secret
+
+
+def test_object_storage_takes_the_place_of_the_folder_and_caches_elsewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("BONEWATCH_STORE_URL", "s3://radiographs/bonewatch/")
+    settings = load_settings()
+    assert settings.object_storage().url == "s3://radiographs/bonewatch"
+    assert settings.store == tmp_path / ".bonewatch" / "store-cache"
+    monkeypatch.setenv("BONEWATCH_STORE_FOLDER", str(tmp_path))
+    assert "set one of them" in complaint()
 
 
 def test_a_secret_set_twice_or_unreadable_or_empty_is_refused(monkeypatch, tmp_path):
@@ -210,6 +227,7 @@ def test_every_example_in_the_example_file_is_accepted(monkeypatch):
     for variable, value in shown:
         if not variable.endswith("_FILE"):
             monkeypatch.setenv(variable, value)
+    monkeypatch.delenv("BONEWATCH_STORE_FOLDER")  # the other kind of store
     assert load_settings().destinations
 
 

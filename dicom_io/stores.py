@@ -1,0 +1,107 @@
+"""What every store of instances does, wherever it keeps them, and how one is opened.
+
+Store
+├── dicom_io.store.InstanceStore          a folder, of this machine or shared by several
+└── dicom_io.object_store.ObjectStore     S3-compatible object storage, behind a folder that is spool and cache
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from dicom_io.store import InstanceStore
+from dicom_io.types import InstanceHeader, StoredFile
+
+
+class Store(Protocol):
+    """Where received instances and our reports are kept. Safe to use from many threads and processes.
+
+    What a method has returned from is durable: it survives the end of this machine's power, and is what every other
+    machine finds. All methods raise StoreError where the store cannot take or give now; waiting may help.
+    """
+
+    @property
+    def minimum_free_bytes(self) -> int:
+        """What must remain free on the disk of this machine."""
+
+    def reserving(self, minimum_free_bytes: int) -> Store:
+        """Return the same store with another reserve of free disk."""
+
+    def put(self, part10: bytes | Path, header: InstanceHeader) -> StoredFile:
+        """Store a whole Part 10 file as it is."""
+
+    def put_data_set(self, data_set: BinaryIO, header: InstanceHeader) -> StoredFile:
+        """Store an encoded data set behind file meta information of ours."""
+
+    def put_report(self, part10: bytes, sop_instance_uid: str) -> StoredFile:
+        """Store a report that we built, in place of an earlier one with the same UID."""
+
+    def quarantine(self, part10: bytes | StoredFile, name: str) -> str:
+        """Put a refused file aside and return its path relative to the root."""
+
+    def quarantine_data_set(self, prefix: bytes, data_set: BinaryIO, name: str) -> str:
+        """Put a refused data set aside behind `prefix`."""
+
+    def discard(self, stored: StoredFile) -> None:
+        """Remove a file. It need not exist any more."""
+
+    def path(self, relative: str) -> Path:
+        """Return a path of this machine where the file can be read now; it does not exist where the store lacks it."""
+
+    def spool(self) -> BinaryIO:
+        """Return an unnamed file for something that is still arriving."""
+
+    def free_bytes(self) -> int:
+        """Return the bytes that are free for us on the disk of this machine."""
+
+    def remove_abandoned(self) -> int:
+        """Remove what dead writers left on this machine and return how many files that were."""
+
+    def is_empty(self) -> bool:
+        """Say whether there is nothing at all, as in a disk that is not mounted: one missing file then says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStorage:
+    """An S3-compatible object storage: `url` is ``s3://<bucket>/<prefix>``; unset parts are left to the library.
+
+    `cache_bytes` bounds what is kept on this machine of what the storage holds.
+    """
+
+    url: str
+    endpoint: str | None = None
+    region: str | None = None
+    key: str | None = None
+    secret: str | None = None
+    cache_bytes: int = 10 * 1024**3
+    timeout_seconds: float = 30.0
+
+    def __repr__(self) -> str:
+        return f"ObjectStorage({self.url!r}, endpoint={self.endpoint!r})"
+
+
+def open_store(folder: Path, minimum_free_bytes: int, storage: ObjectStorage | None = None) -> Store:
+    """Return the store of a site. Nothing is opened yet.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files are; with an object storage, where its spool and its cache are.
+    minimum_free_bytes : int
+        What must remain free on the folder's disk.
+    storage : ObjectStorage or None
+        Where the files are kept, if not in the folder.
+
+    Raises
+    ------
+    StoreError
+        The packages for object storage are not installed.
+    """
+    local = InstanceStore(folder, minimum_free_bytes)
+    if storage is None:
+        return local
+    from dicom_io.object_store import ObjectStore, connect  # noqa: PLC0415 - an optional extra
+
+    return ObjectStore(local, connect(storage), storage)
