@@ -21,7 +21,7 @@ CHOICES = {
     WAITING: outcome_words(None),
 }
 TEXTS = {"text": "Patient ID, accession number or study UID", "body_part": "Body part", "model": "Model"}
-BELOW = "below"
+BELOW, OUTCOME, CHOSEN = "below", "outcome", "chosen-outcome"
 LONGEST_WORD = 64
 COLUMNS = ("Outcome", "Probability", "Patient", "Accession", "Body part", "Received", "Turnaround", "Report", "Model")
 
@@ -36,10 +36,10 @@ def show(visit: Visit, study_page: StreamlitPage) -> None:
 
 def _filters() -> WorklistFilter:
     """Show the filters; each stands in the address, so that a bookmark is the same view."""
+    st.session_state.setdefault(CHOSEN, asked if (asked := st.query_params.get(OUTCOME)) in CHOICES else EVERYTHING)
     outcome = st.segmented_control(
-        "Outcome", list(CHOICES), format_func=CHOICES.__getitem__, default=EVERYTHING, key="outcome",
-        bind="query-params", on_change=_from_the_top,
-    )  # fmt: skip
+        "Outcome", list(CHOICES), format_func=CHOICES.__getitem__, key=CHOSEN, on_change=_remember_outcome
+    )
     with st.expander("More filters", expanded=any(name in st.query_params for name in (*TEXTS, "since", "until"))):
         columns = st.columns([3, 1, 2])
         words = {}
@@ -68,6 +68,16 @@ def _filters() -> WorklistFilter:
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time.min).astimezone()
+
+
+def _remember_outcome() -> None:
+    """Put the outcome itself into the address: Streamlit's own binding would put the words that stand on the button."""
+    chosen = st.session_state[CHOSEN]
+    if chosen in (None, EVERYTHING):
+        st.query_params.pop(OUTCOME, None)
+    else:
+        st.query_params[OUTCOME] = chosen
+    _from_the_top()
 
 
 def _from_the_top() -> None:
