@@ -94,6 +94,13 @@ def test_a_report_becomes_nested_lists():
     assert tree.depth == 0
 
 
+def test_groups_deep_in_a_report_are_folded():
+    assert "details" not in Tree(as_lists(["Report", "  Group", "    Item"])).tags
+    tree = Tree(as_lists(["Report", "  Groups", "    Group", "      Item: 1", "      Item: 2"]))
+    assert "details" in tree.tags
+    assert [depth for depth, words in tree.words if words == "Item"] == [4, 4]
+
+
 def test_markup_in_a_report_stays_text():
     tree = Tree(as_lists(["Observer: <img src=x onerror=alert(1)>", "  <b>: </ul>"]))
     assert tree.tags == {"ul", "li", "strong"}

@@ -126,7 +126,7 @@ def _failures(visit: Visit) -> None:
 
 def _failure(visit: Visit, group: FailureGroup) -> None:
     words, button = st.columns([4, 1], vertical_alignment="center")
-    words.text(f"{KINDS[group.kind]}, {group.count} times, last {moment(group.newest_at)}")
+    words.text(f"{KINDS[group.kind]}: {group.count}, the last {moment(group.newest_at)}")
     words.text(group.reason or "no reason was recorded")
     key = hashlib.sha256(f"{group.kind}{group.reason}".encode()).hexdigest()
     if not button.button(f"Do {group.count} again", key=key, disabled=not visit.may_act, help="For operators."):

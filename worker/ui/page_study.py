@@ -19,6 +19,7 @@ from models.types import ModelError
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.results import FindingRow
 from worker.retries import needs_analysis, retry_study, revive_deliveries
+from worker.settings import Settings
 from worker.stores import store_of
 from worker.tables import ImageResult, Instance
 from worker.ui.answer import show_outcome, show_probability
@@ -145,8 +146,7 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
         st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
         return
     try:
-        path = store_of(visit.settings).path(instance.path)
-        grey = _decoded(str(path), instance.digest, max(image.frame_number, 1))
+        grey = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
     except (DicomError, OSError):
         st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
         return
@@ -165,9 +165,10 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
 
 
 @st.cache_data(max_entries=MOST_IMAGES, show_spinner="Decoding the image")
-def _decoded(path: str, digest: str, number: int) -> NDArray[np.uint8] | None:
+def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> NDArray[np.uint8] | None:
     """Return a frame, uint8 (rows, columns), None where there is none. Other contents have another `digest`."""
-    found = next((frame.pixels for frame in read_frames(Path(path)) if frame.number == number), None)
+    path = store_of(_settings).path(relative)
+    found = next((frame.pixels for frame in read_frames(path) if frame.number == number), None)
     return None if found is None else np.rint(found * 255).astype(np.uint8)
 
 
@@ -194,13 +195,13 @@ def _report(visit: Visit, found: StudyView) -> None:
     except (DicomError, OSError):
         st.warning("The report's file is missing or cannot be read.")
         return
-    st.html(as_lists(lines))
     st.download_button(
         "Structured report (DICOM)",
         lambda: _file(visit, path, found),
         file_name=f"{report.sop_instance_uid}.dcm",
         mime="application/dicom",
     )
+    st.html(as_lists(lines))
 
 
 def _file(visit: Visit, path: Path, found: StudyView) -> bytes:
