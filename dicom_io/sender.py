@@ -14,7 +14,9 @@ from pydicom.uid import (
     Comprehensive3DSRStorage,
     ComprehensiveSRStorage,
     ExplicitVRLittleEndian,
+    GrayscaleSoftcopyPresentationStateStorage,
     ImplicitVRLittleEndian,
+    SecondaryCaptureImageStorage,
 )
 from pynetdicom import build_context
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
@@ -32,6 +34,10 @@ if TYPE_CHECKING:
 
 REPORT_CLASSES = (str(Comprehensive3DSRStorage), str(ComprehensiveSRStorage))
 """The report's SOP classes, the preferred one first."""
+CAPTURE_CLASS = str(SecondaryCaptureImageStorage)
+PRESENTATION_CLASS = str(GrayscaleSoftcopyPresentationStateStorage)
+COMPANION_CLASSES = (CAPTURE_CLASS, PRESENTATION_CLASS)
+"""The SOP classes of marked images and of presentation states."""
 SOP_CLASS_NOT_SUPPORTED = 0x0122
 MAXIMUM_MATCHES = 100
 """Answers to a question about one instance after which a peer that ignores the keys is not listened to any longer."""
@@ -152,22 +158,24 @@ def echo(destination: Destination) -> float:
         return time.monotonic() - start
 
 
-def accepted_report_classes(destination: Destination) -> tuple[str, ...]:
-    """Ask, without sending anything, which of the report's SOP classes a destination accepts, preferred first.
+def accepted_object_classes(destination: Destination) -> tuple[str, ...]:
+    """Ask, without sending anything, which of the SOP classes that we send a destination accepts.
+
+    Those of the report first, the preferred one before the other, then those of its companions.
 
     Raises
     ------
     dicom_io.errors.PeerUnreachable, dicom_io.errors.PeerBusy, dicom_io.errors.PeerRefused
-        When no association comes about. Accepting neither class is an answer, not an error.
+        When no association comes about. Accepting no class is an answer, not an error.
     """
     syntaxes = _syntaxes(ExplicitVRLittleEndian)
-    offered = [build_context(uid, syntax) for uid in REPORT_CLASSES for syntax in syntaxes]
+    offered = [build_context(uid, syntax) for uid in (*REPORT_CLASSES, *COMPANION_CLASSES) for syntax in syntaxes]
     try:
         with open_association(destination, offered) as assoc:
             accepted = accepted_classes(assoc)
     except NothingAccepted:
         return ()
-    return tuple(uid for uid in REPORT_CLASSES if uid in accepted)
+    return tuple(uid for uid in (*REPORT_CLASSES, *COMPANION_CLASSES) if uid in accepted)
 
 
 def find_instance(destination: Destination, reference: ReportReference) -> bool:

@@ -22,6 +22,7 @@ PRESENT = ImageAnalysis(0.9, (ScoredBox(1.0, 2.0, 3.0, 4.0, 0.8),), Decision.PRE
 INCONCLUSIVE = ImageAnalysis(0.4, (), Decision.INCONCLUSIVE, 0.1)
 ABSENT = ImageAnalysis(0.05, (), Decision.ABSENT, 0.1)
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.34"
+SC_CLASS = "1.2.840.10008.5.1.4.1.1.7"
 
 
 @dataclass
@@ -52,6 +53,9 @@ class FakeAnalyzer:
     def analyze(self, pixels: object) -> ImageAnalysis:
         self.calls += 1
         return self._script(pixels)
+
+    def explain(self, pixels: np.ndarray) -> np.ndarray:
+        return np.zeros(pixels.shape, np.float32)
 
     def analyze_many(self, images: Sequence[object]) -> list[ImageAnalysis | ImageError]:
         answers = []
@@ -166,6 +170,11 @@ class FakePacs:
         self.sends(destination, report)
         self.sent.append(report.stem)
         return SendReceipt(ReportReference(SR_CLASS, report.stem, "2.25.7", "2.25.1"), 0)
+
+    def send_companion(self, destination: Destination, companion: Path) -> SendReceipt:
+        self.sends(destination, companion)
+        self.sent.append(companion.stem)
+        return SendReceipt(ReportReference(SC_CLASS, companion.stem, "2.25.8", "2.25.1"), 0)
 
     def request_commitment(
         self, destination: Destination, references: Sequence[ReportReference], transaction_uid: str, wait_seconds: float

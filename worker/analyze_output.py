@@ -11,7 +11,8 @@ from dicom_io.errors import ReportError
 from dicom_io.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Outcome, ReportReference
 from worker.analyze import Answer, file_digest, local_now, reported_images
-from worker.companions import NAMES, CompanionRule, build_companions
+from worker.companion_tables import NAMES
+from worker.companions import CompanionRule, build_companions
 
 COMPANIONS = CompanionRule(marked_image="always", presentation_state=True)
 SUFFIXES = {"capture": "sc", "presentation": "pr"}

@@ -22,6 +22,7 @@ from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
 from worker.chunk_rule import AT_ONCE, ChunkRule
+from worker.companions import CompanionRule
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
@@ -110,6 +111,7 @@ class Runtime:
             destinations=tuple(destination.name for destination in settings.destinations),
             rule=ReportRule(settings.report_failed, settings.report_out_of_scope, settings.archive_reports),
             clock=utc_now,
+            companions=CompanionRule(settings.marked_image, settings.presentation_state, settings.heat_map),
         )
 
     def chunk_rule(self, analyzer: Analyzer) -> ChunkRule:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dicom_io.class_names import class_name
 from dicom_io.errors import PeerError, PeerRefused, StoreError
-from dicom_io.sender import accepted_report_classes, echo
+from dicom_io.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, accepted_object_classes, echo
 from dicom_io.types import Destination
 from models.types import ModelError
 from worker.app import create_app
@@ -51,7 +51,7 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
     yield "model", lambda: check_model(settings)
     yield "listener", lambda: check_listener(settings)
     for destination in settings.destinations_tuple():
-        yield f"PACS {destination.name}", lambda each=destination: check_destination(each)  # type: ignore[misc]
+        yield f"PACS {destination.name}", lambda each=destination: check_destination(each, settings)  # type: ignore[misc]
     for line in settings.unchosen():
         yield "choice", lambda words=line: Check("choice", Verdict.NOTE, words)  # type: ignore[misc]
 
@@ -139,22 +139,37 @@ def _check_silent_port(settings: Settings, where: str) -> Check:
     return Check("listener", Verdict.BAD, f"{where} does not listen; the port is free", "start bonewatch up")
 
 
-def check_destination(destination: Destination) -> Check:
-    """Call a PACS: C-ECHO, then which classes of report it accepts."""
+def check_destination(destination: Destination, settings: Settings) -> Check:
+    """Call a PACS: C-ECHO, then which of our objects it accepts: reports, marked images, presentation states."""
     name = f"PACS {destination.name}"
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     try:
         seconds = echo(destination)
-        accepted = accepted_report_classes(destination)
+        accepted = accepted_object_classes(destination)
     except PeerError as error:
         advice = (
             f"see that it runs, that host, port and AE title are right (BONEWATCH_DESTINATIONS), and that it knows "
             f"us as {destination.calling_ae_title}"
         )
         return Check(name, Verdict.BAD, str(error), advice)
-    if not accepted:
+    if not set(REPORT_CLASSES) & set(accepted):
         return Check(
             name, Verdict.BAD, f"{where} answers but accepts no report", "let it accept Comprehensive SR from us"
         )
     words = ", ".join(class_name(uid) for uid in accepted)
-    return Check(name, Verdict.GOOD, f"{where} answers in {seconds * 1000:.0f} ms and accepts {words}")
+    found = f"{where} answers in {seconds * 1000:.0f} ms and accepts {words}"
+    refused = _refused_companions(settings, accepted)
+    if refused:
+        return Check(
+            name, Verdict.BAD, f"{found}, but no {' and no '.join(refused)}", "let it accept them, or send none"
+        )
+    return Check(name, Verdict.GOOD, found)
+
+
+def _refused_companions(settings: Settings, accepted: tuple[str, ...]) -> list[str]:
+    """Name the companions that the site wants and the PACS does not take, with the settings that want them."""
+    wanted = {
+        CAPTURE_CLASS: settings.marked_image != "never" and "marked image (BONEWATCH_MARKED_IMAGE)",
+        PRESENTATION_CLASS: settings.presentation_state and "presentation state (BONEWATCH_PRESENTATION_STATE)",
+    }
+    return [words for uid, words in wanted.items() if words and uid not in accepted]

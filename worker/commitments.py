@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import CommitmentReport
+from worker.companion_tables import NAMES
 from worker.events import record
 from worker.tables import Delivery, Report
 
@@ -74,7 +75,7 @@ def _queue_again(
     delivery.state = "pending"
     delivery.next_attempt_at = now + timedelta(seconds=backoff(delivery.attempts))
     delivery.commitment_requested_at = None
-    delivery.reason = f"{delivery.destination} did not commit the report: {words} (0x{failure & 0xFFFF:04X})"
+    delivery.reason = f"{delivery.destination} did not commit the {_name(delivery)}: {words} (0x{failure & 0xFFFF:04X})"
     _trace(session, "commitment_failed", delivery, now, failure_reason=failure)
     return True
 
@@ -85,8 +86,14 @@ def _release(delivery: Delivery) -> None:
     delivery.next_attempt_at = None
 
 
+def _name(delivery: Delivery) -> str:
+    return NAMES["report" if delivery.companion is None else delivery.companion.kind]
+
+
 def _trace(session: Session, kind: str, delivery: Delivery, now: datetime, **detail: object) -> None:
-    report = session.get_one(Report, delivery.report_id)
+    report = delivery.companion.report if delivery.companion else session.get_one(Report, delivery.report_id)
+    if delivery.companion is not None:
+        detail["object"] = _name(delivery)
     record(
         session,
         kind,

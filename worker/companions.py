@@ -6,7 +6,7 @@ A companion shows what the report says. It is never worth a report: whatever goe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,15 +21,14 @@ from dicom_io.presentation import build_presentation
 from dicom_io.structured_report import Report, ReportContent
 from dicom_io.types import Outcome, ReportedImage, ReportReference
 from models.types import ImageError
+from worker.errors import EnvironmentUnfit
 from worker.outcomes import shortened
+from worker.settings_companions import MarkedImages
 
 log = structlog.get_logger(__name__)
 
 Kind = Literal["capture", "presentation"]
-MarkedImages = Literal["always", "findings", "never"]
 ANSWERED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
-NAMES: dict[str, str] = {"report": "report", "capture": "marked image", "presentation": "presentation state"}
-"""What the kinds of object in a job's `reports` are called in words."""
 MOST_FRAMES = 8
 """Frames of one study that get companions, the gravest first: a series of hundreds must not become as many pictures."""
 
@@ -76,47 +75,45 @@ def build_companions(
     3. Build what it gets. What cannot be built comes with its reason.
     """
     counts: dict[Kind, int] = {"capture": 0, "presentation": 0}
+    heat = explain if rule.heat_map else None
     for image in chosen_images(content.images, rule):
-        shown = _shown(image, rule, explain)
-        for kind in rule.kinds(image, None if isinstance(shown, str) else shown[0]):
+        shown = _shown(image)
+        for kind in rule.kinds(image, None if isinstance(shown, str) else shown):
             counts[kind] += 1
             if isinstance(shown, str):
                 yield Companion(kind, counts[kind], reason=shown)
                 continue
-            frame, heat = shown
             companion = CompanionContent(
                 image=image,
                 number=counts[kind],
                 report=report,
                 algorithm=content.algorithm,
                 content_datetime=content.content_datetime,
-                heat=heat if kind == "capture" else None,
             )
-            yield _built(kind, companion, frame)
+            yield _made(companion, kind, shown, heat)
 
 
-Shown = tuple[DisplayedFrame, NDArray[np.float32] | None]
-
-
-def _shown(image: ReportedImage, rule: CompanionRule, explain: Explain | None) -> Shown | str:
-    """Read a frame and, if wanted, its heat map; a str is the reason why that cannot be."""
+def _shown(image: ReportedImage) -> DisplayedFrame | str:
+    """Read a frame; a str is the reason why that cannot be."""
     try:
-        frame = read_displayed(image.path, image.frame_number)
-        if explain is None or not rule.heat_map or "capture" not in rule.kinds(image):
-            return frame, None
-        return frame, explain(frame.frame.pixels)
-    except (DicomError, ImageError) as error:
+        return read_displayed(image.path, image.frame_number)
+    except DicomError as error:
         return shortened(str(error))
     except OSError as error:
         return f"the image's file cannot be read: {error.strerror}"
 
 
-def _built(kind: Kind, content: CompanionContent, shown: DisplayedFrame) -> Companion:
-    build = build_capture if kind == "capture" else build_presentation
+def _made(content: CompanionContent, kind: Kind, shown: DisplayedFrame, heat: Explain | None) -> Companion:
     try:
-        return Companion(kind, content.number, build(content, shown))
-    except DicomError as error:
+        if kind == "presentation":
+            return Companion(kind, content.number, build_presentation(content, shown))
+        if heat is not None:
+            content = replace(content, heat=heat(shown.frame.pixels))
+        return Companion(kind, content.number, build_capture(content, shown))
+    except (DicomError, ImageError) as error:
         return Companion(kind, content.number, reason=shortened(str(error)))
+    except EnvironmentUnfit:
+        raise
     except Exception as error:  # noqa: BLE001 - a picture must never cost the report that it goes with
         # The name alone: messages of foreign errors may quote a header.
         return Companion(kind, content.number, reason=f"unexpected error ({type(error).__name__})")

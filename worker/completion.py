@@ -10,12 +10,24 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Box, ReportReference
+from worker.companion_tables import NAMES, Companion
 from worker.database import Database
 from worker.errors import LeaseLost
 from worker.events import record
 from worker.jobs import Claim, changed_rows, holds
 from worker.outcomes import ImageOutcome, StudyOutcome
 from worker.tables import Delivery, Finding, ImageResult, Job, Report
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionOutcome:
+    """A companion that lies in the store (`reference` and `path`), or the reason why it could not be built."""
+
+    kind: str
+    number: int
+    reference: ReportReference | None = None
+    path: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,7 @@ class ReportOutcome:
     path: str | None = None
     predecessor_sop_instance_uid: str | None = None
     reason: str | None = None
+    companions: tuple[CompanionOutcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +62,7 @@ def finish(
 
     1. End the job, on condition that it is still ours.
     2. Write one row an image (a frame) and one a finding.
-    3. Write the report, and one delivery a destination.
+    3. Write the report and its companions, and one delivery each a destination.
 
     Returns
     -------
@@ -149,6 +162,33 @@ def _add_report(
         Delivery(report=report, destination=name, sop_instance_uid=uid, sop_class_uid=reference.sop_class_uid)
         for name in destinations
     ]
+    for companion in outcome.companions:
+        deliveries += _add_companion(session, report, companion, destinations)
+        if companion.reason is not None:
+            ids = {"study_id": held.study_id, "job_id": held.job_id}
+            record(session, "companion_failed", now, **ids, object=NAMES[companion.kind], reason=companion.reason)
     session.add_all(deliveries)
     session.flush()
     return tuple(delivery.id for delivery in deliveries)
+
+
+def _add_companion(
+    session: Session, report: Report, outcome: CompanionOutcome, destinations: Sequence[str]
+) -> list[Delivery]:
+    reference = outcome.reference
+    companion = Companion(
+        report=report,
+        kind=outcome.kind,
+        number=outcome.number,
+        state="failed" if reference is None else "built",
+        reason=outcome.reason,
+        path=outcome.path,
+    )
+    session.add(companion)
+    if reference is None:
+        return []
+    companion.sop_instance_uid = reference.sop_instance_uid
+    companion.sop_class_uid = reference.sop_class_uid
+    companion.series_instance_uid = reference.series_instance_uid
+    uids = {"sop_instance_uid": reference.sop_instance_uid, "sop_class_uid": reference.sop_class_uid}
+    return [Delivery(companion=companion, destination=name, **uids) for name in destinations]

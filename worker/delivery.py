@@ -42,6 +42,9 @@ class Pacs(Protocol):
     def send_report(self, destination: Destination, report: Path, fallback: Callable[[], Path]) -> SendReceipt:
         """Store the report, or its fallback form."""
 
+    def send_companion(self, destination: Destination, companion: Path) -> SendReceipt:
+        """Store a marked image or a presentation state."""
+
     def request_commitment(
         self,
         destination: Destination,
@@ -100,7 +103,7 @@ def _advance(held: DeliveryClaim, parts: DeliveryCollaborators) -> None:
             sent = states.note_sent(
                 parts.database, held, receipt, final=destination.confirm == "store", rule=parts.rule, now=parts.clock()
             )
-            log.info("report sent", destination=destination.name, delivery_id=held.delivery_id)
+            log.info("sent", object=held.name, destination=destination.name, delivery_id=held.delivery_id)
             if sent is None:
                 return
             held = sent
@@ -125,10 +128,18 @@ def _send(held: DeliveryClaim, destination: Destination, parts: DeliveryCollabor
         if parts.store.is_empty():
             raise StoreError(UNMOUNTED)
         # Built again with another bundle it would be another report under the same UID: a person retries the study.
-        reason = f"{states.REPORT_UNUSABLE}is missing from the store: `bonewatch retry` makes a new report"
+        reason = f"{_file_of(held)}is missing from the store"
+        if held.kind == "report":
+            reason += ": `bonewatch retry` makes a new report"
         states.give_up(parts.database, held, reason, now=parts.clock())
         return None
+    if held.kind != "report":
+        return parts.pacs.send_companion(destination, path)
     return parts.pacs.send_report(destination, path, lambda: parts.fallback(path))
+
+
+def _file_of(held: DeliveryClaim) -> str:
+    return states.REPORT_UNUSABLE if held.kind == "report" else f"the {held.name}'s file "
 
 
 def _confirm(held: DeliveryClaim, destination: Destination, parts: DeliveryCollaborators) -> None:
@@ -136,7 +147,7 @@ def _confirm(held: DeliveryClaim, destination: Destination, parts: DeliveryColla
         if parts.pacs.find_instance(destination, held.reference):
             states.commit(parts.database, held, confirmed_by="find", now=parts.clock())
         else:
-            reason = f"{destination.name} does not yet answer C-FIND with the report"
+            reason = f"{destination.name} does not yet answer C-FIND with the {held.name}"
             states.wait(parts.database, held, reason, rule=parts.rule, now=parts.clock())
         return
     # The transaction is durable before the question goes out: the answer may be quicker than our next statement.
@@ -155,7 +166,7 @@ def _handle(held: DeliveryClaim, error: DicomError, parts: DeliveryCollaborators
     unreachable = isinstance(error, PeerUnreachable)
     reason = f"{states.UNREACHABLE}{error}" if unreachable else str(error)
     if isinstance(error, HeaderError | ReportError):
-        reason = f"{states.REPORT_UNUSABLE}cannot be used: {error}"
+        reason = f"{_file_of(held)}cannot be used: {error}"
     now = parts.clock()
     log.warning(
         "delivery did not succeed", destination=held.destination, delivery_id=held.delivery_id, reason=error.code

@@ -12,18 +12,19 @@ from sqlalchemy.orm import Session
 from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, ReportReference
 from worker.commitments import settle
+from worker.companion_tables import NAMES
 from worker.database import Database
 from worker.delivery_rule import DeliveryRule
 from worker.events import record
 from worker.jobs import changed_rows
 from worker.outcomes import shortened
-from worker.tables import Delivery, Job, Report, Study
+from worker.tables import Companion, Delivery, Job, Report, Study
 
 UNREACHABLE = "not reached: "
 """How the reason of a delivery begins that waits for its destination to answer at all."""
 REPORT_UNUSABLE = "the report's file "
 """How the reason of a failed delivery begins where sending again cannot help: the study needs a new report."""
-SENDER_LOST = "the sender was lost on the way (killed or restarted); the report is sent again"
+SENDER_LOST = "the sender was lost on the way (killed or restarted); it is sent again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,18 @@ class DeliveryClaim:
     job_id: int
     transaction_uid: str | None = None
     sent_at: datetime | None = None
+    kind: str = "report"
+
+    @property
+    def name(self) -> str:
+        """What is delivered, in words."""
+        return NAMES[self.kind]
+
+
+def report_id() -> ColumnElement[int]:
+    """Return the report that a delivery is about, or whose companion it is about."""
+    of_companion = select(Companion.report_id).where(Companion.id == Delivery.companion_id).scalar_subquery()
+    return func.coalesce(Delivery.report_id, of_companion)
 
 
 def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: datetime) -> DeliveryClaim | None:
@@ -75,16 +88,18 @@ def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: date
 def _claim_of(session: Session, delivery_id: int, token: str) -> DeliveryClaim:
     delivery, report, study = session.execute(
         select(Delivery, Report, Study)
-        .join(Delivery.report)
+        .select_from(Delivery)
+        .join(Report, Report.id == report_id())
         .join(Report.job)
         .join(Job.study)
         .where(Delivery.id == delivery_id)
         .execution_options(populate_existing=True)
     ).one()
+    made = delivery.companion or report
     reference = ReportReference(
-        delivery.sop_class_uid or report.sop_class_uid or "",
-        delivery.sop_instance_uid or report.sop_instance_uid or "",
-        report.series_instance_uid or "",
+        delivery.sop_class_uid or made.sop_class_uid or "",
+        delivery.sop_instance_uid or made.sop_instance_uid or "",
+        made.series_instance_uid or "",
         study.study_instance_uid,
     )
     return DeliveryClaim(
@@ -92,13 +107,14 @@ def _claim_of(session: Session, delivery_id: int, token: str) -> DeliveryClaim:
         token=token,
         state=delivery.state,
         destination=delivery.destination,
-        path=report.path or "",
+        path=made.path or "",
         reference=reference,
         attempts=delivery.attempts,
         study_id=study.id,
         job_id=report.job_id,
         transaction_uid=delivery.transaction_uid,
         sent_at=delivery.sent_at,
+        kind="report" if delivery.companion is None else delivery.companion.kind,
     )
 
 
@@ -205,7 +221,7 @@ def must_send_again(held: DeliveryClaim, rule: DeliveryRule, now: datetime) -> b
 def send_again(database: Database, held: DeliveryClaim, *, now: datetime) -> None:
     """Make a delivery pending that was never confirmed."""
     with database.write() as session:
-        reason = f"{held.destination} never confirmed the report; it is sent again"
+        reason = f"{held.destination} never confirmed the {held.name}; it is sent again"
         values = _FREE | {"state": "pending", "reason": reason}
         if changed_rows(session, update(Delivery).where(_is_ours(held)).values(values)):
             _trace(session, "unconfirmed", held, now, reason=reason)
@@ -290,4 +306,7 @@ def _is_ours(held: DeliveryClaim) -> ColumnElement[bool]:
 
 
 def _trace(session: Session, kind: str, held: DeliveryClaim, now: datetime, **detail: object) -> None:
-    record(session, kind, now, study_id=held.study_id, job_id=held.job_id, destination=held.destination, **detail)
+    what = {} if held.kind == "report" else {"object": held.name}
+    record(
+        session, kind, now, study_id=held.study_id, job_id=held.job_id, destination=held.destination, **what, **detail
+    )

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from dicom_io.demo_pacs import DemoPacs
-from dicom_io.sender import send
+from dicom_io.sender import REPORT_CLASSES, send
 from dicom_io.types import Destination
 from worker.broker import socket_path
 from worker.database import Database, open_database
@@ -27,6 +29,7 @@ from worker.results import ResultRow, results
 from worker.samples import SampleStudy
 from worker.settings import PREFIX, Settings, load_settings
 from worker.supervisor import Supervisor, Surroundings
+from worker.tables import Companion, Delivery, Job, Report, Study
 from worker.up import log_folder, make_home, prepare, roles
 
 LOOPBACK = "127.0.0.1"
@@ -121,7 +124,8 @@ class Demo:
         while True:
             state = self.state()
             yield state
-            if state.committed == len(self.samples) or time.monotonic() >= deadline:
+            whole = state.committed == len(self.samples) and not self._undelivered()
+            if whole or time.monotonic() >= deadline:
                 return
             self._supervisor.poll()
             if self._stop.wait(POLL_SECONDS):
@@ -157,14 +161,34 @@ class Demo:
             for each in self.pacs.held()
             if each.header.study_instance_uid == study.study_instance_uid and each.path.is_file()
         }
-        if held != {row.report_sop_instance_uid}:
-            return f"SQL says committed, but the PACS holds {len(held)} reports of this study, or another one"
+        pictures = self.pictures(study)
+        if held != {row.report_sop_instance_uid, *pictures}:
+            return f"SQL says committed, but the PACS holds {len(held)} objects of this study, or other ones"
         return None
+
+    def pictures(self, study: SampleStudy) -> frozenset[str]:
+        """Return the SOP Instance UIDs of the marked images and presentation states that SQL says are committed."""
+        of_study = (
+            select(Delivery.sop_instance_uid)
+            .join(Delivery.companion)
+            .join(Companion.report)
+            .join(Report.job)
+            .join(Job.study)
+            .where(Study.study_instance_uid == study.study_instance_uid, Delivery.state == "committed")
+        )
+        with self.database.read() as session:
+            return frozenset(uid for uid in session.scalars(of_study) if uid)
+
+    def _undelivered(self) -> int:
+        """Count the pictures that are still on their way."""
+        with self.database.read() as session:
+            waiting = select(func.count()).where(Delivery.companion_id.is_not(None), Delivery.state != "committed")
+            return session.scalar(waiting) or 0
 
     def report(self, study: SampleStudy) -> Path | None:
         """Return the file of a study's report as the PACS keeps it."""
-        paths = (e.path for e in self.pacs.held() if e.header.study_instance_uid == study.study_instance_uid)
-        return next(paths, None)
+        ours = (each for each in self.pacs.held() if each.header.study_instance_uid == study.study_instance_uid)
+        return next((each.path for each in ours if each.header.sop_class_uid in REPORT_CLASSES), None)
 
     def _settings(self, port: int) -> Settings:
         for name in [name for name in self._environment if name.startswith(PREFIX)]:
@@ -183,6 +207,8 @@ class Demo:
             "requeue_seconds": 5,
             "delivery_backoff_seconds": 1,
             "minimum_free_bytes": 0,
+            "marked_image": "findings",
+            "presentation_state": "true",
         }
         self._environment.update({f"{PREFIX}{name.upper()}": str(value) for name, value in chosen.items()})
         return load_settings()

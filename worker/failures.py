@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from worker.database import Database
+from worker.delivery_states import report_id
 from worker.retries import retry_failed, revive_deliveries
 from worker.tables import Delivery, Job, Report, UtcDateTime
 
@@ -41,7 +42,9 @@ def failure_groups(database: Database) -> tuple[FailureGroup, ...]:
     counted = (func.count(), newest)
     analysis = select(Job.reason, *counted).where(latest, _failed_analysis()).group_by(Job.reason)
     report = select(Report.reason, *counted).join(Report.job).where(latest, Report.state == "failed")
-    delivery = select(Delivery.reason, *counted).join(Delivery.report).join(Report.job)
+    delivery = (
+        select(Delivery.reason, *counted).select_from(Delivery).join(Report, Report.id == report_id()).join(Report.job)
+    )
     delivery = delivery.where(latest, Delivery.state == "failed").group_by(Delivery.reason)
     kinds: tuple[tuple[Kind, object], ...] = (
         ("analysis", analysis),

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, aliased
 from dicom_io.types import StoredFile
 from worker.database import Database
 from worker.events import record
-from worker.tables import Delivery, Instance, Job, Report, Study
+from worker.tables import Companion, Delivery, Instance, Job, Report, Study
 
 PURGED = "purged"
 RETRIEVED_COPY = "retrieved_copy"
@@ -29,6 +29,9 @@ class FileStore(Protocol):
 
     def discard(self, stored: StoredFile) -> None:
         """Remove a file, which need not exist any more."""
+
+
+UNDERWAY = ("pending", "sending", "sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def settled() -> ColumnElement[bool]:
     """Return the condition on a study that it is answered, and that every report of it is committed everywhere.
 
     A study whose latest job failed, whose report could not be built or has nowhere to go, or of which anything waits or
-    runs, is not settled.
+    runs, is not settled. A companion that a PACS refused for good does not keep a study here.
     """
     latest, job, report = aliased(Job), aliased(Job), aliased(Report)
     newest = select(func.max(latest.id)).where(latest.study_id == Study.id).correlate(Study).scalar_subquery()
@@ -54,7 +57,9 @@ def settled() -> ColumnElement[bool]:
     to_nobody = ~exists().where(Delivery.report_id == report.id)
     unbuilt = exists().where(job.study_id == Study.id, report.job_id == job.id, (report.state != "built") | to_nobody)
     uncommitted = exists().where(of_study, Delivery.report_id == Report.id, Delivery.state != "committed")
-    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted)
+    of_report = and_(Companion.report_id == Report.id, Delivery.companion_id == Companion.id)
+    on_its_way = exists().where(of_study, of_report, Delivery.state.in_(UNDERWAY))
+    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~on_its_way)
 
 
 def has_files() -> ColumnElement[bool]:
@@ -146,6 +151,11 @@ def _remove_reports(session: Session, store: FileStore, study_id: int, now: date
     for report in reports:
         store.discard(StoredFile(str(report.path), "", 0))
         report.file_deleted_at = now
+        for companion in report.companions:
+            underway = any(delivery.state in UNDERWAY for delivery in companion.deliveries)
+            if companion.path is not None and companion.file_deleted_at is None and not underway:
+                store.discard(StoredFile(companion.path, "", 0))
+                companion.file_deleted_at = now
     return len(reports)
 
 

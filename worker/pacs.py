@@ -17,6 +17,11 @@ class RemotePacs:
         """Store the report, or its fallback form."""
         return sender.send_report(destination, report, fallback)
 
+    def send_companion(self, destination: Destination, companion: Path) -> SendReceipt:
+        """Store a marked image or a presentation state."""
+        (receipt,) = sender.send(destination, [companion])
+        return receipt
+
     def request_commitment(
         self,
         destination: Destination,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,8 +20,10 @@ import structlog
 from numpy.typing import NDArray
 
 from dicom_io.errors import HeaderError, PathOutside, PixelError
-from dicom_io.types import Algorithm, Box, Frame, Outcome
+from dicom_io.structured_report import ReportContent
+from dicom_io.types import Algorithm, Box, Frame, Outcome, ReportReference
 from models.types import ImageAnalysis, ImageError
+from worker.companions import Companion, CompanionRule, Explain, build_companions
 from worker.completion import JobResult, ReportOutcome, finish
 from worker.database import Database
 from worker.errors import EnvironmentUnfit
@@ -33,6 +35,7 @@ from worker.reports import UNMOUNTED, BuildReport, ReportStore, make_report, rep
 
 log = structlog.get_logger(__name__)
 
+BuildCompanions = Callable[[ReportContent, ReportReference, CompanionRule, Explain], Iterator[Companion]]
 ArchiveReports = Literal["always", "changed", "never"]
 
 
@@ -53,6 +56,9 @@ class Analyzer(Protocol):
 
     def analyze(self, pixels: NDArray[np.float32]) -> ImageAnalysis:
         """Analyse one frame."""
+
+    def explain(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return where the classifier's answer comes from: 0..1, of the frame's shape."""
 
     @property
     def batch_size(self) -> int:
@@ -98,6 +104,8 @@ class Collaborators:
     destinations: tuple[str, ...]
     rule: ReportRule
     clock: Callable[[], datetime]
+    companions: CompanionRule = field(default_factory=CompanionRule)
+    build_companions: BuildCompanions = build_companions
 
 
 def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], None]) -> tuple[int, ...]:
@@ -106,7 +114,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
     1. Read what the job is about; a study that must not be analysed ends here, failed with the reason.
     2. Analyse every frame of every image in scope; what cannot be read is failed with its reason, the others go on.
     3. Take the gravest outcome.
-    4. Build the report where one is wanted, and keep its file.
+    4. Build the report and its companions where they are wanted, and keep their files.
     5. Write everything in one transaction, on condition that the job is still ours.
 
     Parameters
@@ -150,7 +158,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
         check_lease()
         if parts.rule.wants(study.outcome):
             withheld = parts.rule.withholds(plan, study.outcome)
-            report = _report(plan, images, study, parts) if withheld is None else None
+            report = _report(plan, images, study, parts, check_lease) if withheld is None else None
     result = JobResult(study, images, report, time.perf_counter() - started, withheld)
     deliveries = finish(parts.database, held, result, destinations=parts.destinations, now=parts.clock())
     log.info(
@@ -244,12 +252,24 @@ def _unread(image: PlannedImage, last: int, code: str, reason: str) -> ImageOutc
     return _failed(image, last + 1, code, words if last + 1 < image.number_of_frames else reason)
 
 
-def _report(plan: Plan, images: tuple[ImageOutcome, ...], study: StudyOutcome, parts: Collaborators) -> ReportOutcome:
+def _report(
+    plan: Plan,
+    images: tuple[ImageOutcome, ...],
+    study: StudyOutcome,
+    parts: Collaborators,
+    check_lease: Callable[[], None],
+) -> ReportOutcome:
     algorithm = Algorithm(
         name=parts.analyzer.name,
         version=parts.analyzer.version,
         manufacturer=parts.manufacturer,
         parameters=parts.analyzer.parameters,
     )
+
+    def pictures(content: ReportContent, report: ReportReference) -> Iterator[Companion]:
+        for companion in parts.build_companions(content, report, parts.companions, parts.analyzer.explain):
+            check_lease()
+            yield companion
+
     content = report_content(plan, images, study, algorithm, parts.store)
-    return make_report(content, parts.build_report, parts.store)
+    return make_report(content, parts.build_report, parts.store, pictures)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from dicom_io.errors import ReportError
 from dicom_io.structured_report import Report, ReportContent
-from dicom_io.types import Algorithm, Outcome, ReportedImage, StoredFile
-from worker.completion import ReportOutcome
+from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference, StoredFile
+from worker.companions import Companion
+from worker.completion import CompanionOutcome, ReportOutcome
 from worker.outcomes import ImageOutcome, StudyOutcome, shortened
 from worker.plan import Plan
 
 BuildReport = Callable[[ReportContent], Report]
+MakeCompanions = Callable[[ReportContent, ReportReference], Iterable[Companion]]
 UNMOUNTED = "the store is empty or not there: is its disk mounted, its bucket the right one?"
 
 
@@ -56,8 +58,15 @@ def report_content(
     )
 
 
-def make_report(content: ReportContent, build: BuildReport, store: ReportStore) -> ReportOutcome:
-    """Build the report and keep it in the store.
+def no_companions(content: ReportContent, report: ReportReference) -> Iterable[Companion]:
+    """Make no pictures."""
+    return ()
+
+
+def make_report(
+    content: ReportContent, build: BuildReport, store: ReportStore, pictures: MakeCompanions = no_companions
+) -> ReportOutcome:
+    """Build the report and its companions, and keep them in the store.
 
     Returns
     -------
@@ -75,7 +84,16 @@ def make_report(content: ReportContent, build: BuildReport, store: ReportStore) 
     except ReportError as error:
         return ReportOutcome(reason=shortened(str(error)))
     stored = store.put_report(report.part10, report.reference.sop_instance_uid)
-    return ReportOutcome(report.reference, stored.path, predecessor)
+    kept = tuple(_kept(companion, store) for companion in pictures(content, report.reference))
+    return ReportOutcome(report.reference, stored.path, predecessor, companions=kept)
+
+
+def _kept(companion: Companion, store: ReportStore) -> CompanionOutcome:
+    made = companion.report
+    if made is None:
+        return CompanionOutcome(companion.kind, companion.number, reason=companion.reason)
+    stored = store.put_report(made.part10, made.reference.sop_instance_uid)
+    return CompanionOutcome(companion.kind, companion.number, made.reference, stored.path)
 
 
 def _reported(image: ImageOutcome, path: Path) -> ReportedImage:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from worker.database import Database
-from worker.delivery_states import REPORT_UNUSABLE
+from worker.delivery_states import REPORT_UNUSABLE, report_id
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.events import record
 from worker.file_removal import lacks_files
@@ -106,7 +106,8 @@ def revive_deliveries(
     """
     wanted = (
         select(Delivery, Job)
-        .join(Delivery.report)
+        .select_from(Delivery)
+        .join(Report, Report.id == report_id())
         .join(Report.job)
         .where(Delivery.state == "failed", ~_is_unusable())
         .order_by(Delivery.id)

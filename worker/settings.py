@@ -23,6 +23,7 @@ from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
 from worker.current_bundle import current_bundle
 from worker.errors import SettingsError
+from worker.settings_companions import CompanionSettings
 from worker.settings_delivery import DeliverySettings
 from worker.settings_fields import (
     AeTitle,
@@ -48,7 +49,7 @@ SECRETS = ("database_url", "redis_url", *STORE_SECRETS)
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings, StoreSettings):
+class Settings(CompanionSettings, DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings, StoreSettings):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(

@@ -6,6 +6,7 @@ import queue
 import threading
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,8 @@ from worker.pipeline import Analyzer
 @dataclass(frozen=True, slots=True)
 class _Question:
     pixels: NDArray[np.float32]
-    answer: Future[ImageAnalysis] = field(default_factory=Future)
+    answer: Future[Any] = field(default_factory=Future)
+    explain: bool = False
 
 
 class SharedAnalyzer:
@@ -69,7 +71,15 @@ class SharedAnalyzer:
         worker.errors.EnvironmentUnfit
             When nobody answers any more, because this worker is stopping.
         """
-        question = _Question(pixels)
+        analysis: ImageAnalysis = self._ask(_Question(pixels))
+        return analysis
+
+    def explain(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return where the classifier's answer for one frame comes from; errors as `analyze`."""
+        heat: NDArray[np.float32] = self._ask(_Question(pixels, explain=True))
+        return heat
+
+    def _ask(self, question: _Question) -> Any:
         self._questions.put(question)
         if self._closed.is_set():
             question.answer.cancel()
@@ -116,6 +126,14 @@ class SharedAnalyzer:
         return gathered
 
     def _answer(self, questions: list[_Question]) -> None:
+        for question in (each for each in questions if each.explain):
+            try:
+                question.answer.set_result(self._analyzer.explain(question.pixels))
+            except Exception as error:  # noqa: BLE001 - it belongs to the thread that asked
+                question.answer.set_exception(error)
+        self._analyze([each for each in questions if not each.explain])
+
+    def _analyze(self, questions: list[_Question]) -> None:
         if not questions:
             return
         try:
@@ -126,7 +144,7 @@ class SharedAnalyzer:
             else:
                 # Somebody's image broke the batch: alone, it breaks nobody else's.
                 for question in questions:
-                    self._answer([question])
+                    self._analyze([question])
             return
         for question, answer in zip(questions, answers, strict=True):
             if isinstance(answer, ImageError):

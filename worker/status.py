@@ -10,10 +10,12 @@ from typing import Protocol
 from sqlalchemy import ColumnElement, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from worker.companion_tables import NAMES
 from worker.database import Database
+from worker.delivery_states import report_id
 from worker.errors import QueueUnavailable
 from worker.reanalysis_estimate import RunProgress, progress
-from worker.tables import Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
+from worker.tables import Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
 
 FAILURES_SHOWN = 20
 
@@ -164,17 +166,43 @@ def _failures(session: Session, latest: ColumnElement[bool]) -> tuple[Failure, .
         of_report.where(latest, Report.state == "failed").order_by(Report.id.desc()).limit(FAILURES_SHOWN)
     )
     found += [Failure(uid, "report", report.reason or "", report.built_at) for report, uid in reports]
+    of_companion = (
+        select(Companion, Report.built_at, Study.study_instance_uid)
+        .select_from(Companion)
+        .join(Companion.report)
+        .join(Report.job)
+    )
+    pictures = session.execute(
+        of_companion.join(Job.study)
+        .where(latest, Companion.state == "failed")
+        .order_by(Companion.id.desc())
+        .limit(FAILURES_SHOWN)
+    )
+    found += [Failure(uid, NAMES[each.kind], each.reason or "", built_at) for each, built_at, uid in pictures]
+    return _newest([*found, *_failed_deliveries(session, latest)])
+
+
+def _failed_deliveries(session: Session, latest: ColumnElement[bool]) -> list[Failure]:
     deliveries = session.execute(
         select(Delivery, Report.built_at, Study.study_instance_uid)
-        .join(Delivery.report)
+        .select_from(Delivery)
+        .join(Report, Report.id == report_id())
         .join(Report.job)
         .join(Job.study)
         .where(latest, Delivery.state == "failed")
         .order_by(Delivery.id.desc())
         .limit(FAILURES_SHOWN)
     )
-    found += [
-        Failure(uid, "delivery", f"{delivery.destination}: {delivery.reason or ''}", delivery.sent_at or built_at)
+    return [
+        Failure(
+            uid,
+            "delivery" if delivery.companion is None else f"delivery of {NAMES[delivery.companion.kind]}",
+            f"{delivery.destination}: {delivery.reason or ''}",
+            delivery.sent_at or built_at,
+        )
         for delivery, built_at, uid in deliveries
     ]
+
+
+def _newest(found: list[Failure]) -> tuple[Failure, ...]:
     return tuple(sorted(found, key=lambda failure: failure.at, reverse=True)[:FAILURES_SHOWN])

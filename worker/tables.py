@@ -7,6 +7,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     studies 1--n jobs                      one for each (study, image contents, model version, revision)
     jobs 1--n image_results 1--n findings  what the model said
     jobs 1--1 reports 1--n deliveries      what the PACS gets, and whether it holds it for good
+    reports 1--n companions 1--n deliveries   the pictures that go with a report (worker.companion_tables)
     events, rejections                     what happened, what was refused
     bundle_changes                         who had another model used, and when
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
@@ -17,9 +18,21 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Float, ForeignKey, Index, Integer, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from worker.companion_tables import Companion
 from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.record_tables import BundleChange, Event, Rejection
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
@@ -30,6 +43,7 @@ __all__ = [
     "ArchivePace",
     "Base",
     "BundleChange",
+    "Companion",
     "Delivery",
     "Event",
     "Finding",
@@ -234,24 +248,29 @@ class Report(Base):
     file_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     job: Mapped[Job] = relationship(back_populates="report")
+    companions: Mapped[list[Companion]] = relationship(back_populates="report")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="report")
 
 
 class Delivery(Base):
     """A report on its way to one destination: pending -> sending -> sent -> committed, or failed for good.
 
-    `sop_class_uid` and `sop_instance_uid` are those really sent (the fallback class has its own instance UID).
+    It is of the report itself or of one of its companions. `sop_class_uid` and `sop_instance_uid` are those really sent
+    (the fallback class has its own instance UID).
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("report_id", "destination"),
+        UniqueConstraint("companion_id", "destination"),
+        CheckConstraint("(report_id IS NULL) <> (companion_id IS NULL)", name="one_object"),
         one_of("state", ("pending", "sending", "sent", "committed", "failed")),
         Index(None, "state", "next_attempt_at"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
-    report_id: Mapped[int] = mapped_column(ForeignKey("reports.id"), index=True)
+    report_id: Mapped[int | None] = mapped_column(ForeignKey("reports.id"), index=True)
+    companion_id: Mapped[int | None] = mapped_column(ForeignKey("companions.id"))
     destination: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(16), default="pending")
     attempts: Mapped[int] = mapped_column(Integer, default=0)
@@ -267,4 +286,5 @@ class Delivery(Base):
     confirmed_by: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
 
-    report: Mapped[Report] = relationship(back_populates="deliveries")
+    report: Mapped[Report | None] = relationship(back_populates="deliveries")
+    companion: Mapped[Companion | None] = relationship(back_populates="deliveries")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import AE
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import Comprehensive3DSRStorage, Verification
 
 from dicom_io.demo_pacs import DemoPacs
 from dicom_io.types import Destination
@@ -42,7 +42,7 @@ def destination(port: int, ae_title: str = "DEMOPACS") -> Destination:
 
 
 def test_a_pacs_that_takes_reports_is_good_and_says_which(pacs: DemoPacs) -> None:
-    check = check_destination(destination(pacs.port))
+    check = check_destination(destination(pacs.port), Settings())
     assert check.verdict is Verdict.GOOD
     assert "Comprehensive 3D SR, Comprehensive SR" in check.found
 
@@ -52,7 +52,7 @@ def test_a_pacs_that_takes_no_report_is_bad() -> None:
     ae.add_supported_context(Verification)
     server = ae.start_server(("127.0.0.1", 0), block=False)
     try:
-        check = check_destination(destination(server.server_address[1], "ECHOONLY"))
+        check = check_destination(destination(server.server_address[1], "ECHOONLY"), Settings())
     finally:
         server.shutdown()
     assert (check.verdict, bool(check.advice)) == (Verdict.BAD, True)
@@ -62,7 +62,7 @@ def test_a_pacs_that_takes_no_report_is_bad() -> None:
 # pynetdicom forgets to close the socket of a connection that was refused (AssociationSocket._shutdown_socket).
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_pacs_that_does_not_answer_is_bad_and_the_setting_is_named(settings: Settings) -> None:
-    check = check_destination(destination(settings.dicom_port))
+    check = check_destination(destination(settings.dicom_port), Settings())
     assert check.verdict is Verdict.BAD
     assert "BONEWATCH_DESTINATIONS" in check.advice
 
@@ -102,3 +102,19 @@ def test_too_little_room_is_bad(settings: Settings, tmp_path: Path) -> None:
     assert check_disk(settings).verdict is Verdict.GOOD
     full = load_settings(home=tmp_path, minimum_free_bytes=2**60)
     assert "make room" in check_disk(full).advice
+
+
+def test_a_pacs_that_takes_no_picture_which_the_site_wants_is_bad(settings: Settings) -> None:
+    ae = AE(ae_title="NOPICTURES")
+    ae.add_supported_context(Verification)
+    ae.add_supported_context(Comprehensive3DSRStorage)
+    server = ae.start_server(("127.0.0.1", 0), block=False)
+    wanting = settings.model_copy(update={"marked_image": "findings", "presentation_state": True})
+    try:
+        checks = [
+            check_destination(destination(server.server_address[1], "NOPICTURES"), it) for it in (settings, wanting)
+        ]
+    finally:
+        server.shutdown()
+    assert [check.verdict for check in checks] == [Verdict.GOOD, Verdict.BAD]
+    assert "no marked image (BONEWATCH_MARKED_IMAGE) and no presentation state" in checks[1].found

@@ -9,17 +9,22 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from dicom_io.capture import build_capture
 from dicom_io.commitment import parse_event_report, request_commitment
+from dicom_io.companion import CompanionContent
 from dicom_io.errors import PeerRefused, PeerUnreachable
-from dicom_io.sender import accepted_report_classes, echo, find_instance, send, send_report
+from dicom_io.pixels import read_displayed
+from dicom_io.presentation import build_presentation
+from dicom_io.sender import accepted_object_classes, echo, find_instance, send, send_report
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from dicom_io.types import CommitmentReport, Destination, Outcome, ReportReference
 from tests import reports
 from tests.builders import build_dx, uid
 from tests.peers import LOOPBACK, Service, accepts_connections, free_port, program
-from tests.reporting import content_of, reported, stored
+from tests.reporting import ALGORITHM, MOMENT, content_of, reported, stored
 from tests.scu import data_set
 from tests.servers import Orthanc, orthanc
+from worker.pacs import RemotePacs
 
 pytestmark = pytest.mark.peer
 
@@ -72,7 +77,7 @@ def test_orthanc_stores_finds_commits_and_gives_back_what_was_sent(image, built,
     with commitment_listener() as (port, answers), orthanc(tmp_path / "orthanc", port) as server:
         destination = destination_of(server)
         assert echo(destination) < 20
-        assert accepted_report_classes(destination)[0] == built.reference.sop_class_uid
+        assert accepted_object_classes(destination)[0] == built.reference.sop_class_uid
         assert find_instance(destination, built.reference) is False
 
         send(destination, [image])
@@ -92,6 +97,39 @@ def test_orthanc_stores_finds_commits_and_gives_back_what_was_sent(image, built,
         back = server.download(held, tmp_path / "back")
         assert data_set(back) == data_set(report)
         assert len(server.studies()) == 1
+
+
+def test_orthanc_stores_and_commits_marked_images_and_presentation_states(image, built, tmp_path):
+    content = CompanionContent(reported(image, Outcome.PRESENT, boxes=2), 1, built.reference, ALGORITHM, MOMENT)
+    made = [build(content, read_displayed(image, 1)) for build in (build_capture, build_presentation)]
+    paths = [tmp_path / f"{number}.dcm" for number, _ in enumerate(made)]
+    for path, companion in zip(paths, made, strict=True):
+        path.write_bytes(companion.part10)
+    references = [companion.reference for companion in made]
+    with commitment_listener() as (port, answers), orthanc(tmp_path / "orthanc", port) as server:
+        destination = destination_of(server)
+        assert set(accepted_object_classes(destination)) >= {each.sop_class_uid for each in references}
+
+        assert [RemotePacs().send_companion(destination, path).reference for path in paths] == references
+        answer = request_commitment(destination, references, uid("transaction"), 0.5) or answers.get(timeout=30)
+
+        assert set(answer.committed) == {each.sop_instance_uid for each in references}
+        for path, reference in zip(paths, references, strict=True):
+            held = server.download(server.find(reference.sop_instance_uid), tmp_path / "held")
+            assert data_set(held) == data_set(path)
+            assert reports.validator_errors(held) == []
+
+
+def test_a_dcmtk_that_takes_no_pictures_says_so_and_has_the_report(image, built, report, tmp_path):
+    content = CompanionContent(reported(image, Outcome.PRESENT, boxes=2), 1, built.reference, ALGORITHM, MOMENT)
+    picture = tmp_path / "picture.dcm"
+    picture.write_bytes(build_capture(content, read_displayed(image, 1)).part10)
+    profile = tmp_path / "profile.cfg"
+    profile.write_text(PROFILE.format(sop_class="Comprehensive3DSRStorage"))
+    with storescp(tmp_path / "received", "--config-file", str(profile), "Default") as destination:
+        assert send_report(destination, report, never).reference == built.reference
+        with pytest.raises(PeerRefused, match="Secondary Capture"):
+            RemotePacs().send_companion(destination, picture)
 
 
 def test_sending_to_orthanc_twice_leaves_one_report(report, tmp_path):
@@ -124,7 +162,7 @@ def test_dcmtk_gets_the_report_byte_for_byte(report, built, tmp_path):
     folder = tmp_path / "received"
     with storescp(folder) as destination:
         assert echo(destination) < 20
-        assert built.reference.sop_class_uid in accepted_report_classes(destination)
+        assert built.reference.sop_class_uid in accepted_object_classes(destination)
         assert send_report(destination, report, never).reference == built.reference
     assert data_set(only_file(folder)) == data_set(report)
 
@@ -155,7 +193,7 @@ def test_a_dcmtk_without_3d_gets_the_other_class(report, built, tmp_path):
     profile.write_text(PROFILE.format(sop_class="ComprehensiveSRStorage"))
     folder = tmp_path / "received"
     with storescp(folder, "--config-file", str(profile), "Default") as destination:
-        assert accepted_report_classes(destination) == (other.reference.sop_class_uid,)
+        assert accepted_object_classes(destination) == (other.reference.sop_class_uid,)
         receipt = send_report(destination, report, fallback)
     assert receipt.reference == other.reference
     received = only_file(folder)

@@ -23,7 +23,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Ver
 
 from dicom_io import sender
 from dicom_io.errors import HeaderError, PeerBusy, PeerRefused, PeerUnreachable, StoreError
-from dicom_io.sender import accepted_report_classes, echo, find_instance, send, send_report
+from dicom_io.sender import accepted_object_classes, echo, find_instance, send, send_report
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from dicom_io.types import Destination, Outcome, ReportReference
 from tests.builders import build_dx
@@ -315,14 +315,14 @@ def test_echo_fails_where_verification_is_refused():
 
 
 @pytest.mark.parametrize(("contexts", "expected"), [(BOTH, tuple(BOTH)), (ONLY_2D, tuple(ONLY_2D))])
-def test_the_accepted_report_classes_are_told(contexts, expected):
+def test_the_accepted_object_classes_are_told(contexts, expected):
     with scp(contexts) as destination:
-        assert accepted_report_classes(destination) == expected
+        assert accepted_object_classes(destination) == expected
 
 
 def test_accepting_no_report_class_is_an_answer_too():
     with scp({Verification: [*EXPLICIT, ImplicitVRLittleEndian]}) as destination:
-        assert accepted_report_classes(destination) == ()
+        assert accepted_object_classes(destination) == ()
 
 
 def archive(uids, final=0x0000):

@@ -100,7 +100,7 @@ def _follow(demo: Demo, deadline: float) -> DemoState:
 
 
 def _table(demo: Demo, state: DemoState) -> object:
-    columns = ("study", "body part", "truth", "outcome", "probability", "boxes", "report")
+    columns = ("study", "body part", "truth", "outcome", "probability", "boxes", "report", "pictures")
     rows = []
     for study in demo.samples:
         row = state.rows.get(study.study_instance_uid)
@@ -113,9 +113,10 @@ def _table(demo: Demo, state: DemoState) -> object:
                 as_text(row.probability if row else None),
                 as_text(row.findings if row else None),
                 coloured(row.report_state if row else None),
+                str(len(demo.pictures(study))),
             )
         )
-    return table(None, columns, rows, right=("probability", "boxes"))
+    return table(None, columns, rows, right=("probability", "boxes", "pictures"))
 
 
 def _show_report(demo: Demo, state: DemoState) -> None:

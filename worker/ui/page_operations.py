@@ -155,7 +155,7 @@ def _pacs(visit: Visit) -> None:
 def _call(visit: Visit, destination: Destination) -> None:
     visit.pressed(f"echo {destination.name}")
     with st.spinner(f"Calling {destination.name}"):
-        found = check_destination(destination)
+        found = check_destination(destination, visit.settings)
     if found.verdict is Verdict.GOOD:
         st.success("It answers.")
     else:
