@@ -30,10 +30,10 @@ TOO_MANY = "the archive finds more studies in one minute than can be asked for a
 
 @dataclass(frozen=True, slots=True)
 class Sorted:
-    """The studies of a page that lack an answer: those that are here (their keys), those to be retrieved (UIDs)."""
+    """The studies of a page that lack an answer: those that are here (their keys and UIDs), those to be retrieved."""
 
-    here: tuple[int, ...] = ()
-    away: tuple[str, ...] = ()
+    here: dict[int, str]
+    away: tuple[str, ...]
 
 
 def plan_window(database: Database, held: RunLease, view: RunView, parts: ArchiveParts, now: datetime) -> int:
@@ -87,7 +87,7 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sort
 
     Studies that still arrive, or that an open run has taken up, are left out.
     """
-    here: list[int] = []
+    here: dict[int, str] = {}
     away: list[str] = []
     for some in _pieces(uids):
         taken = set(
@@ -105,8 +105,8 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sort
             if row is None or row.lacks_files:
                 away.append(uid)
             else:
-                here.append(row.id)
-    return Sorted(tuple(here), tuple(away))
+                here[row.id] = uid
+    return Sorted(here, tuple(away))
 
 
 def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, bool, bool]:
@@ -144,9 +144,9 @@ def _record(session: Session, view: RunView, page: FoundPage, now: datetime) -> 
 
 def _within(wanted: Sorted, run: ReanalysisRun) -> tuple[tuple[int, ...], tuple[str, ...]]:
     if run.maximum_studies is None:
-        return wanted.here, wanted.away
+        return tuple(wanted.here), wanted.away
     room = max(run.maximum_studies - run.planned, 0)
-    here = wanted.here[:room]
+    here = tuple(wanted.here)[:room]
     return here, wanted.away[: room - len(here)]
 
 
@@ -160,8 +160,9 @@ def _new_items(session: Session, run: ReanalysisRun, uids: Sequence[str], now: d
         known = set(session.scalars(had))
         new = [uid for uid in dict.fromkeys(some) if uid not in known]
         if new:
+            # One statement: a driver may otherwise send a row a round trip.
             values = [{"run_id": run.id, "study_instance_uid": uid, "state": "found", "found_at": now} for uid in new]
-            session.execute(insert(ReanalysisItem), values)
+            session.execute(insert(ReanalysisItem).values(values))
         made += len(new)
     return made
 

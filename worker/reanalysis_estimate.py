@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.reanalysis_runs import Request
 from worker.reanalysis_store import unanswered
-from worker.tables import Instance, Job, ReanalysisRun, Study
+from worker.tables import Instance, Job, ReanalysisItem, ReanalysisRun, Study
 
 MEASURED_JOBS = 1000
 
@@ -86,6 +87,30 @@ def measured_seconds(session: Session) -> float | None:
         .subquery()
     )
     return session.scalar(select(func.avg(newest.c.analysis_seconds)))
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """How many studies of a run failed for the same reason."""
+
+    run_id: int
+    reason_code: str | None
+    reason: str | None
+    studies: int
+
+
+def item_failures(database: Database, run_ids: Sequence[int], limit: int = 20) -> tuple[ItemFailure, ...]:
+    """Return why studies of these runs failed, newest run and most frequent reason first, so many reasons at most."""
+    item, studies = ReanalysisItem, func.count()
+    grouped = (
+        select(item.run_id, item.reason_code, item.reason, studies)
+        .where(item.run_id.in_(run_ids), item.state == "failed")
+        .group_by(item.run_id, item.reason_code, item.reason)
+        .order_by(item.run_id.desc(), studies.desc())
+        .limit(limit)
+    )
+    with database.read() as session:
+        return tuple(ItemFailure(*row) for row in session.execute(grouped))
 
 
 def progress(database: Database, *, run_id: int | None = None, limit: int = 20) -> tuple[RunProgress, ...]:

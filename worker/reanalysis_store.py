@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, and_, exists, func, insert, select, tuple_
+from sqlalchemy import JSON, ColumnElement, Select, and_, exists, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from worker.database import Database
 from worker.file_removal import lacks_files
 from worker.reanalysis_runs import Request, RunLease, RunView, as_da
 from worker.studies import study_digest
-from worker.tables import Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study
+from worker.tables import Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study, UtcDateTime
 
 UNDATED = ""
 """The cursor's date once all studies that have a date are planned."""
@@ -128,16 +128,15 @@ def plan_studies(session: Session, run: ReanalysisRun, study_ids: Sequence[int],
     if not study_ids:
         return 0
     # The studies before the jobs, in order of their keys, as everybody who locks more than one of them.
-    locked = session.execute(
-        select(Study.id, Study.study_instance_uid)
+    whole = session.scalars(
+        select(Study.id)
         .where(Study.id.in_(study_ids), Study.state == "complete", ~lacks_files())
         .order_by(Study.id)
         .with_for_update()
     ).all()
-    uids: dict[int, str] = {row[0]: row[1] for row in locked}
-    digests = _digests(session, list(uids))
-    known = _known(session, list(uids), run.model_version)
-    wanted = [each for each in study_ids if each in uids and (each, digests[each]) not in known]
+    digests = _digests(session, whole)
+    known = _known(session, whole, run.model_version)
+    wanted = [each for each in study_ids if each in digests and (each, digests[each]) not in known]
     if not wanted:
         return 0
     values = [
@@ -153,29 +152,30 @@ def plan_studies(session: Session, run: ReanalysisRun, study_ids: Sequence[int],
         }
         for each in wanted
     ]
-    made = session.execute(insert(Job).returning(Job.id, Job.study_id, sort_by_parameter_order=True), values).all()
-    detail = {"lane": "archive", "revision": 1, "reanalysis": run.id}
-    session.execute(
-        insert(Event),
-        [{"at": now, "kind": "queued", "study_id": study, "job_id": job, "detail": detail} for job, study in made],
-    )
-    session.execute(
-        insert(ReanalysisItem),
-        [
-            {
-                "run_id": run.id,
-                "study_instance_uid": uids[study],
-                "job_id": job,
-                "state": "queued",
-                "found_at": now,
-            }
-            for job, study in made
-        ],
-    )
+    made = session.scalars(insert(Job).returning(Job.id, sort_by_parameter_order=True), values).all()
+    _record_jobs(session, run.id, made, now)
     return len(made)
 
 
-def _digests(session: Session, study_ids: list[int]) -> dict[int, str]:
+def _record_jobs(session: Session, run_id: int, job_ids: Sequence[int], now: datetime) -> None:
+    """Add the event and the item of each job: one statement each, for a driver may send a row a round trip."""
+    detail = {"lane": "archive", "revision": 1, "reanalysis": run_id}
+    moment = literal(now, UtcDateTime)
+    of_jobs = Job.id.in_(job_ids)
+    events = select(moment, literal("queued"), Job.study_id, Job.id, literal(detail, JSON)).where(of_jobs)
+    session.execute(insert(Event).from_select(["at", "kind", "study_id", "job_id", "detail"], events.order_by(Job.id)))
+    items = (
+        select(literal(run_id), Study.study_instance_uid, Job.id, literal("queued"), moment)
+        .join(Study, Study.id == Job.study_id)
+        .where(of_jobs)
+        .order_by(Job.id)
+    )
+    session.execute(
+        insert(ReanalysisItem).from_select(["run_id", "study_instance_uid", "job_id", "state", "found_at"], items)
+    )
+
+
+def _digests(session: Session, study_ids: Sequence[int]) -> dict[int, str]:
     images: dict[int, list[tuple[str, str]]] = {each: [] for each in study_ids}
     rows = session.execute(
         select(Instance.study_id, Instance.sop_instance_uid, Instance.digest).where(
@@ -187,7 +187,7 @@ def _digests(session: Session, study_ids: list[int]) -> dict[int, str]:
     return {study_id: study_digest(found) for study_id, found in images.items()}
 
 
-def _known(session: Session, study_ids: list[int], model_version: str) -> set[tuple[int, str]]:
+def _known(session: Session, study_ids: Sequence[int], model_version: str) -> set[tuple[int, str]]:
     rows = session.execute(
         select(Job.study_id, Job.digest).where(Job.study_id.in_(study_ids), Job.model_version == model_version)
     )

@@ -15,6 +15,7 @@ from worker import reanalysis_runs as runs
 from worker.errors import LeaseLost
 from worker.night import NightRule
 from worker.reanalysis import step
+from worker.reanalysis_estimate import ItemFailure, item_failures
 from worker.reanalysis_limits import (
     LANE_FULL,
     LIVE_FIRST,
@@ -323,3 +324,16 @@ def test_a_night_whose_run_is_finished_does_not_begin_again(database, parts, clo
     step(replace(parts, rule=NIGHT))
 
     assert planned(database) == []
+
+
+def test_why_studies_of_a_run_failed_is_counted_by_reason(database, parts):
+    run = ask(parts)
+    with database.write() as session:
+        for number, code in enumerate(("not_found", "not_found", "incomplete")):
+            values = {"reason_code": code, "reason": f"{code} ...", "found_at": MORNING, "state": "failed"}
+            session.add(ReanalysisItem(run_id=run, study_instance_uid=f"2.25.{number}", **values))
+
+    assert item_failures(database, [run]) == (
+        ItemFailure(run, "not_found", "not_found ...", 2),
+        ItemFailure(run, "incomplete", "incomplete ...", 1),
+    )

@@ -16,8 +16,10 @@ from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import as_text, console, print_json, progress, say_error, table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from worker.database import Database
-    from worker.reanalysis_estimate import Estimate, RunProgress
+    from worker.reanalysis_estimate import Estimate, ItemFailure, RunProgress
     from worker.reanalysis_runs import Request
     from worker.settings import Settings
 
@@ -140,17 +142,31 @@ def _change(database: Database, wanted: dict[str, int | None]) -> None:
 
 
 def _show(database: Database, as_json: bool) -> None:
+    from worker.reanalysis_estimate import item_failures
     from worker.reanalysis_estimate import progress as runs
 
     found = runs(database)
+    failures = item_failures(database, [run.run_id for run in found])
     if as_json:
-        print_json([dataclasses.asdict(run) for run in found])
+        print_json([_as_object(run, failures) for run in found])
     elif not found:
         console().print("no re-analysis was ever asked for")
     else:
         columns = ("run", "source", "state", "model", "by", "since", "taken up", "to retrieve",
                    "done", "failed", "reason")  # fmt: skip
         console().print(table("Re-analysis, newest first", columns, [_row(run) for run in found]))
+        if failures:
+            rows = [tuple(map(as_text, dataclasses.astuple(each))) for each in failures]
+            console().print(table("Studies that failed", ("run", "code", "reason", "studies"), rows))
+
+
+def _as_object(run: RunProgress, failures: Iterable[ItemFailure]) -> dict[str, object]:
+    why = [
+        {"reason_code": each.reason_code, "reason": each.reason, "studies": each.studies}
+        for each in failures
+        if each.run_id == run.run_id
+    ]
+    return {**dataclasses.asdict(run), "failures": why}
 
 
 def _row(run: RunProgress) -> tuple[str, ...]:
