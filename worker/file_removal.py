@@ -57,18 +57,9 @@ def settled() -> ColumnElement[bool]:
     to_nobody = ~exists().where(Delivery.report_id == report.id)
     unbuilt = exists().where(job.study_id == Study.id, report.job_id == job.id, (report.state != "built") | to_nobody)
     uncommitted = exists().where(of_study, Delivery.report_id == Report.id, Delivery.state != "committed")
-    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~_pictures_under_way())
-
-
-def _pictures_under_way() -> ColumnElement[bool]:
-    """Return the condition on a study that a companion of one of its reports is still to be sent or confirmed."""
-    return exists().where(
-        Job.study_id == Study.id,
-        Report.job_id == Job.id,
-        Companion.report_id == Report.id,
-        Delivery.companion_id == Companion.id,
-        Delivery.state.in_(UNDERWAY),
-    )
+    of_report = and_(Companion.report_id == Report.id, Delivery.companion_id == Companion.id)
+    on_its_way = exists().where(of_study, of_report, Delivery.state.in_(UNDERWAY))
+    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~on_its_way)
 
 
 def has_files() -> ColumnElement[bool]:
@@ -89,9 +80,9 @@ def ended() -> ColumnElement[bool]:
         Job.study_id == Study.id,
         Report.job_id == Job.id,
         Delivery.report_id == Report.id,
-        Delivery.state.in_(UNDERWAY),
+        Delivery.state.in_(("pending", "sending", "sent")),
     )
-    return and_(Study.state == "complete", ~waiting, ~under_way, ~_pictures_under_way())
+    return and_(Study.state == "complete", ~waiting, ~under_way)
 
 
 def mark(database: Database, study_id: int, condition: ColumnElement[bool], reason: str) -> bool:

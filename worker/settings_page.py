@@ -20,6 +20,9 @@ class PageSettings(BaseSettings):
     ui_password_file: Annotated[
         Path | None, Field(description="people who may look; bonewatch page-password makes it")
     ] = None
+    ui_login_file: Annotated[
+        Path | None, Field(description="the identity provider to log in at (TOML; docs/operations.md)")
+    ] = None
     ui_login_minutes: Annotated[int, Field(ge=5, le=7 * 24 * 60, description="minutes until one must log in again")] = (
         480
     )
@@ -27,9 +30,9 @@ class PageSettings(BaseSettings):
     ui_upload_megabytes: Annotated[int, Field(ge=1, le=1000, description="megabytes a file")] = 100
     ui_uploads: Annotated[int, Field(ge=1, le=200, description="files at a time")] = 20
 
-    @field_validator("ui_password_file")
+    @field_validator("ui_password_file", "ui_login_file")
     @classmethod
-    def _expand_password_file(cls, value: Path | None) -> Path | None:
+    def _expand_files(cls, value: Path | None) -> Path | None:
         return None if value is None else value.expanduser().absolute()
 
     @property

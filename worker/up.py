@@ -55,7 +55,7 @@ def prepare(settings: Settings, *, page: bool = False) -> str:
     upgrade(settings.sqlalchemy_url())
     check_port(settings.dicom_host, settings.dicom_port)
     if page:
-        from worker.ui.serve import check_page  # noqa: PLC0415 - Streamlit takes seconds
+        from worker.ui.ways import check_page  # noqa: PLC0415 - only where there is a page
 
         check_page(settings)
     return version

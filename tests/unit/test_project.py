@@ -111,7 +111,7 @@ def test_every_command_that_a_document_shows_exists_with_its_options(document):
     known = commands()
     shown = [line.removeprefix("$ ").removeprefix(".venv/bin/") for line in code_of(document)]
     for line in shown:
-        found = re.match(r"bonewatch ((?:[a-z]+ ?)+)([^#|]*)", line)
+        found = re.match(r"bonewatch ((?:[a-z]+(?:-[a-z]+)* ?)+)([^#|]*)", line)
         if not found:
             continue
         words = found[1].strip()

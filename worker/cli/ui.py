@@ -24,16 +24,17 @@ class RoleChoice(StrEnum):
 def ui(home: Home = None) -> None:
     """Serve the web page: analyse an X-ray, worklist, studies, operations, the model's card."""
     from worker.logs import configure_logs
-    from worker.ui.serve import check_page, serve
+    from worker.ui.serve import serve
+    from worker.ui.ways import check_page
 
     settings = settings_of(home)
     configure_logs(settings.log_format, settings.log_level)
-    people = check_page(settings)
+    ways = check_page(settings)
     # The page's script runs in this process and reads its settings from the environment.
     os.environ["BONEWATCH_HOME"] = str(settings.home)
     database = database_of(settings)
     try:
-        serve(settings, database, people)
+        serve(settings, database, ways)
     finally:
         database.close()
 

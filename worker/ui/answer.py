@@ -36,4 +36,5 @@ def show_probability(probability: float, points: OperatingPoints) -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH:.0f}" height="{HEIGHT:.0f}" '
         f'viewBox="0 0 {WIDTH:.0f} {HEIGHT:.0f}">{zones}{ticks}{pointer}</svg>',
         caption=words,
+        alt=words,
     )

@@ -35,7 +35,9 @@ PAGES = [
     st.Page(partial(page_model.show, visit), title="Model", icon=":material/insights:", url_path="model"),
 ]
 chosen = st.navigation(PAGES, position="top")
-st.caption("Decision support, never a diagnosis. Every answer needs a radiologist.")
+st.html(Path(__file__).with_name("page.css"))
+with st.container(horizontal=True, horizontal_alignment="distribute"):
+    st.caption("Decision support, never a diagnosis. Every answer needs a radiologist.", width="content")
+    if visit.logged_in:
+        st.caption(f"{plain(visit.name)} ({visit.role}) · [log out](/logout)", width="content")
 chosen.run()
-if visit.settings.ui_password_file is not None:
-    st.sidebar.markdown(f"{plain(visit.name)} ({visit.role}) · [log out](/logout)")

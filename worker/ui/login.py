@@ -6,20 +6,25 @@ Who looks is told to the Streamlit script in two headers that are set here, afte
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import quote, urlsplit
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.datastructures import MutableHeaders
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from worker.ui.people import People, Person
+from worker.ui.single_sign_on import LoginRefused, Provider
+from worker.ui.ways import Ways
 
 NAME_HEADER, ROLE_HEADER = "x-bonewatch-name", "x-bonewatch-role"
-OPEN_PATHS = ("/login", "/logout", "/_stcore/health")
+OWN_PATHS = ("/login", "/login/provider", "/login/return", "/logout")
 LONGEST_FORM_BYTES = 10_000
 SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
@@ -33,14 +38,17 @@ PAGE = """<!doctype html>
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5 }
 main { max-width: 22rem; margin: 12vh auto; padding: 0 1rem } h1 { font-size: 1.5rem }
 label { display: block; margin-top: 1rem } input { width: 100%; padding: .6rem; font: inherit; box-sizing: border-box }
-button { margin-top: 1.5rem; padding: .6rem 1.2rem; font: inherit; width: 100% }
+button, .button { display: block; margin-top: 1.5rem; padding: .6rem 1.2rem; font: inherit; width: 100%;
+  box-sizing: border-box; text-align: center; text-decoration: none; border: 1px solid; border-radius: .3rem;
+  background: #0b6bcb; color: #fff; border-color: #0b6bcb }
 [role=alert] { border-left: .3rem solid #c62828; padding: .2rem .8rem }
-</style></head><body><main><h1>bonewatch</h1><p>Decision support, never a diagnosis.</p>__ALERT__
-<form method="post" action="/login"><input type="hidden" name="next" value="__NEXT__">
+</style></head><body><main><h1>bonewatch</h1><p>Decision support, never a diagnosis.</p>__ALERT____FORM__</main></body>
+</html>"""
+FORM = """<form method="post" action="/login"><input type="hidden" name="next" value="__NEXT__">
 <label for="name">Name</label><input id="name" name="name" autocomplete="username" required autofocus>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required>
-<button type="submit">Log in</button></form></main></body></html>"""
+<button type="submit">Log in</button></form>"""
 
 
 @dataclass
@@ -48,63 +56,122 @@ class Door:
     """ASGI middleware behind a session: lets through who has logged in, or everybody where no login is wanted."""
 
     app: ASGIApp
-    people: People | None
+    ways: Ways
+    login_seconds: float
     told: Callable[[str, str], None]
+    clock: Callable[[], float] = time.time
+    _one_password_at_a_time: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    _failure_told_at: float = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
-        path, person = scope["path"], self._person(scope)
-        if scope["type"] == "http" and self.people is not None and path in ("/login", "/logout"):
+        # Taken now: Streamlit puts a session of its own into the scope.
+        path, session = scope["path"], scope["session"]
+        person = self._person(session)
+        if scope["type"] == "http" and not self.ways.is_open and path in OWN_PATHS:
             response = await self._log_in_or_out(Request(scope, receive))
             await response(scope, receive, _hardened(send))
         elif person is not None or path == "/_stcore/health":
             _name_visitor(scope, person)
-            await self.app(scope, receive, _hardened(send))
+            await self.app(scope, self._watched(session, receive), _hardened(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _away(scope)(scope, receive, _hardened(send))
 
-    def _person(self, scope: Scope) -> Person | None:
-        if self.people is None:
+    def _watched(self, session: Mapping[str, Any], receive: Receive) -> Receive:
+        """End a WebSocket at the first message after its login has: a page left open must not outlive it."""
+
+        async def receiving() -> Message:
+            message = await receive()
+            if message["type"] == "websocket.receive" and self._person(session) is None:
+                return {"type": "websocket.disconnect", "code": 1008}
+            return message
+
+        return receiving
+
+    def _person(self, session: Mapping[str, Any]) -> Person | None:
+        if self.ways.is_open:
             return Person("local", "operator")
-        name = HTTPConnection(scope).session.get("name")
-        return self.people.find(name) if isinstance(name, str) else None
+        name, role = session.get("name"), session.get("role")
+        if not isinstance(name, str) or self.clock() >= session.get("until", 0):
+            return None
+        if role is None:  # a password: its file is asked every time, so that whoever is taken out is out
+            return None if self.ways.people is None else self.ways.people.find(name)
+        return Person(name, role)
 
     async def _log_in_or_out(self, request: Request) -> Response:
-        if request.url.path == "/logout":
+        path, after = request.url.path, request.query_params.get("next", "/")
+        if path == "/logout":
             request.session.clear()
             return RedirectResponse("/login", 303)
-        if request.method == "GET":
-            return _page(request.query_params.get("next", "/"))
-        if request.method != "POST":
+        if request.method == "POST" and path == "/login" and self.ways.people is not None:
+            return await self._with_password(request, self.ways.people)
+        if request.method != "GET":
             return PlainTextResponse("not allowed", 405)
-        if int(request.headers.get("content-length", "0") or 0) > LONGEST_FORM_BYTES:
+        if path != "/login" and self.ways.provider is not None:
+            go = self._to_provider if path == "/login/provider" else self._from_provider
+            return await go(request, self.ways.provider)
+        return self._page(after)
+
+    async def _with_password(self, request: Request, people: People) -> Response:
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > LONGEST_FORM_BYTES:
             return PlainTextResponse("too much", 413)
         async with request.form(max_files=0, max_fields=5) as form:
             name, password, after = (str(form.get(key, "")) for key in ("name", "password", "next"))
-        return await self._log_in(request, name, password, after)
-
-    async def _log_in(self, request: Request, name: str, password: str, after: str) -> Response:
-        assert self.people is not None  # noqa: S101 - the caller looked
-        if (wait := self.people.seconds_to_wait(name)) > 0:
-            return _page(after, f"Too many attempts: wait {wait:.0f} seconds.", 429)
-        person = await run_in_threadpool(self.people.check, name, password)
+        if (wait := people.seconds_to_wait(name)) > 0:
+            return self._page(after, f"Too many attempts: wait {wait:.0f} seconds.", 429)
+        # One at a time: argon2 takes much memory on purpose, and strangers may ask as often as they like.
+        person = await to_thread.run_sync(people.check, name, password, limiter=self._one_password_at_a_time)
         if person is None:
-            self.told("page_login_failed", "")
-            return _page(after, "Name or password is wrong.", 401)
+            self._tell_failure()
+            return self._page(after, "Name or password is wrong.", 401)
+        return self._enter(request, {"name": person.name}, after)
+
+    async def _to_provider(self, request: Request, provider: Provider) -> Response:
+        after = _inside(request.query_params.get("next", "/"))
+        try:
+            address, remembered = await to_thread.run_sync(provider.begin)
+        except LoginRefused as refusal:
+            return self._page(after, str(refusal), 502)
         request.session.clear()
-        request.session["name"] = person.name
-        self.told("page_login", person.name)
+        request.session["login"] = {**remembered, "after": after}
+        return RedirectResponse(address, 303)
+
+    async def _from_provider(self, request: Request, provider: Provider) -> Response:
+        begun = request.session.pop("login", None)
+        after = begun["after"] if isinstance(begun, dict) else "/"
+        try:
+            person = await to_thread.run_sync(provider.finish, dict(request.query_params), begun)
+        except LoginRefused as refusal:
+            self._tell_failure()
+            return self._page(after, str(refusal), 403)
+        return self._enter(request, {"name": person.name, "role": person.role}, after)
+
+    def _enter(self, request: Request, who: dict[str, str], after: str) -> Response:
+        request.session.clear()
+        request.session.update(who, until=self.clock() + self.login_seconds)
+        self.told("page_login", who["name"])
         return RedirectResponse(_inside(after), 303)
 
+    def _tell_failure(self) -> None:
+        """Record a failed login, once a second at most: strangers must not fill the database."""
+        if self.clock() - self._failure_told_at >= 1:
+            self._failure_told_at = self.clock()
+            self.told("page_login_failed", "")
 
-def _page(after: str, alert: str | None = None, status: int = 200) -> HTMLResponse:
-    words = f'<p role="alert">{html.escape(alert)}</p>' if alert else ""
-    return HTMLResponse(PAGE.replace("__ALERT__", words).replace("__NEXT__", html.escape(_inside(after))), status)
+    def _page(self, after: str, alert: str | None = None, status: int = 200) -> HTMLResponse:
+        inside = _inside(after)
+        words = f'<p role="alert">{html.escape(alert)}</p>' if alert else ""
+        form = FORM.replace("__NEXT__", html.escape(inside)) if self.ways.people is not None else ""
+        if self.ways.provider is not None:
+            label = html.escape(self.ways.provider.settings.label)
+            form += f'<p><a class="button" href="/login/provider?next={quote(inside, safe="")}">{label}</a></p>'
+        return HTMLResponse(PAGE.replace("__ALERT__", words).replace("__FORM__", form), status)
 
 
 def _inside(address: str) -> str:

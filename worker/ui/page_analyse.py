@@ -12,15 +12,21 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from dicom_io.types import Outcome
 from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
 from worker.candidates import select
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.model import SharedModel, current_model
 from worker.ui.viewer import ShownBox, show_image
-from worker.ui.visit import Visit
+from worker.ui.visit import Visit, plain
 
 BOXES, HEAT = "Boxes", "Heat map"
+ADVICE = {
+    Outcome.FAILED: "The file is damaged, incomplete or no image. Export it from the PACS again, the original rather "
+    "than a copy.",
+    Outcome.OUT_OF_SCOPE: "The model was not made for this kind of image, so it says nothing about it.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +88,8 @@ def _analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[
 def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
     """Analyse one upload by the way of `bonewatch analyze`; the file is on disk for no longer than that takes."""
     with tempfile.TemporaryDirectory(prefix="bonewatch-upload-") as folder:
-        # The name that the visitor's machine gives is shown to them, and used for nothing else.
-        path = Path(folder) / f"upload{_suffix(upload.name)}"
+        # The name that the visitor's machine gives is only shown: what a file is, its content says.
+        path = Path(folder) / "upload"
         path.write_bytes(upload.getbuffer())
         (candidate,) = select([path]).candidates
         answer = analyze_file(candidate, Workbench(lambda: model, visit.settings.scope()))
@@ -91,16 +97,13 @@ def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
     return Analysed(str(upload.name), answer.without_pixels(), grey)
 
 
-def _suffix(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix in {".dcm", ".png", ".jpg", ".jpeg"} else ""
-
-
 def _show(each: Analysed, model: SharedModel) -> None:
     with st.container(border=True):
         st.text(each.name)
         answer, frame = each.answer, each.answer.frame
-        show_outcome(answer.outcome.value, answer.reason)
+        show_outcome(answer.outcome.value, ADVICE.get(answer.outcome))
+        if answer.reason is not None:
+            st.caption(plain(f"In detail: {answer.reason}"))
         if frame is None or each.grey is None:
             return
         if frame.probability is not None:

@@ -2,141 +2,135 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import altair as alt
-import pandas as pd
 import streamlit as st
 
 from models.manifest import SHIPPED, Manifest, read_manifest
 from models.types import ModelError
+from worker.ui.model_charts import Figures, pictures
 from worker.ui.visit import Visit
+from worker.ui.words import OUTCOMES
 
-HEIGHT = 280
+DECISIONS = ("present", "inconclusive", "absent")
+GROUPS = (
+    ("By body part", "Body part", "by_body_part"),
+    ("By view", "View", "by_view"),
+    ("By metal in the image", "Metal", "by_hardware"),
+)
 
 
 def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Model")
+    visit.looked("model")
     try:
         manifest = read_manifest(visit.settings.installed_bundle() or SHIPPED)
     except ModelError as error:
         st.error("The bundle in use cannot be read.")
         st.text(str(error))
         return
+    _about(manifest)
+    figures = manifest.metrics.get("whole_files")
+    if not isinstance(figures, Mapping) or not isinstance(figures.get("curves"), Mapping):
+        st.info("This bundle holds no figures to draw: whoever exported it did not measure it.")
+        return
+    try:
+        _headline(figures, manifest.metrics)
+        _operating_points(manifest, figures)
+        _pictures(figures)
+        for title, name, key in GROUPS:
+            _groups(title, name, figures.get(key) or {})
+    except (KeyError, TypeError, ValueError, AttributeError):
+        # The figures are free text of whoever made the bundle; nothing that is analysed depends on them.
+        st.warning("Some figures of this bundle are not as this version writes them, and are not shown.")
+
+
+def _about(manifest: Manifest) -> None:
     st.text(manifest.version)
     st.text(manifest.intended_use)
-    st.text(f"Learnt from: {manifest.training_data}")
-    metrics = manifest.metrics.get("whole_files") if manifest.metrics else None
-    if not isinstance(metrics, dict) or not isinstance(metrics.get("curves"), dict):
-        st.info("This bundle holds no curves: `python -m training.export_bundle` writes them.")
-        return
-    _figures(metrics)
-    _points(manifest, metrics)
-    _charts(metrics)
-    _parts(metrics)
-
-
-def _figures(metrics: dict[str, Any]) -> None:
-    low, high = metrics["auc_95"]
-    numbers = {
-        "AUC": f"{metrics['auc']:.3f}",
-        "95 % interval": f"{low:.3f} to {high:.3f}",
-        "mAP50": f"{metrics['boxes']['map50']:.3f}",
-        "Calibration error": f"{metrics['calibration_error']:.3f}",
-        "Images": f"{metrics['images']}, {metrics['fractured']} fractured",
-    }
-    for column, (name, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
-        column.metric(name, value)
-
-
-def _points(manifest: Manifest, metrics: dict[str, Any]) -> None:
-    st.subheader("Operating points")
-    points = manifest.decision.build()
-    rows = []
-    for name, threshold in (("low", points.low), ("high", points.high)):
-        found = metrics[name]
-        rows.append(
-            {"Point": name, "Probability": threshold}
-            | {
-                key.capitalize(): _with_interval(found, key)
-                for key in ("sensitivity", "specificity", "precision", "accuracy")
-            }
+    with st.expander("What it learnt from, how it was made, licences"):
+        st.text(f"Learnt from: {manifest.training_data}")
+        sides = ", ".join(f"{view.longest_side} px{' mirrored' if view.mirrored else ''}" for view in manifest.views())
+        st.text(
+            f"Classifier: {manifest.classifier.architecture}, longest side "
+            f"{manifest.classifier.preprocessing.longest_side} px\n"
+            f"Detector: {manifest.detector.architecture}, longest side {sides}"
         )
+        st.text(f"How the operating points were chosen: {manifest.decision.rule}")
+        for each in manifest.licences:
+            st.text(f"{each.work}: {each.licence}, {each.attribution}")
+
+
+def _headline(figures: Figures, metrics: Mapping[str, Any]) -> None:
+    boxes, cost = figures.get("boxes"), metrics.get("cost")
+    numbers = {
+        "AUC": _interval(figures["auc"], figures["auc_95"]),
+        "mAP50 of boxes": _interval(boxes["map50"], boxes["map50_interval"]) if boxes else "-",
+        "Calibration error": _number(figures["calibration_error"]),
+        "Measured on": f"{figures['images']} images, {figures['fractured']} fractured",
+        "An image takes": f"{cost['seconds_median']:.1f} s, {cost['threads']} threads" if cost else "-",
+    }
+    st.subheader("In short")
+    st.table([{"Figure": name, "Value": value} for name, value in numbers.items()], hide_index=True, width="content")
+    st.caption("In brackets: 95 % interval. All figures come from images that training did not see.")
+
+
+def _operating_points(manifest: Manifest, figures: Figures) -> None:
+    st.subheader("Operating points")
+    rows = []
+    for name, key in (("sensitive: below it, absent", "low"), ("specific: from it on, present", "high")):
+        at = figures[key]
+        row = {"Point": name, "Probability": f"{getattr(manifest.decision, key):.3f}"}
+        for word in ("sensitivity", "specificity", "precision", "accuracy"):
+            row[word.capitalize()] = _interval(at[word], at[f"{word}_95"])
+        rows.append(row | {"F1": _number(at["f1"])})
     st.dataframe(rows, hide_index=True, height="content")
     st.subheader("Confusion matrix")
-    st.dataframe(
-        [{"Truth": truth, **counts} for truth, counts in metrics["decisions"].items()],
-        hide_index=True,
-        height="content",
-    )
+    table = []
+    for truth, counts in figures["decisions"].items():
+        whole = max(1, sum(counts.values()))
+        answers = {" ".join(OUTCOMES[key]): f"{counts[key]} ({counts[key] / whole:.0%})" for key in DECISIONS}
+        table.append({"Truth": truth, **answers})
+    st.table(table, hide_index=True, width="content")
 
 
-def _with_interval(found: dict[str, Any], key: str) -> str:
-    low, high = found[f"{key}_95"]
-    return f"{found[key]:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _charts(metrics: dict[str, Any]) -> None:
-    curves = metrics["curves"]
-    charts: tuple[tuple[str, Any], ...] = (
-        ("ROC curve", _line(curves["roc"], "1 - specificity", "Sensitivity")),
-        ("Precision and recall", _line(curves["precision_recall"], "Recall", "Precision")),
-        ("Free-response curve", _line(curves["free_response"], "False boxes an image", "True boxes found")),
-        ("Calibration", _reliability(curves["reliability"])),
-    )
+def _pictures(figures: Figures) -> None:
     columns = st.columns(2)
-    for number, (title, chart) in enumerate(charts):
+    for number, picture in enumerate(pictures(figures)):
         with columns[number % 2]:
-            st.subheader(title)
-            st.altair_chart(chart, width="stretch")
+            st.subheader(picture.title)
+            st.altair_chart(picture.chart, width="stretch", alt=picture.words)
+            st.caption(picture.words)
 
 
-def _line(points: list[list[float]], x: str, y: str) -> Any:
-    frame = pd.DataFrame([point[:2] for point in points], columns=[x, y])
-    return (
-        alt.Chart(frame, height=HEIGHT)
-        .mark_line(interpolate="step-after", strokeWidth=2.5)
-        .encode(
-            alt.X(x, type="quantitative"), alt.Y(y, type="quantitative", scale=alt.Scale(domain=[0, 1])), tooltip=[x, y]
-        )
-    )
-
-
-def _reliability(bins: list[dict[str, float]]) -> Any:
-    frame = pd.DataFrame(
-        [
-            {"Predicted": each["mean_probability"], "Observed": each["share"], "Images": each["images"]}
-            for each in bins
-            if each["images"]
-        ]
-    )
-    unit = alt.Scale(domain=[0, 1])
-    points = (
-        alt.Chart(frame, height=HEIGHT)
-        .mark_circle(opacity=0.9)
-        .encode(
-            alt.X("Predicted", scale=unit),
-            alt.Y("Observed", scale=unit),
-            size="Images",
-            tooltip=["Predicted", "Observed", "Images"],
-        )
-    )
-    ideal = alt.Chart(pd.DataFrame({"Predicted": [0, 1], "Observed": [0, 1]})).mark_line(
-        strokeDash=[4, 4], color="gray"
-    )
-    return ideal.encode(x="Predicted", y="Observed") + points
-
-
-def _parts(metrics: dict[str, Any]) -> None:
-    st.subheader("By body part")
-    rows = []
-    for part, found in metrics["by_body_part"].items():
-        row = {"Body part": part, "Images": found["images"], "Fractured": found["fractured"]}
-        if found.get("auc") is not None:
-            low, high = found["auc_95"]
-            row["AUC"] = f"{found['auc']:.3f} ({low:.3f} to {high:.3f})"
-            row["Sensitivity, low point"] = _with_interval(found["low"], "sensitivity")
-            row["Specificity, high point"] = _with_interval(found["high"], "specificity")
-        rows.append(row)
+def _groups(title: str, name: str, groups: Mapping[str, Figures]) -> None:
+    if not groups:
+        return
+    st.subheader(title)
+    rows = [
+        {
+            name: group,
+            "Images": found["images"],
+            "Fractured": found["fractured"],
+            "AUC": _interval(found["auc"], found["auc_95"]),
+        }
+        | {
+            f"{word.capitalize()}, {point} point": _interval(found[key][word], found[key][f"{word}_95"])
+            for point, key in (("sensitive", "low"), ("specific", "high"))
+            for word in ("sensitivity", "specificity")
+        }
+        for group, found in groups.items()
+    ]
     st.dataframe(rows, hide_index=True, height="content")
+
+
+def _interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return "-"
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

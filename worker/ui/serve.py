@@ -16,42 +16,19 @@ from streamlit.starlette import App
 
 from dicom_io.incident import incident
 from worker.database import Database
-from worker.errors import StartRefused
 from worker.events import record
 from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.table_base import utc_now
 from worker.ui.login import Door
-from worker.ui.people import People
-from worker.up import check_port
+from worker.ui.ways import Ways
 
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")
 COOKIE = "bonewatch"
 
 
-def check_page(settings: Settings) -> People | None:
-    """Return the people who may look, None where only this machine reaches the page and no login is wanted.
-
-    Raises
-    ------
-    worker.errors.StartRefused
-        The page would show patients to whoever reaches it, or its port or password file cannot be used.
-    """
-    if settings.ui_password_file is None and not settings.ui_is_local:
-        raise StartRefused(
-            f"the page would listen on {settings.ui_host} and show patients to everybody there: make people with "
-            "`bonewatch page-password` and set BONEWATCH_UI_PASSWORD_FILE, or leave BONEWATCH_UI_HOST unset"
-        )
-    check_port(settings.ui_host, settings.ui_port, "BONEWATCH_UI_PORT")
-    if settings.ui_password_file is None:
-        return None
-    people = People(settings.ui_password_file)
-    people.find("")
-    return people
-
-
-def build_app(settings: Settings, database: Database, people: People | None) -> App:
+def build_app(settings: Settings, database: Database, ways: Ways) -> App:
     """Return the ASGI application."""
 
     def told(kind: str, by: str) -> None:
@@ -64,7 +41,7 @@ def build_app(settings: Settings, database: Database, people: People | None) -> 
         yield {}
 
     # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding).
-    hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if people is None else ["*"]
+    hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if ways.is_open else ["*"]
     return App(
         SCRIPT,
         middleware=[
@@ -74,18 +51,20 @@ def build_app(settings: Settings, database: Database, people: People | None) -> 
                 secret_key=secrets.token_hex(32),
                 session_cookie=COOKIE,
                 max_age=settings.ui_login_minutes * 60,
-                same_site="strict",
+                # Not strict: the way back from an identity provider begins on the provider's page.
+                same_site="lax",
+                https_only=ways.provider is not None and ways.provider.settings.page.startswith("https:"),
             ),
-            Middleware(Door, people=people, told=told),
+            Middleware(Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=told),
         ],
         lifespan=lifespan,
         on_script_error=_script_error,
     )
 
 
-def serve(settings: Settings, database: Database, people: People | None) -> None:
+def serve(settings: Settings, database: Database, ways: Ways) -> None:
     """Serve until told to stop."""
-    build_app(settings, database, people).run(
+    build_app(settings, database, ways).run(
         config={
             "server.address": settings.ui_host,
             "server.port": settings.ui_port,
@@ -97,7 +76,9 @@ def serve(settings: Settings, database: Database, people: People | None) -> None
             "client.showErrorDetails": "none",
             "client.toolbarMode": "minimal",
             "client.disableDataExport": True,
-            "theme.primaryColor": "#0b6bcb",
+            # One for each scheme: with one for both, Streamlit no longer follows the visitor's choice.
+            "theme.light.primaryColor": "#0b6bcb",
+            "theme.dark.primaryColor": "#6cb2ff",
         }
     )
 

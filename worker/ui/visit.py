@@ -28,6 +28,11 @@ class Visit:
     role: str
 
     @property
+    def logged_in(self) -> bool:
+        """Whether this site asks for a login."""
+        return self.settings.ui_password_file is not None or self.settings.ui_login_file is not None
+
+    @property
     def may_act(self) -> bool:
         """Whether this person may press what changes something."""
         return self.role == "operator"

@@ -1,0 +1,171 @@
+"""The door of the page: what reaches the application behind it, and as whom."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+
+import pytest
+import requests
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from tests.identity_provider import identity_provider, serving
+from tests.peers import LOOPBACK, free_port
+from worker.ui.login import NAME_HEADER, ROLE_HEADER, Door
+from worker.ui.people import People, set_password
+from worker.ui.single_sign_on import Provider, read_provider
+from worker.ui.ways import Ways
+
+PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
+HOUR = 3600
+
+
+async def inside(scope, receive, send):
+    """The application behind the door: says who it was told is there."""
+    headers = Request(scope).headers
+    answer = {"path": scope["path"], "who": [headers.get(NAME_HEADER), headers.get(ROLE_HEADER)]}
+    await JSONResponse(answer)(scope, receive, send)
+
+
+class Clock:
+    """A time that tests set; it begins with today's."""
+
+    now = 2e9
+
+    def __call__(self):
+        return self.now
+
+
+@contextmanager
+def door(ways, port, clock, told=lambda kind, by: None):
+    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, clock), secret_key="of the tests"), port):
+        yield f"http://{LOOPBACK}:{port}"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A door for two people, what it told, and its clock."""
+    file = tmp_path_factory.mktemp("people") / "passwords"
+    set_password(file, "ada", "viewer", PASSWORD)
+    set_password(file, "bob", "operator", PASSWORD)
+    told, clock = [], Clock()
+    with door(Ways(People(file)), free_port(), clock, lambda kind, by: told.append((kind, by))) as address:
+        yield address, file, told, clock
+
+
+def log_in(address, name="ada", password=PASSWORD, after="/"):
+    browser = requests.Session()
+    form = {"name": name, "password": password, "next": after}
+    return browser, browser.post(f"{address}/login", form, timeout=30, allow_redirects=False)
+
+
+def test_a_visitor_reaches_the_page_as_who_they_are_whatever_they_claim(site):
+    address, _, told, _ = site
+    browser, answer = log_in(address)
+    assert answer.status_code == 303
+    claimed = {NAME_HEADER: "bob", ROLE_HEADER: "operator"}
+    assert browser.get(f"{address}/study", headers=claimed, timeout=30).json()["who"] == ["ada", "viewer"]
+    assert ("page_login", "ada") in told
+
+
+def test_a_wrong_password_leads_nowhere_and_is_told_once_a_second_at_most(site):
+    address, _, told, clock = site
+    clock.now += 10
+    before = told.count(("page_login_failed", ""))
+    for name in ("ada", "eve"):
+        browser, answer = log_in(address, name, "a wrong password")
+        assert answer.status_code == 401
+        assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+    assert told.count(("page_login_failed", "")) == before + 1
+
+
+@pytest.mark.parametrize(
+    "after", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", "javascript:alert(1)", "a\nb"]
+)
+def test_a_login_never_leads_to_another_site(site, after):
+    assert log_in(site[0], after=after)[1].headers["location"] == "/"
+
+
+def test_a_login_leads_back_to_where_one_was(site):
+    answer = requests.get(f"{site[0]}/study?uid=1.2.3", timeout=30, allow_redirects=False)
+    assert answer.headers["location"] == "/login?next=%2Fstudy%3Fuid%3D1.2.3"
+    assert log_in(site[0], after="/study?uid=1.2.3")[1].headers["location"] == "/study?uid=1.2.3"
+
+
+def test_a_login_ends_with_its_time_and_by_logging_out(site):
+    address, _, _, clock = site
+    browser, _ = log_in(address)
+    clock.now += HOUR
+    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+    browser, _ = log_in(address)
+    browser.get(f"{address}/logout", timeout=30)
+    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+
+
+def test_too_long_a_form_is_not_read(site):
+    assert requests.post(f"{site[0]}/login", b"name=" + bytes(20_000), timeout=30).status_code == 413
+    assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=30).status_code == 413
+
+
+def test_an_open_websocket_ends_when_its_visitor_is_taken_out(site):
+    _, file, _, clock = site
+    set_password(file, "eve", "viewer", PASSWORD)
+    seen = []
+
+    async def receive():
+        return {"type": "websocket.receive", "text": "rerun"}
+
+    async def listening(scope, receive, send):
+        scope["session"] = {}  # as Streamlit does
+        seen.append((await receive())["type"])
+        take_out(file, "eve")
+        seen.append((await receive())["type"])
+
+    session = {"name": "eve", "until": clock.now + HOUR}
+    scope = {"type": "websocket", "path": "/_stcore/stream", "headers": [], "session": session}
+    asyncio.run(Door(listening, Ways(People(file)), HOUR, print, clock)(scope, receive, None))
+    assert seen == ["websocket.receive", "websocket.disconnect"]
+
+
+@pytest.fixture(scope="module")
+def with_provider(tmp_path_factory):
+    """A door to which an identity provider leads, and the provider."""
+    file, port = tmp_path_factory.mktemp("login") / "login.toml", free_port()
+    with identity_provider() as provider:
+        file.write_text(provider.settings(f"http://{LOOPBACK}:{port}"))
+        clock = Clock()
+        with door(Ways(provider=Provider(read_provider(file))), port, clock) as address:
+            yield address, provider, clock
+
+
+def test_the_identity_provider_leads_in_with_the_role_of_the_group(with_provider):
+    address, provider, clock = with_provider
+    browser = requests.Session()
+    assert 'href="/login/provider?next=%2Fstudy"' in browser.get(f"{address}/study", timeout=30).text
+    answer = browser.get(f"{address}/login/provider?next=/study", timeout=30)
+    assert answer.json() == {"path": "/study", "who": ["reader", "viewer"]}
+    provider.claims["groups"] = ["imaging"]
+    answer = requests.Session().get(f"{address}/login/provider", timeout=30)
+    assert answer.json()["who"] == ["reader", "operator"]
+    clock.now += HOUR
+    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+
+
+def test_who_has_no_role_or_began_elsewhere_stays_outside(with_provider):
+    address, provider, _ = with_provider
+    provider.claims["groups"] = ["kitchen"]
+    answer = requests.Session().get(f"{address}/login/provider", timeout=30)
+    assert answer.status_code == 403
+    assert "may not look" in answer.text
+    provider.claims["groups"] = ["imaging"]
+    away = requests.get(f"{address}/login/provider", timeout=30, allow_redirects=False).headers["location"]
+    back = requests.get(away, timeout=30, allow_redirects=False).headers["location"]
+    assert requests.Session().get(back, timeout=30).status_code == 403
+    assert requests.post(f"{address}/login", {"name": "ada", "password": PASSWORD}, timeout=30).status_code == 405
+
+
+def take_out(file, name):
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(name)))

@@ -1,0 +1,48 @@
+"""How people get in: with a password, by the site's identity provider, or, from this machine alone, without either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from worker.errors import StartRefused
+from worker.settings import Settings
+from worker.ui.people import People
+from worker.ui.single_sign_on import Provider, read_provider
+from worker.up import check_port
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """Every way in that this site has set."""
+
+    people: People | None = None
+    provider: Provider | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever reaches the page may look."""
+        return self.people is None and self.provider is None
+
+
+def check_page(settings: Settings) -> Ways:
+    """Return the ways in; none where only this machine reaches the page and no login is wanted.
+
+    Raises
+    ------
+    worker.errors.StartRefused
+        The page would show patients to whoever reaches it, or its port or one of its files cannot be used.
+    """
+    ways = Ways(
+        None if settings.ui_password_file is None else People(settings.ui_password_file),
+        None if settings.ui_login_file is None else Provider(read_provider(settings.ui_login_file)),
+    )
+    if ways.is_open and not settings.ui_is_local:
+        raise StartRefused(
+            f"the page would listen on {settings.ui_host} and show patients to everybody there: make people with "
+            "`bonewatch page-password` and set BONEWATCH_UI_PASSWORD_FILE, or set BONEWATCH_UI_LOGIN_FILE, or leave "
+            "BONEWATCH_UI_HOST unset"
+        )
+    check_port(settings.ui_host, settings.ui_port, "BONEWATCH_UI_PORT")
+    if ways.people is not None:
+        ways.people.find("")
+    return ways
