@@ -26,8 +26,8 @@ from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 from worker import delivery_states as states
 from worker.database import Database
+from worker.delivery_claim import DeliveryClaim
 from worker.delivery_rule import DeliveryRule
-from worker.delivery_states import DeliveryClaim
 from worker.errors import DatabaseError
 from worker.reports import UNMOUNTED, ReportStore
 

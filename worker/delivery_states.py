@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
@@ -12,48 +12,19 @@ from sqlalchemy.orm import Session
 from dicom_io.sender import SendReceipt
 from dicom_io.types import CommitmentReport, ReportReference
 from worker.commitments import settle
-from worker.companion_tables import NAMES
 from worker.database import Database
+from worker.delivery_claim import DeliveryClaim, report_id
 from worker.delivery_rule import DeliveryRule
 from worker.events import record
 from worker.jobs import changed_rows
 from worker.outcomes import shortened
-from worker.tables import Companion, Delivery, Job, Report, Study
+from worker.tables import Delivery, Job, Report, Study
 
 UNREACHABLE = "not reached: "
 """How the reason of a delivery begins that waits for its destination to answer at all."""
 REPORT_UNUSABLE = "the report's file "
 """How the reason of a failed delivery begins where sending again cannot help: the study needs a new report."""
 SENDER_LOST = "the sender was lost on the way (killed or restarted); it is sent again"
-
-
-@dataclass(frozen=True, slots=True)
-class DeliveryClaim:
-    """The right to advance one delivery, and what is needed for it."""
-
-    delivery_id: int
-    token: str
-    state: str
-    destination: str
-    path: str
-    reference: ReportReference
-    attempts: int
-    study_id: int
-    job_id: int
-    transaction_uid: str | None = None
-    sent_at: datetime | None = None
-    kind: str = "report"
-
-    @property
-    def name(self) -> str:
-        """What is delivered, in words."""
-        return NAMES[self.kind]
-
-
-def report_id() -> ColumnElement[int]:
-    """Return the report that a delivery is about, or whose companion it is about."""
-    of_companion = select(Companion.report_id).where(Companion.id == Delivery.companion_id).scalar_subquery()
-    return func.coalesce(Delivery.report_id, of_companion)
 
 
 def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: datetime) -> DeliveryClaim | None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, aliased
 
 from worker.database import Database
-from worker.delivery_states import report_id
+from worker.delivery_claim import report_id
 from worker.retries import retry_failed, revive_deliveries
 from worker.tables import Delivery, Job, Report, UtcDateTime
 

@@ -8,7 +8,8 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from worker.database import Database
-from worker.delivery_states import REPORT_UNUSABLE, report_id
+from worker.delivery_claim import report_id
+from worker.delivery_states import REPORT_UNUSABLE
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.events import record
 from worker.file_removal import lacks_files

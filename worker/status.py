@@ -12,7 +12,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from worker.companion_tables import NAMES
 from worker.database import Database
-from worker.delivery_states import report_id
+from worker.delivery_claim import report_id
 from worker.errors import QueueUnavailable
 from worker.reanalysis_estimate import RunProgress, progress
 from worker.tables import Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
