@@ -179,6 +179,12 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n")
 
 
+def stretched(part: Part, low: float, high: float) -> Part:
+    """Return a network that is shown images stretched between these percentiles."""
+    preprocessing = replace(part.design.preprocessing, stretch_percentiles=(low, high))
+    return replace(part, design=replace(part.design, preprocessing=preprocessing))
+
+
 def view_of(text: str) -> View:
     """Read a view from the command line: '704' or '704m' for mirrored."""
     return View(int(text.removesuffix("m")), text.endswith("m"))
@@ -199,6 +205,13 @@ def main() -> None:
     parser.add_argument(
         "--voting-iou", type=float, default=0.0, help="candidates that overlap a box so far move it; 0: none do"
     )
+    parser.add_argument(
+        "--stretch",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="percentiles of the grey values that become 0 and 1, instead of those of the training",
+    )
     parser.add_argument("--view", type=view_of, action="append", default=[], help="a look of the detector: 704, 704m")
     parser.add_argument("--detector-from-logit", type=float, help="classifier logit below which no detector runs")
     parser.add_argument("--name", default="vgg16-fracatlas")
@@ -212,6 +225,8 @@ def main() -> None:
         options = {**detector.design.options, "voting_iou": given.voting_iou}
         detector = replace(detector, design=replace(detector.design, options=options))
     parts = read_part(given.classifier, "classifier"), detector
+    if given.stretch:
+        parts = stretched(parts[0], *given.stretch), stretched(parts[1], *given.stretch)
     label = fracatlas_label(given.name, given.date, given.seen, parts)
     recipe = Recipe(*parts, label, tuple(given.view), given.detector_from_logit)
     content = export(recipe, given.data, given.out, given.predictions)

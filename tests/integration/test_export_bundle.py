@@ -16,7 +16,7 @@ from models.vgg import VGG16Trunk
 from models.views import View
 from tests.training_data import write_data
 from training.dataset import load
-from training.export_bundle import Recipe, assemble, export, fracatlas_label, view_of
+from training.export_bundle import Recipe, assemble, export, fracatlas_label, stretched, view_of
 from training.parts import Design, Part, averaged, read_part, write_part
 
 WIDTH = 0.0625
@@ -81,6 +81,17 @@ def test_a_bundle_s_parts_make_the_same_bundle_again(tmp_path: Path) -> None:
     second = assemble(Recipe(*parts, made.label), tmp_path / "second")
 
     assert second == first
+
+
+def test_a_bundle_can_stretch_its_images_otherwise_than_in_training(tmp_path: Path) -> None:
+    made = recipe(tmp_path, "mobilenet_v2")
+    parts = stretched(made.classifier, 1.0, 99.0), stretched(made.detector, 1.0, 99.0)
+
+    assemble(Recipe(*parts, made.label), tmp_path / "bundle")
+
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    for network in (manifest.classifier, manifest.detector):
+        assert network.preprocessing.stretch_percentiles == (1.0, 99.0)
 
 
 def test_more_looks_find_boxes_that_lie_in_the_image(tmp_path: Path) -> None:
