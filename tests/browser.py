@@ -1,0 +1,100 @@
+"""A person at the page: headless Chromium, and what such a person finds when they look.
+
+`BONEWATCH_SCREENSHOTS` names a folder that keeps the pictures taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.peers import program
+
+PATIENCE_SECONDS = 60.0
+WIDE, PHONE = (1280, 900), (390, 844)
+# A page of Streamlit says of itself when its script has run.
+SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run a browser. While it runs, no other asyncio can in this thread: keep it to a module."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program("chromium"), args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Visitor:
+    """Somebody who looks at the page with a browser of their own: no cookie of anybody else."""
+
+    def __init__(
+        self,
+        browser: Browser,
+        address: str,
+        pictures: Path,
+        *,
+        size: tuple[int, int] = WIDE,
+        scheme: Literal["light", "dark"] = "light",
+    ) -> None:
+        self.address = address
+        self._pictures = Path(os.environ.get("BONEWATCH_SCREENSHOTS", pictures))
+        width, height = size
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            is_mobile=size == PHONE,
+            has_touch=size == PHONE,
+            accept_downloads=True,
+        )
+        self._context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+        self.page: Page = self._context.new_page()
+
+    def close(self) -> None:
+        self._context.close()
+
+    def log_in(self, name: str, password: str) -> None:
+        """Fill in the form and send it, whatever comes of it."""
+        self.page.goto(f"{self.address}/login")
+        self.page.get_by_label("Name").fill(name)
+        self.page.get_by_label("Password").fill(password)
+        self.page.get_by_role("button", name="Log in").click()
+
+    def see(self, path: str, heading: str) -> Page:
+        """Go to a page and return it once it shows this heading and is at rest."""
+        self.page.goto(f"{self.address}/{path}")
+        expect(self.page.get_by_role("heading", name=heading, exact=True, level=1)).to_be_visible()
+        self.rest()
+        return self.page
+
+    def rest(self) -> None:
+        """Wait until the page has done all that it was asked."""
+        expect(self.page.locator(SETTLED)).to_be_visible()
+        # What stands for a part whose program the browser still fetches.
+        expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+    def upload(self, *files: Path) -> None:
+        self.page.locator("input[type=file]").set_input_files(files)
+        self.rest()
+
+    def shoot(self, name: str) -> Path:
+        """Keep a picture of the whole page."""
+        self._pictures.mkdir(parents=True, exist_ok=True)
+        path = self._pictures / f"{name}.png"
+        main = self.page.locator("section[data-testid=stMain]")
+        # Streamlit's page scrolls inside the window: a window as high as the page shows all of it.
+        height = main.evaluate("main => main.scrollHeight") if main.count() else 0
+        size = self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({"width": size["width"], "height": min(4000, max(size["height"], height))})
+        self.page.screenshot(path=path, animations="disabled")
+        self.page.set_viewport_size(size)
+        return path

@@ -1,0 +1,118 @@
+"""The web page in a real browser, over a bonewatch that runs and was sent studies: login, uploads, hostile text."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.builders import build_dx, write_part10
+from tests.e2e.conftest import HOSTILE_ACCESSION, HOSTILE_ID, PASSWORD, limb
+
+pytestmark = [pytest.mark.peer, pytest.mark.slow]
+
+OUTCOMES = re.compile("Fracture suspected|Unclear: look closely|No fracture found")
+
+
+def events(site, kind):
+    return site.bonewatch.rows("SELECT study_id, detail FROM events WHERE kind = :kind ORDER BY id", kind=kind)
+
+
+def test_only_name_and_password_lead_in_and_logging_out_leads_out(visit, page_site):
+    visitor = visit(role=None)
+    visitor.log_in("viewer", "a wrong password")
+    expect(visitor.page.get_by_role("alert")).to_have_text("Name or password is wrong.")
+    visitor.shoot("login-refused")
+
+    visitor.log_in("viewer", PASSWORD)
+    expect(visitor.page.get_by_text("Decision support, never a diagnosis")).to_be_visible()
+    visitor.rest()
+    visitor.page.goto(f"{page_site.address}/logout")
+    visitor.page.goto(f"{page_site.address}/operations")
+    expect(visitor.page.get_by_role("button", name="Log in")).to_be_visible()
+    assert events(page_site, "page_login_failed")
+    assert events(page_site, "page_login")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 303), ("GET", "/_stcore/host-config", 401), ("PUT", "/_stcore/upload_file/a/b", 401)],
+)
+def test_nothing_answers_who_has_not_logged_in(page_site, method, path, status):
+    claimed = {"x-bonewatch-name": "operator", "x-bonewatch-role": "operator"}
+    answer = requests.request(method, page_site.address + path, headers=claimed, timeout=30, allow_redirects=False)
+    assert answer.status_code == status
+    assert "location" not in answer.headers or answer.headers["location"].startswith("/login?")
+
+
+def test_uploaded_images_are_analysed_and_forgotten(visit, page_site, tmp_path):
+    dicom = write_part10(build_dx(study="upload", pixels=limb()), tmp_path / "hand <b>left.dcm")
+    picture = tmp_path / "wrist.png"
+    Image.fromarray((limb() // 16).astype(np.uint8)).save(picture)
+    studies = page_site.bonewatch.one("SELECT count(*) FROM studies")
+    visitor = visit()
+    page = visitor.see("analyse", "Analyse an X-ray")
+
+    visitor.upload(dicom, picture)
+
+    expect(page.get_by_text(OUTCOMES)).to_have_count(2)
+    expect(page.get_by_role("img", name=re.compile("^Radiograph, "))).to_have_count(2)
+    expect(page.get_by_role("img", name=re.compile("^Probability "))).to_have_count(2)
+    expect(page.get_by_text("hand <b>left.dcm", exact=True).last).to_be_visible()
+    expect(page.get_by_text(re.compile("Body part: HAND"))).to_be_visible()
+    assert "left" not in page.locator("b").all_inner_texts()
+    visitor.shoot("analyse")
+    assert page_site.bonewatch.one("SELECT count(*) FROM studies") == studies
+    assert not list(page_site.bonewatch.home.rglob("*upload*"))
+
+
+def test_what_cannot_be_analysed_is_said_in_words(visit, tmp_path):
+    broken = tmp_path / "broken.dcm"
+    broken.write_bytes(write_part10(build_dx(pixels=limb()), tmp_path / "whole.dcm").read_bytes()[:9000])
+    letter, huge = tmp_path / "letter.dcm", tmp_path / "huge.dcm"
+    letter.write_text("This is not an image.\n" * 40)
+    with huge.open("wb") as file:
+        file.truncate(300 * 10**6)
+    visitor = visit()
+    page = visitor.see("analyse", "Analyse an X-ray")
+
+    visitor.upload(broken, letter, huge)
+
+    expect(page.get_by_text("Could not be analysed")).to_have_count(2)
+    expect(page.get_by_text(re.compile("neither a DICOM file nor", re.IGNORECASE))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"must be 20.*MB or smaller"))).to_be_visible()
+    visitor.shoot("analyse-refused")
+
+
+def test_text_from_dicom_files_is_shown_as_text(visit, page_site):
+    visitor = visit()
+    page = visitor.see(f"study?uid={page_site.hostile}", "Study")
+    for text in (HOSTILE_ID, HOSTILE_ACCESSION):
+        expect(page.get_by_text(text)).to_be_visible()
+    assert page.locator("img[src=x]").count() == 0
+    assert page.title() != "owned"
+    visitor.shoot("study-hostile")
+    assert page_site.bonewatch.one("SELECT count(*) FROM events WHERE kind = 'page_viewed' AND study_id IS NOT NULL"), (
+        "who looks at a patient leaves a trace"
+    )
+
+
+def test_a_viewer_may_not_press_and_an_operator_may(visit, page_site):
+    button = (
+        visit("viewer").see(f"study?uid={page_site.two_views}", "Study").get_by_role("button", name="Analyse again")
+    )
+    expect(button).to_be_disabled()
+
+    visitor = visit("operator")
+    page = visitor.see(f"study?uid={page_site.two_views}", "Study")
+    page.get_by_role("button", name="Analyse again").click()
+    visitor.rest()
+    page_site.bonewatch.wait_for(
+        "SELECT count(*) FROM events WHERE kind = 'page_pressed' AND study_id > 0 AND detail LIKE '%operator%'",
+        60,
+        "the button leaves a trace",
+    )
