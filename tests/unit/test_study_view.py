@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
-from worker.tables import Event
+from worker.tables import Companion, Delivery, Event
 from worker.ui.report_tree import as_lists
 from worker.ui.study_view import load_study
 
@@ -40,6 +40,19 @@ def test_the_way_has_every_hop_in_order_with_the_seconds_between(database):
         ("analysed: absent", 2.5),
         ("sent to pacs", 0.5),
         ("committed by pacs", 6),
+    ]
+
+
+def test_pictures_that_go_with_a_report_have_their_own_steps(database):
+    with database.write() as session:
+        job = a_job(session, a_study(session))
+        report = a_delivery(session, job, sent_at=after(130)).report
+        picture = Companion(report_id=report.id, kind="capture", number=1, state="built", path="x")
+        picture.deliveries.append(Delivery(destination="pacs", sent_at=after(140)))
+        session.add(picture)
+    assert [hop.what for hop in load_study(database, "2.25.1").way][-2:] == [
+        "sent to pacs",
+        "marked image sent to pacs",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,13 @@ from dicom_io.types import Box
 from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
+from worker.companion_tables import NAMES, Companion
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.results import FindingRow
 from worker.retries import needs_analysis, retry_study, revive_deliveries
 from worker.settings import Settings
 from worker.stores import store_of
-from worker.tables import ImageResult, Instance
+from worker.tables import Delivery, ImageResult, Instance
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.report_tree import as_lists
 from worker.ui.rows import Row, show_rows
@@ -182,10 +184,10 @@ def _marked(visit: Visit, grey: NDArray[np.uint8], boxes: list[FindingRow], foun
 def _report(visit: Visit, found: StudyView) -> None:
     report = found.report
     if report is None or report.path is None:
-        st.info("There is no report of this answer." + (f" {report.reason}" if report and report.reason else ""))
+        st.info("There is no report of this answer.")
+        st.text(report.reason if report and report.reason else "")
         return
-    for delivery in report.deliveries:
-        st.text(f"{delivery.destination}: {delivery.state}" + (f" ({delivery.reason})" if delivery.reason else ""))
+    _deliveries(report.deliveries)
     if report.file_deleted_at is not None:
         st.info("The report's file was deleted here after every PACS had committed it.")
         return
@@ -201,11 +203,34 @@ def _report(visit: Visit, found: StudyView) -> None:
         file_name=f"{report.sop_instance_uid}.dcm",
         mime="application/dicom",
     )
+    for companion in report.companions:
+        _companion(visit, companion, found)
     st.html(as_lists(lines))
 
 
+def _deliveries(deliveries: Sequence[Delivery]) -> None:
+    for delivery in deliveries:
+        st.text(f"{delivery.destination}: {delivery.state}" + (f" ({delivery.reason})" if delivery.reason else ""))
+
+
+def _companion(visit: Visit, companion: Companion, found: StudyView) -> None:
+    """Offer a picture that goes with the report, or say why there is none."""
+    name = f"{NAMES[companion.kind].capitalize()} {companion.number}"
+    if companion.path is None or companion.file_deleted_at is not None:
+        st.text(f"{name}: {companion.reason or 'its file was deleted here after every PACS had committed it'}")
+        return
+    relative = companion.path
+    st.download_button(
+        f"{name} (DICOM)",
+        lambda: _file(visit, store_of(visit.settings).path(relative), found),
+        file_name=f"{companion.sop_instance_uid}.dcm",
+        mime="application/dicom",
+    )
+    _deliveries(companion.deliveries)
+
+
 def _file(visit: Visit, path: Path, found: StudyView) -> bytes:
-    visit.pressed("download of a report", found.result.study_id)
+    visit.pressed("download of a report or of what goes with it", found.result.study_id)
     return path.read_bytes()
 
 

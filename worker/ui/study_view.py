@@ -10,6 +10,7 @@ from itertools import pairwise
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from worker.companion_tables import NAMES, Companion
 from worker.database import Database
 from worker.results import FindingRow, ResultFilter, ResultRow, findings, results
 from worker.tables import Event, ImageResult, Instance, Job, Report, Study
@@ -56,7 +57,10 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         jobs = session.scalars(
             select(Job)
             .where(Job.study_id == result.study_id)
-            .options(selectinload(Job.report).selectinload(Report.deliveries))
+            .options(
+                selectinload(Job.report).selectinload(Report.deliveries),
+                selectinload(Job.report).selectinload(Report.companions).selectinload(Companion.deliveries),
+            )
             .order_by(Job.id.desc())
         ).all()
         instances = session.scalars(
@@ -96,9 +100,15 @@ def _steps(job: Job) -> list[tuple[datetime | None, str]]:
         (job.started_at, "claimed by a worker"),
         (job.finished_at, f"analysed: {job.outcome or job.state}"),
     ]
-    for delivery in job.report.deliveries if job.report is not None else ():
-        steps.append((delivery.sent_at, f"sent to {delivery.destination}"))
-        steps.append((delivery.committed_at, f"committed by {delivery.destination}"))
+    if job.report is not None:
+        objects = [
+            ("", job.report.deliveries),
+            *((NAMES[each.kind] + " ", each.deliveries) for each in job.report.companions),
+        ]
+        for name, deliveries in objects:
+            for delivery in deliveries:
+                steps.append((delivery.sent_at, f"{name}sent to {delivery.destination}"))
+                steps.append((delivery.committed_at, f"{name}committed by {delivery.destination}"))
     return steps
 
 
