@@ -199,13 +199,13 @@ def jobs(
 def _filtered(query: Select[Any], wanted: ResultFilter) -> Select[Any]:
     c = V_RESULTS.c
     moment = func.coalesce(c.analysed_at, c.received_at, type_=UtcDateTime())
-    if wanted.since is not None or wanted.until is not None:
-        # What follows would look at every study; this leaves those that an index on a moment finds.
-        query = query.where(c.study_id.in_(_at_that_time(wanted)))
     if wanted.since is not None:
-        query = query.where(moment >= wanted.since)
+        # The moment would be looked up for every study; this leaves those that an index finds.
+        query = query.where(moment >= wanted.since, c.study_id.in_(_at_that_time(wanted)))
     if wanted.until is not None:
-        query = query.where(moment < wanted.until)
+        # No answer comes before the images: the search begins at the last study that had arrived by then.
+        arrived = select(func.max(Study.id)).where(Study.first_instance_at < wanted.until)
+        query = query.where(moment < wanted.until, c.study_id <= arrived.scalar_subquery())
     if wanted.model is not None:
         query = query.where(c.model_version.startswith(wanted.model, autoescape=True))
     for name in ("outcome", "patient_id", "accession_number", "study_instance_uid"):
@@ -216,10 +216,8 @@ def _filtered(query: Select[Any], wanted: ResultFilter) -> Select[Any]:
 
 
 def _at_that_time(wanted: ResultFilter) -> CompoundSelect[tuple[int]]:
-    analysed, arrived = select(Job.study_id), select(Study.id)
-    if wanted.since is not None:
-        analysed = analysed.where(Job.finished_at >= wanted.since)
-        arrived = arrived.where(Study.first_instance_at >= wanted.since)
+    analysed = select(Job.study_id).where(Job.finished_at >= wanted.since)
+    arrived = select(Study.id).where(Study.first_instance_at >= wanted.since)
     if wanted.until is not None:
         analysed = analysed.where(Job.finished_at < wanted.until)
         arrived = arrived.where(Study.first_instance_at < wanted.until)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, exists, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from worker.companion_tables import NAMES
@@ -15,9 +15,11 @@ from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.errors import QueueUnavailable
 from worker.reanalysis_estimate import RunProgress, progress
-from worker.tables import Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
+from worker.tables import UNBUILT, Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
 
 FAILURES_SHOWN = 20
+UNFINISHED = ("queued", "running")
+UNCOMMITTED = ("pending", "sending", "sent", "failed")
 
 
 class QueueLengths(Protocol):
@@ -60,7 +62,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A picture of one moment. `queues` is None where the broker does not answer; `broker_error` then says why."""
+    """A picture of one moment. `queues` is None where the broker does not answer; `broker_error` then says why.
+
+    `jobs` and `deliveries` count what is unfinished, failed deliveries among it, and what was finished in the last 24
+    hours; `outcomes` the studies answered in them. Counting all answers would read years of them.
+    """
 
     queues: Mapping[str, int] | None
     broker_error: str | None
@@ -91,19 +97,20 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
         newer = aliased(Job)
         # The absence of a newer one is asked for each row that is shown; a list of all newest jobs would be made first.
         latest = ~exists().where(newer.study_id == Job.study_id, newer.id > Job.id)
-        day = Rejection.at >= at - timedelta(days=1)
+        day = at - timedelta(days=1)
         return Status(
             queues=queues,
             broker_error=broker_error,
             receiving=_count(session, Study.id, Study.state == "receiving"),
-            jobs=_by(session, Job.state),
-            outcomes=_by(session, Job.outcome, latest, Job.outcome.is_not(None)),
-            deliveries=_by(session, Delivery.state),
+            jobs=_by(session, Job.state, Job.state.in_(UNFINISHED)) | _by(session, Job.state, Job.finished_at >= day),
+            outcomes=_by(session, Job.outcome, latest, Job.outcome.is_not(None), Job.finished_at >= day),
+            deliveries=_by(session, Delivery.state, Delivery.state.in_(UNCOMMITTED))
+            | _by(session, Delivery.state, Delivery.committed_at >= day),
             running=_running(session),
             waiting_with_reason=_reasons(session, Job.reason, Job.state == "queued"),
             deliveries_waiting_with_reason=_reasons(session, Delivery.reason, Delivery.state.in_(("pending", "sent"))),
             failures=_failures(session, latest),
-            rejections_24h=_count(session, Rejection.id, day),
+            rejections_24h=_count(session, Rejection.id, Rejection.at >= day),
             oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
             reanalysis=reanalysis,
         )
@@ -163,7 +170,7 @@ def _failures(session: Session, latest: ColumnElement[bool]) -> tuple[Failure, .
     ]
     of_report = select(Report, Study.study_instance_uid).join(Report.job).join(Job.study)
     reports = session.execute(
-        of_report.where(latest, Report.state == "failed").order_by(Report.id.desc()).limit(FAILURES_SHOWN)
+        of_report.where(latest, text(f"reports.{UNBUILT}")).order_by(Report.id.desc()).limit(FAILURES_SHOWN)
     )
     found += [Failure(uid, "report", report.reason or "", report.built_at) for report, uid in reports]
     of_companion = (

@@ -61,6 +61,7 @@ __all__ = [
 ]
 
 WAITING = "state = 'queued'"
+UNBUILT = "state = 'failed'"
 GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
@@ -77,6 +78,7 @@ class Study(Base):
         one_of("state", ("receiving", "complete")),
         Index(None, "state", "last_instance_at"),
         Index(None, "study_date", "id"),
+        Index(None, "first_instance_at", "id"),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -86,7 +88,7 @@ class Study(Base):
     study_date: Mapped[str | None] = mapped_column(String(8))
     state: Mapped[str] = mapped_column(String(16), default="receiving")
     source: Mapped[str] = mapped_column(String(16), default="push")
-    first_instance_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    first_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
     last_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=0)
@@ -233,7 +235,10 @@ class Report(Base):
     """The structured report of a job. `state` failed means it could not be built; `reason` says why."""
 
     __tablename__ = "reports"
-    __table_args__ = (one_of("state", ("built", "failed")),)
+    __table_args__ = (
+        one_of("state", ("built", "failed")),
+        Index("ix_reports_unbuilt", "id", sqlite_where=text(UNBUILT), postgresql_where=text(UNBUILT)),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
@@ -282,7 +287,7 @@ class Delivery(Base):
     transaction_uid: Mapped[str | None] = mapped_column(UID, index=True)
     commitment_requested_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    committed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    committed_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     confirmed_by: Mapped[str | None] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
 

@@ -96,7 +96,16 @@ SELECT 4 * n - 4 + step, at + step * interval '20 seconds',
        (ARRAY['received_first', 'completed', 'queued', 'analysed'])[step], n, CASE WHEN step > 2 THEN n END, '{{}}'
 FROM drawn, generate_series(1, 4) AS step;
 
+-- A re-analysis that has gone through everything but the newest 500 studies.
+INSERT INTO reanalysis_runs (id, source, direction, model_version, state, asked_by, created_at, night_studies, found,
+                             planned)
+VALUES (1, 'store', 'oldest', '{second}', 'running', 'night', '2026-02-27 22:00:00+00', 0, {studies}, {studies});
+
+INSERT INTO reanalysis_items (id, run_id, study_instance_uid, job_id, state, found_at)
+SELECT n, 1, '2.25.' || n, n, CASE WHEN n > {studies} - 500 THEN 'queued' ELSE 'done' END, '2026-02-27 22:00:00+00'
+FROM drawn ORDER BY n;
+
 SELECT setval(pg_get_serial_sequence(name, 'id'), 10 * {studies})
-FROM unnest(ARRAY['studies', 'instances', 'jobs', 'image_results', 'findings', 'reports', 'deliveries', 'events'])
-     AS name;
+FROM unnest(ARRAY['studies', 'instances', 'jobs', 'image_results', 'findings', 'reports', 'deliveries', 'events',
+                  'reanalysis_runs', 'reanalysis_items']) AS name;
 SET session_replication_role = DEFAULT;

@@ -97,7 +97,7 @@ EXPECTED = {
     "7. Studies seen but never reported": [("A-3",)],
     "8. Unanswered deliveries": [("A-1", "pacs", "sent", "0", "None", "None", "no answer yet")],
     "9. Volumes by PACS": [("PACS", "4", "4", "1")],
-    "10. Progress of the re-analysis": [("1", "store", SECOND, "running", "3", "1", "1", "1", "20260102")],
+    "10. Progress of the re-analysis": [("1", "store", SECOND, "running", "0", "0", "1", "1", "1")],
     "11. Drift of the mean probability by week": [("2026-02-23", FIRST, "1"), ("2026-03-02", SECOND, "2", "0.5")],
     "12. Everything about one accession number": 5,
     "Images that could not be analysed": [("the pixel data is cut off", "1")],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, update
@@ -274,6 +275,21 @@ def test_the_status_leaves_out_what_a_newer_analysis_has_replaced(bench):
         a_job(session, study, revision=2, state="done", outcome="absent")
 
     assert snapshot(bench.database, bench.queue, bench.clock()).failures == ()
+
+
+def test_the_status_counts_all_that_is_unfinished_and_what_was_finished_in_a_day(bench):
+    with bench.database.write() as session:
+        for number, hours in enumerate((1, 25), start=1):
+            done = a_job(session, a_study(session, number), finished_at=bench.clock() - timedelta(hours=hours))
+            a_delivery(session, done, state="committed", committed_at=done.finished_at)
+        a_job(session, a_study(session, 3), state="queued", outcome=None, finished_at=None)
+        a_delivery(session, a_job(session, a_study(session, 4), finished_at=done.finished_at), state="failed")
+
+    status = snapshot(bench.database, bench.queue, bench.clock())
+
+    assert status.jobs == {"done": 1, "queued": 1}
+    assert status.outcomes == {"absent": 1}
+    assert status.deliveries == {"committed": 1, "failed": 1}
 
 
 def test_a_study_counts_how_often_it_was_complete(bench):

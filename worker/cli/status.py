@@ -67,7 +67,7 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
         ("messages waiting", _counts(found.queues or {})),
         ("studies receiving", str(found.receiving)),
         ("jobs", _counts(found.jobs)),
-        ("outcomes", _counts(found.outcomes)),
+        ("outcomes in 24 h", _counts(found.outcomes)),
         ("deliveries", _counts(found.deliveries)),
         ("re-analysis", _reanalysis(found)),
         ("refused in 24 h", str(found.rejections_24h)),

@@ -62,7 +62,7 @@ def _now(visit: Visit) -> None:
     for title, counts in (
         ("Messages in the queues", found.queues or {}),
         ("Deliveries", found.deliveries),
-        ("Outcomes", found.outcomes),
+        ("Outcomes in 24 h", found.outcomes),
     ):
         st.text(f"{title}: {_counts(counts)}")
     _workers(visit, found)
