@@ -46,6 +46,7 @@ class Bonewatch:
             "quiet_seconds": 1.5,
             "sweep_seconds": 1,
             "requeue_seconds": 2,
+            "scheduler_lease_seconds": 3,
             "lease_seconds": 8,
             "delivery_lease_seconds": 10,
             "delivery_backoff_seconds": 1,

@@ -1,7 +1,8 @@
 """The Celery application, and the two workers that serve its queues.
 
     work      processes (prefork), queues live and archive, live first; each child loads the model on its first job
-    schedule  threads, queue control: the sweep and the deliveries; the clock that asks for sweeps is a thread in it
+    schedule  threads, queue control: the sweep and the deliveries; the clock that asks for sweeps is a thread in it,
+              and runs in one scheduler at a time (worker.scheduling)
 
 Celery carries ids and nothing else. A message is acknowledged when its task has ended, and returns to the queue when
 its process died; either way it only says where to look.
@@ -16,17 +17,19 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from celery import Celery, signals
-from celery.beat import EmbeddedService
 from kombu import Exchange
 from kombu import Queue as QueueDeclaration
 
 from worker import redis_transport
 from worker.bootstrap import Runtime
 from worker.broker import broker_url
+from worker.clock import build_clock
+from worker.database import open_database
 from worker.keeper import die_with_parent
 from worker.pulse import Pulse, pulse_path
 from worker.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, REANALYZE, SWEEP, CeleryQueue, Queue
 from worker.readiness import announce_ready
+from worker.scheduling import Turn
 from worker.settings import Settings
 from worker.tasks import register
 
@@ -102,13 +105,18 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
     logging.getLogger("celery").setLevel(logging.WARNING)
     signals.worker_ready.connect(_ready, weak=False)
     pulse = Pulse(pulse_path(settings.run_folder, role))
+    ends: list[Callable[[], None]] = [pulse.stop]
     signals.worker_ready.connect(_starter(pulse), weak=False)
     if role == "work":
         signals.worker_process_init.connect(_follow_parent(os.getpid()), weak=False)
         arguments = _arguments(ANALYSIS_QUEUES, "prefork", settings.analysis_processes)
     else:
         arguments = _arguments((CONTROL,), "threads", CONTROL_THREADS)
-        clock = EmbeddedService(app, thread=True, scheduler_cls="celery.beat:Scheduler")
+        database = open_database(settings.sqlalchemy_url())
+        turn = Turn(database, settings.scheduler_lease_seconds)
+        ends += [turn.stop, database.close]
+        clock = build_clock(app, turn)
+        signals.worker_ready.connect(_starter(turn), weak=False)
         signals.worker_ready.connect(_starter(clock), weak=False)
         signals.worker_shutting_down.connect(_stopper(clock), weak=False)
     try:
@@ -116,7 +124,8 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        pulse.stop()
+        for end_it in ends:
+            end_it()
     return 0
 
 

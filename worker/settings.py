@@ -38,6 +38,7 @@ from worker.settings_fields import (
 from worker.settings_lanes import LaneSettings
 from worker.settings_page import PageSettings
 from worker.settings_reanalysis import ReanalysisSettings
+from worker.settings_schedule import ScheduleSettings
 from worker.settings_store import STORE_SECRETS, StoreSettings
 
 if TYPE_CHECKING:
@@ -49,7 +50,15 @@ SECRETS = ("database_url", "redis_url", *STORE_SECRETS)
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
-class Settings(CompanionSettings, DeliverySettings, LaneSettings, PageSettings, ReanalysisSettings, StoreSettings):
+class Settings(
+    CompanionSettings,
+    DeliverySettings,
+    LaneSettings,
+    PageSettings,
+    ReanalysisSettings,
+    ScheduleSettings,
+    StoreSettings,
+):
     """Everything a site can choose. Build it with `load_settings`, once, at a process's start."""
 
     model_config = SettingsConfigDict(

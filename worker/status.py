@@ -15,6 +15,7 @@ from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.errors import QueueUnavailable
 from worker.reanalysis_estimate import RunProgress, progress
+from worker.scheduling import SchedulerSeen, present
 from worker.tables import UNBUILT, Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
 
 FAILURES_SHOWN = 20
@@ -81,6 +82,7 @@ class Status:
     rejections_24h: int
     oldest_queued_at: datetime | None
     reanalysis: tuple[RunProgress, ...] = ()
+    schedulers: tuple[SchedulerSeen, ...] = ()
 
 
 def snapshot(database: Database, queue: QueueLengths, now: datetime | None = None) -> Status:
@@ -93,6 +95,7 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
     except QueueUnavailable as error:
         broker_error = str(error)
     reanalysis = tuple(run for run in progress(database) if run.finished_at is None)
+    schedulers = present(database)
     with database.read() as session:
         newer = aliased(Job)
         # The absence of a newer one is asked for each row that is shown; a list of all newest jobs would be made first.
@@ -113,6 +116,7 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
             rejections_24h=_count(session, Rejection.id, Rejection.at >= day),
             oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
             reanalysis=reanalysis,
+            schedulers=schedulers,
         )
 
 

@@ -12,6 +12,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     bundle_changes                         who had another model used, and when
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
     archive_pace                           when an archive may be asked next
+    scheduler_lease, schedulers            whose clock runs, and who stands by
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from worker.companion_tables import Companion
 from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.record_tables import BundleChange, Event, Rejection
+from worker.schedule_tables import Scheduler, SchedulerLease
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
@@ -55,6 +57,8 @@ __all__ = [
     "ReanalysisRun",
     "Rejection",
     "Report",
+    "Scheduler",
+    "SchedulerLease",
     "Study",
     "UtcDateTime",
     "utc_now",

@@ -136,7 +136,7 @@ def work(home: Home = None) -> None:
 
 
 def schedule(home: Home = None) -> None:
-    """Close quiet studies, send reports and ask whether they are committed. Run it once for all machines."""
+    """Close quiet studies, send reports and ask whether they are committed. A second one stands by and takes over."""
     _serve("schedule", settings_of(home))
 
 

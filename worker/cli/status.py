@@ -65,6 +65,7 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
     rows: list[tuple[str, str]] = [
         ("broker", escape(f"does not answer: {found.broker_error}") if found.queues is None else "answers"),
         ("messages waiting", _counts(found.queues or {})),
+        ("scheduler", _schedulers(found)),
         ("studies receiving", str(found.receiving)),
         ("jobs", _counts(found.jobs)),
         ("outcomes in 24 h", _counts(found.outcomes)),
@@ -83,6 +84,11 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{coloured(word)} {count}" for word, count in counts.items()) or "none"
+
+
+def _schedulers(found: Status) -> str:
+    words = [f"{escape(each.name)} {'schedules' if each.schedules else 'stands by'}" for each in found.schedulers]
+    return "; ".join(words) or "[bold red]none runs[/]"
 
 
 def _reanalysis(found: Status) -> str:
