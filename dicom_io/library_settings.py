@@ -10,7 +10,7 @@ from pynetdicom import _config as pynetdicom_config
 
 log = structlog.get_logger()
 
-_LIBRARIES = ("pydicom", "pynetdicom")
+_LIBRARIES = ("pydicom", "pynetdicom", "dicomweb_client", "urllib3")
 
 
 class _WithoutContents(logging.Handler):

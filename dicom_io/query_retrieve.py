@@ -15,10 +15,9 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_io.admission import TRANSFER_SYNTAXES
 from dicom_io.archive import FoundPage, Receive, RetrieveReceipt, StudyNotFound, StudyQuery
 from dicom_io.association import accepted_classes, ask, open_association, require_class, require_status, time_limit
-from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
+from dicom_io.errors import PeerBusy, PeerError, PeerRefused, PeerUnreachable
 from dicom_io.find import FIND, PENDING, find_questions
 from dicom_io.library_settings import configure_libraries
 from dicom_io.query import find_page, identifier
@@ -62,6 +61,12 @@ KEPT_SYNTAXES = (
 )
 # Beside radiographs lie reports (88), presentation states (11) and other documents (104): they come next.
 BESIDE_RADIOGRAPHS = ("1.2.840.10008.5.1.4.1.1.88.", "1.2.840.10008.5.1.4.1.1.11.", "1.2.840.10008.5.1.4.1.1.104.")
+
+
+class MoveDestinationUnknown(PeerRefused):
+    """The PACS does not know under our AE title where to send (0xA801)."""
+
+    code = "move_destination_unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +119,18 @@ class DimseArchive:
         """Bring a study here; see `dicom_io.archive.Archive`."""
         if not is_safe_uid(study_instance_uid):
             raise StudyNotFound(f"{self.name}: what is asked for is not a Study Instance UID")
-        receipt = (
-            self._get(study_instance_uid, receive) if self._rule.method == "get" else self._move(study_instance_uid)
-        )
+        gone = StudyNotFound(f"{self.name} has nothing of this study any more")
+        try:
+            receipt = self._bring(study_instance_uid, receive)
+        except MoveDestinationUnknown:
+            raise
+        except PeerRefused as error:
+            # Some answer "unable to process" (0xC000) for a study that they do not have.
+            if self._has(study_instance_uid):
+                raise
+            raise gone from error
         if receipt.completed == 0 and receipt.failed == 0:
-            raise StudyNotFound(f"{self.name} has nothing of this study any more")
+            raise gone
         return receipt
 
     def accepted(self) -> tuple[str, ...]:
@@ -131,12 +143,30 @@ class DimseArchive:
     def require_known(self) -> None:
         """Ask by C-MOVE for a study that does not exist, to hear whether the PACS knows where to send.
 
+        Not every PACS says: any other refusal than 0xA801 may be of the study.
+
         Raises
         ------
-        dicom_io.errors.PeerRefused
+        MoveDestinationUnknown
             It does not know our AE title as a destination.
         """
-        self._move(str(generate_uid()))
+        try:
+            self._move(str(generate_uid()))
+        except MoveDestinationUnknown:
+            raise
+        except PeerRefused:
+            return
+
+    def _bring(self, study_instance_uid: str, receive: Receive) -> RetrieveReceipt:
+        return self._get(study_instance_uid, receive) if self.source == "get" else self._move(study_instance_uid)
+
+    def _has(self, study_instance_uid: str) -> bool:
+        """Say whether the PACS still names a study; where it does not say, it may."""
+        try:
+            with find_questions(self._pacs, self._rule.total_seconds) as questions:
+                return bool(questions.studies({"StudyInstanceUID": study_instance_uid}, 1).data_sets)
+        except PeerError:
+            return True
 
     def _get(self, study_instance_uid: str, receive: Receive) -> RetrieveReceipt:
         arrivals = _Arrivals(Peer(self._pacs.ae_title, self._pacs.host, self.source), study_instance_uid, receive)
@@ -176,7 +206,9 @@ class DimseArchive:
             if last is None or last.get("Status") is None:
                 raise PeerUnreachable(f"{who} broke off its {request}")
         if last.get("Status") == UNKNOWN_MOVE_DESTINATION:
-            raise PeerRefused(f"{who} does not know where to send what {self._pacs.calling_ae_title} asks for (0xA801)")
+            raise MoveDestinationUnknown(
+                f"{who} does not know where to send what {self._pacs.calling_ae_title} asks for (0xA801)"
+            )
         status = require_status(self._pacs, last, request)
         completed = _count(last, "NumberOfCompletedSuboperations") + _count(last, "NumberOfWarningSuboperations")
         failed = _count(last, "NumberOfFailedSuboperations")
@@ -229,7 +261,8 @@ def _storage_contexts() -> list[PresentationContext]:
     others = [str(each.abstract_syntax) for each in AllStoragePresentationContexts]
     others = [uid for uid in others if uid not in RADIOGRAPH_CLASSES]
     others.sort(key=lambda uid: not uid.startswith(BESIDE_RADIOGRAPHS))
-    contexts += [build_context(uid, list(TRANSFER_SYNTAXES)) for uid in others]
+    # DCMTK turns an association with a context of more than some dozens of transfer syntaxes away as a whole.
+    contexts += [build_context(uid, list(KEPT_SYNTAXES)) for uid in others]
     return contexts[: MAXIMUM_CONTEXTS - 1]
 
 

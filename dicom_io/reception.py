@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from dicom_io.elements import tag_text
 from dicom_io.equivalence import same_object
 from dicom_io.errors import HeaderError, IncompleteHeader, StoreError
 from dicom_io.file_meta import encode_file_meta
-from dicom_io.header import read_data_set_header
+from dicom_io.header import read_data_set_header, read_file_meta
 from dicom_io.incident import incident
 from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.stores import Store
@@ -217,6 +218,22 @@ def arrival_of(event: Any, peer: Peer, study_instance_uid: str | None = None) ->
         peer=peer,
         study_instance_uid=study_instance_uid,
     )
+
+
+def arrival_of_part10(
+    part10: bytes, incoming: IncomingDataSet, identity: tuple[str, str], peer: Peer, study_instance_uid: str
+) -> Arrival:
+    """Return what a Part 10 file brings that was asked for by SOP Class and SOP Instance UID; fills `incoming`.
+
+    Raises
+    ------
+    dicom_io.errors.HeaderError
+        It is no such file.
+    """
+    stream = io.BytesIO(part10)
+    transfer_syntax_uid = read_file_meta(stream)
+    incoming.write(stream.getbuffer()[stream.tell() :])
+    return Arrival(*identity, transfer_syntax_uid, incoming, peer, study_instance_uid)
 
 
 def _checked_header(request: Arrival) -> InstanceHeader:

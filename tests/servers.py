@@ -67,13 +67,19 @@ def postgres_server() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+DICOMWEB_PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
+
+
 class Orthanc:
     """A real Orthanc as the PACS: it holds studies, pushes them to us, receives our reports and commits them."""
 
     ae_title = "ORTHANC"
 
-    def __init__(self, folder: Path, bonewatch_port: int, *, allow_commitment: bool = True) -> None:
+    def __init__(
+        self, folder: Path, bonewatch_port: int, *, allow_commitment: bool = True, dicomweb: bool = False
+    ) -> None:
         self.folder = folder
+        self._plugins = [DICOMWEB_PLUGIN] if dicomweb else []
         self.dicom_port = free_port()
         self.http_port = free_port()
         self._bonewatch = {
@@ -104,6 +110,11 @@ class Orthanc:
         return {
             "name": name, "ae_title": self.ae_title, "host": LOOPBACK, "port": self.dicom_port, "confirm": confirm,
         }  # fmt: skip
+
+    @property
+    def dicomweb_url(self) -> str:
+        """Where its DICOMweb plugin answers."""
+        return f"http://{LOOPBACK}:{self.http_port}/dicom-web"
 
     def upload(self, path: Path) -> str:
         """Put one DICOM file into it, as an archive's importer would, and return Orthanc's name for the instance."""
@@ -165,7 +176,7 @@ class Orthanc:
             "Name": "bonewatch tests",
             "StorageDirectory": str(self.folder / "storage"),
             "IndexDirectory": str(self.folder / "index"),
-            "Plugins": [],
+            "Plugins": self._plugins,
             "DicomAet": self.ae_title,
             "DicomPort": self.dicom_port,
             "HttpPort": self.http_port,
@@ -182,9 +193,9 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, bonewatch_port: int) -> Iterator[Orthanc]:
+def orthanc(folder: Path, bonewatch_port: int, *, dicomweb: bool = False) -> Iterator[Orthanc]:
     """Run an Orthanc that knows bonewatch at this port, and yield it."""
-    server = Orthanc(folder, bonewatch_port)
+    server = Orthanc(folder, bonewatch_port, dicomweb=dicomweb)
     server.start()
     try:
         yield server

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from dicom_io.class_names import class_name
@@ -15,30 +13,16 @@ from dicom_io.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, a
 from dicom_io.types import Destination
 from models.types import ModelError
 from worker.app import create_app
+from worker.archive_checks import check_archive
 from worker.database import open_database
 from worker.errors import DatabaseError, DatabaseNotUpgraded, QueueUnavailable, StartRefused
 from worker.queues import CeleryQueue
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.up import check_port
+from worker.verdict import Check, Verdict
 
-
-class Verdict(Enum):
-    """How a check went."""
-
-    GOOD = "good"
-    NOTE = "note"
-    BAD = "bad"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What was looked at, how it went, what was found, and what to do about it."""
-
-    name: str
-    verdict: Verdict
-    found: str
-    advice: str = ""
+__all__ = ["Check", "Verdict", "checks"]
 
 
 def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
@@ -52,6 +36,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
     yield "listener", lambda: check_listener(settings)
     for destination in settings.destinations_tuple():
         yield f"PACS {destination.name}", lambda each=destination: check_destination(each, settings)  # type: ignore[misc]
+    if (archive := settings.archive) is not None:
+        yield f"archive {archive.name}", lambda: check_archive(settings, archive)
     for line in settings.unchosen():
         yield "choice", lambda words=line: Check("choice", Verdict.NOTE, words)  # type: ignore[misc]
 

@@ -25,6 +25,7 @@ from worker.database import Database
 from worker.errors import DatabaseError
 from worker.events import record
 from worker.file_removal import restore
+from worker.moves import source_of
 from worker.tables import Base, Instance, Rejection, Study, utc_now
 
 
@@ -86,10 +87,11 @@ class SqlIntake:
         self, session: Session, header: InstanceHeader, stored: StoredFile, peer: Peer, reason: str | None
     ) -> Registration:
         existing = session.scalars(select(Instance).filter_by(sop_instance_uid=header.sop_instance_uid)).one_or_none()
-        if existing is not None:
-            return _compare(session, existing, header, stored)
         now = self._clock()
-        study = _lock_study(session, header, now)
+        source = source_of(session, header.study_instance_uid, peer, now)
+        if existing is not None:
+            return _compare(session, existing, header, stored, source)
+        study = _lock_study(session, header, now, source)
         values = fitted(
             Instance,
             study_id=study.id,
@@ -109,12 +111,13 @@ class SqlIntake:
             size_bytes=stored.size_bytes,
             calling_ae_title=peer.ae_title,
             peer_address=peer.address,
+            source=source,
             received_at=now,
         )
         if session.scalar(_insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
             raise _OvertakenError
         _describe(session, study, header, now)
-        _touch(session, study, now, in_scope=reason is None)
+        _touch(session, study, now, source, in_scope=reason is None)
         return Registration.NEW
 
     def existing(self, sop_instance_uid: str) -> StoredFile | None:
@@ -180,13 +183,18 @@ class _OvertakenError(Exception):
     """Another association has just recorded the same instance."""
 
 
-def _compare(session: Session, existing: Instance, header: InstanceHeader, stored: StoredFile) -> Registration:
-    if existing.digest != stored.digest or existing.study.study_instance_uid != header.study_instance_uid:
+def _compare(
+    session: Session, existing: Instance, header: InstanceHeader, stored: StoredFile, source: str
+) -> Registration:
+    study = existing.study
+    if existing.digest != stored.digest or study.study_instance_uid != header.study_instance_uid:
         return Registration.CONFLICT
+    if source == "push" and study.source != "push" and existing.out_of_scope_reason is None:
+        study.source = source
     return Registration.RESTORED if restore(session, existing) else Registration.DUPLICATE
 
 
-def _lock_study(session: Session, header: InstanceHeader, now: datetime) -> Study:
+def _lock_study(session: Session, header: InstanceHeader, now: datetime, source: str) -> Study:
     # SQLite has no row locks and needs none: the transaction holds its one write lock.
     wanted = select(Study).filter_by(study_instance_uid=header.study_instance_uid).with_for_update()
     study = session.scalars(wanted).one_or_none()
@@ -199,7 +207,7 @@ def _lock_study(session: Session, header: InstanceHeader, now: datetime) -> Stud
         accession_number=header.accession_number,
         study_date=header.study_date,
         state="receiving",
-        source="push",
+        source=source,
         first_instance_at=now,
         last_instance_at=now,
         revision=0,
@@ -232,13 +240,20 @@ def _describe(session: Session, study: Study, header: InstanceHeader, now: datet
         record(session, "patient_differs", now, study_id=study.id, sop_instance_uid=header.sop_instance_uid)
 
 
-def _touch(session: Session, study: Study, now: datetime, *, in_scope: bool) -> None:
-    """Start the quiet time anew; re-open the study for an image that came late."""
+def _touch(session: Session, study: Study, now: datetime, source: str, *, in_scope: bool) -> None:
+    """Start the quiet time anew; re-open the study for an image that came late.
+
+    An image that is pushed makes the study today's work, also where we are just fetching it from an archive. A study
+    that was pushed once and is complete is the archive's work where fetching it brings another image to light.
+    """
     if study.state == "complete":
         if not in_scope:
             return
         study.state = "receiving"
         study.completed_at = None
+        study.source = source
         record(session, "reopened", now, study_id=study.id)
+    if source == "push" and in_scope:
+        study.source = source
     # Listeners on two machines may disagree about the time by a little: it never runs backwards here.
     study.last_instance_at = max(study.last_instance_at, now)

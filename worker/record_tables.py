@@ -1,4 +1,4 @@
-"""The tables of what happened: events, refusals at the door, and the orders of people who change the model."""
+"""The tables of what happened: events, refusals at the door, the orders of people who change the model, our C-MOVEs."""
 
 from __future__ import annotations
 
@@ -51,3 +51,15 @@ class BundleChange(Base):
     host: Mapped[str] = mapped_column(String(255))
     before_version: Mapped[str | None] = mapped_column(String(128))
     after_version: Mapped[str] = mapped_column(String(128))
+
+
+class Move(Base):
+    """A C-MOVE of ours that is under way, from `ae_title`; after `until` nothing is believed to come of it."""
+
+    __tablename__ = "moves"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    study_instance_uid: Mapped[str] = mapped_column(UID, index=True)
+    message_id: Mapped[int] = mapped_column(Integer)
+    ae_title: Mapped[str] = mapped_column(String(16))
+    until: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -23,6 +23,7 @@ from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
 from worker.current_bundle import current_bundle
 from worker.errors import SettingsError
+from worker.settings_archive import ARCHIVE_SECRETS, ArchiveSettings
 from worker.settings_companions import CompanionSettings
 from worker.settings_delivery import DeliverySettings
 from worker.settings_fields import (
@@ -45,12 +46,15 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 PREFIX = "BONEWATCH_"
-SECRETS = ("database_url", "redis_url", *STORE_SECRETS)
+SECRETS = ("database_url", "redis_url", *STORE_SECRETS, *ARCHIVE_SECRETS)
+UNQUOTED = (*SECRETS, "archive")
+"""Fields whose values are in no message: an address may hold a password, though it must not."""
 
 Words = Annotated[tuple[str, ...], NoDecode]
 
 
 class Settings(
+    ArchiveSettings,
     CompanionSettings,
     DeliverySettings,
     LaneSettings,
@@ -286,6 +290,6 @@ def load_settings(**overrides: Any) -> Settings:
         return Settings(**given)
     except ValidationError as error:
         wants = {name: field.description or "" for name, field in fields.items()}
-        lines = [explain(each, PREFIX, wants, SECRETS) for each in error.errors(include_url=False)]
+        lines = [explain(each, PREFIX, wants, UNQUOTED) for each in error.errors(include_url=False)]
         # Without `from`: pydantic's own error holds the values, and one of them may be a password.
         raise SettingsError("\n".join(lines)) from None

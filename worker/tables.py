@@ -10,6 +10,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     reports 1--n companions 1--n deliveries   the pictures that go with a report (worker.companion_tables)
     events, rejections                     what happened, what was refused
     bundle_changes                         who had another model used, and when
+    moves                                  our C-MOVEs that are under way
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
     archive_pace                           when an archive may be asked next
     scheduler_lease, schedulers            whose clock runs, and who stands by
@@ -35,7 +36,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.companion_tables import Companion
 from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
-from worker.record_tables import BundleChange, Event, Rejection
+from worker.record_tables import BundleChange, Event, Move, Rejection
 from worker.schedule_tables import Scheduler, SchedulerLease
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
@@ -53,6 +54,7 @@ __all__ = [
     "Instance",
     "Job",
     "Key",
+    "Move",
     "ReanalysisItem",
     "ReanalysisRun",
     "Rejection",
@@ -129,6 +131,7 @@ class Instance(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     peer_address: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(16), default="push", server_default="push")
     received_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     file_deleted_reason: Mapped[str | None] = mapped_column(String(16))
     file_deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -219,6 +219,17 @@ def test_a_c_move_is_announced_before_it_is_asked_for(door):
     assert announced == [(STUDY, message_id)]
 
 
+def test_a_refusal_for_a_study_that_the_pacs_does_not_name_any_more_means_that_it_has_gone(door):
+    def fails(_event):
+        yield 1
+        yield 0xC000, None
+
+    with pacs(find=finds(), get=fails) as pacs_, pytest.raises(StudyNotFound):
+        door.archive(pacs_).retrieve(STUDY, door.receive)
+    with pacs(find=finds(answer(STUDY)), get=fails) as pacs_, pytest.raises(PeerRefused, match="unable to process"):
+        door.archive(pacs_).retrieve(STUDY, door.receive)
+
+
 def test_which_ways_a_pacs_offers_is_asked(door):
     with pacs(find=finds(), get=gives([])) as pacs_:
         assert door.archive(pacs_).accepted() == ("C-FIND", "C-GET")

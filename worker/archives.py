@@ -1,0 +1,85 @@
+"""The archive of a site, as its settings name it, and the door through which comes what it hands over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from dicom_io.archive import Archive, Receive
+from dicom_io.dicomweb import DicomwebArchive, DicomwebServer
+from dicom_io.query_retrieve import Announce, DimseArchive, RetrieveRule
+from dicom_io.reception import Reception
+from dicom_io.types import Destination
+from dicom_io.wire import Bounds
+from worker.delivery_rule import DeliveryRule
+from worker.intake import SqlIntake
+from worker.moves import MoveLedger
+from worker.stores import store_of
+from worker.tables import utc_now
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from worker.database import Database
+    from worker.settings import Settings
+    from worker.settings_archive import ArchiveSetting
+
+
+def build_archive(settings: Settings, database: Database) -> Archive | None:
+    """Return the archive that the settings name, None where they name none. Nobody is called yet."""
+    if settings.archive is None:
+        return None
+    ledger = MoveLedger(database, settings.archive.ae_title or "", settings.archive_total_seconds, utc_now)
+    return archive_of(settings, settings.archive, ledger.announce)
+
+
+def archive_of(settings: Settings, archive: ArchiveSetting, announce: Announce) -> DimseArchive | DicomwebArchive:
+    """Return an archive; `announce` is entered for the length of each C-MOVE."""
+    return _dimse(settings, archive, announce) if archive.url is None else _dicomweb(settings, archive, archive.url)
+
+
+def build_receive(settings: Settings, database: Database) -> Receive:
+    """Return the way in for what an archive hands over: store and intake of the listener."""
+    rule = DeliveryRule(
+        backoff_seconds=settings.delivery_backoff_seconds,
+        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
+    )
+    return Reception(store_of(settings), SqlIntake(database, settings.scope(), rule.backoff)).receive
+
+
+def _dicomweb(settings: Settings, archive: ArchiveSetting, url: str) -> DicomwebArchive:
+    server = DicomwebServer(
+        name=archive.name,
+        url=url,
+        timeout_seconds=settings.archive_timeout_seconds,
+        total_seconds=settings.archive_total_seconds,
+        maximum_instance_bytes=settings.maximum_instance_bytes,
+        token=_secret(settings.archive_token),
+        user=settings.archive_user,
+        password=_secret(settings.archive_password),
+    )
+    return DicomwebArchive(server, store_of(settings).spool)
+
+
+def _dimse(settings: Settings, archive: ArchiveSetting, announce: Announce) -> DimseArchive:
+    pacs = Destination(
+        name=archive.name,
+        # The settings refuse an archive that has neither an address nor all of these.
+        ae_title=cast("str", archive.ae_title),
+        host=cast("str", archive.host),
+        port=cast("int", archive.port),
+        calling_ae_title=settings.ae_title,
+        timeout_seconds=settings.archive_timeout_seconds,
+    )
+    bounds = Bounds(
+        maximum_pdu=settings.maximum_pdu,
+        maximum_instance_bytes=settings.maximum_instance_bytes,
+        network_timeout_seconds=settings.archive_timeout_seconds,
+        message_timeout_seconds=settings.archive_total_seconds,
+    )
+    total = settings.archive_total_seconds
+    rule = RetrieveRule(archive.retrieve or "get", total, bounds, store_of(settings).spool, announce)
+    return DimseArchive(pacs, rule)
+
+
+def _secret(value: SecretStr | None) -> str | None:
+    return None if value is None else value.get_secret_value()
