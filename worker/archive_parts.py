@@ -14,12 +14,12 @@ MOST_ATTEMPTS = 4
 
 @dataclass(frozen=True, slots=True)
 class ArchiveRule:
-    """Limits: requests a minute, retrievals at once, bytes of retrieved files here (None: no limit), studies a page."""
+    """Limits: requests a minute, retrievals at once, bytes that retrieved files may hold here, studies a page."""
 
     queries_a_minute: int = 60
     retrievals_a_minute: int = 60
     at_once: int = 2
-    copy_bytes: int | None = None
+    copy_bytes: int = 20 * 1024**3
     page: int = 1000
 
 

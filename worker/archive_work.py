@@ -83,13 +83,13 @@ class ArchiveWork:
 
     def _obstacle(self, view: RunView) -> str | None:
         """Return why nothing may be retrieved now, or None."""
-        parts, most = self.parts, self.archive.rule.copy_bytes
+        parts = self.parts
         if night_room(parts, view) == 0:
             return NIGHT_FULL
         on_their_way = studies_in(parts.database, view.run_id, ("retrieved",), parts.rule.waiting)
         if lane_room(parts) <= on_their_way + len(self._under_way):
             return LANE_FULL
-        return DISK_FULL if most is not None and copied_bytes(parts.database) >= most else None
+        return DISK_FULL if copied_bytes(parts.database) >= self.archive.rule.copy_bytes else None
 
     def _retrieve_soon(self, item_id: int) -> bool:
         if len(self._under_way) >= self.archive.rule.at_once:

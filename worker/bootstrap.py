@@ -7,6 +7,7 @@ its first job and kept.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from dicom_io.stores import Store
 from dicom_io.structured_report import as_comprehensive_sr, build_report
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
+from worker.archive_parts import ArchiveParts, ArchiveRule
+from worker.archives import build_archive, build_receive
 from worker.chunk_rule import AT_ONCE, ChunkRule
 from worker.companions import CompanionRule
 from worker.database import Database, open_database
@@ -33,7 +36,7 @@ from worker.pacs import RemotePacs
 from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
 from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
-from worker.reanalysis_runs import Request
+from worker.reanalysis_runs import ARCHIVE, Request
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.sweep import SweepCollaborators, SweepRule
@@ -168,6 +171,7 @@ class Runtime:
             rule=reanalysis_rule(self.settings),
             clock=utc_now,
             store=store_of(self.settings),
+            archive=archive_parts(self.settings, self.database),
         )
 
     def _once(self, name: str, make: Callable[[], Part]) -> Part:
@@ -206,12 +210,36 @@ def reanalysis_rule(settings: Settings) -> ReanalysisRule:
     crontab = settings.reanalysis_crontab
     return ReanalysisRule(
         night=None if crontab is None else NightRule(crontab, settings.reanalysis_time_zone, settings.reanalysis_end),
-        night_requests=(Request(direction=settings.reanalysis_order),),
+        night_requests=tuple(
+            archive_request(settings, Request(source, direction=settings.reanalysis_order))
+            for source in settings.reanalysis_sources
+        ),
         studies_a_night=settings.reanalysis_studies_a_night,
         live_limit=settings.reanalysis_live_limit,
         waiting=settings.reanalysis_waiting,
         lease_seconds=settings.reanalysis_lease_seconds,
     )
+
+
+def archive_request(settings: Settings, request: Request) -> Request:
+    """Return a request that asks an archive for no other modalities than those that are analysed."""
+    if request.source != ARCHIVE or request.modalities:
+        return request
+    return dataclasses.replace(request, modalities=tuple(sorted(settings.scope().modalities)))
+
+
+def archive_parts(settings: Settings, database: Database) -> ArchiveParts | None:
+    """Return what a re-analysis over the site's archive works with; None where the site has chosen none."""
+    archive = build_archive(settings, database)
+    if archive is None:
+        return None
+    rule = ArchiveRule(
+        settings.reanalysis_queries_a_minute,
+        settings.reanalysis_retrievals_a_minute,
+        settings.reanalysis_retrievals_at_once,
+        settings.reanalysis_disk_bytes,
+    )
+    return ArchiveParts(archive, build_receive(settings, database), rule)
 
 
 def build_listener(settings: Settings, database: Database) -> Listener:

@@ -19,12 +19,16 @@ MEASURED_JOBS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run would be about; `hours` is None where no analysis was measured yet."""
+    """What a run would be about; `hours` is None where no analysis was measured yet.
+
+    `counted_to` is the study date (YYYY-MM-DD) up to which an archive was counted, None where that is all of it.
+    """
 
     studies: int
     images: int
     seconds_per_study: float | None
     processes: int
+    counted_to: str | None = None
 
     @property
     def hours(self) -> float | None:

@@ -19,8 +19,8 @@ NIGHT_OVER = "the night is over: goes on at the next"
 NIGHT_FULL = "the studies of this night are done: goes on at the next"
 LIVE_FIRST = "waits: more of today's studies are queued than BONEWATCH_REANALYSIS_LIVE_LIMIT"
 LANE_FULL = "waits: as many studies are queued as BONEWATCH_REANALYSIS_WAITING"
-DISK_FULL = "waits: retrieved studies fill their share of the disk until they are answered and committed"
-NO_ARCHIVE = "waits: the scheduler knows no archive"
+DISK_FULL = "waits: retrieved studies fill BONEWATCH_REANALYSIS_DISK_BYTES until they are answered and committed"
+NO_ARCHIVE = "waits: BONEWATCH_ARCHIVE is not set where the scheduler runs"
 OTHER_MODEL = "another model was installed: begin a new run"
 
 

@@ -33,7 +33,17 @@ class Order(StrEnum):
     OLDEST = "oldest"
 
 
+class Source(StrEnum):
+    """What is gone through."""
+
+    STORE = "store"
+    ARCHIVE = "archive"
+
+
 def reanalyze(
+    source: Annotated[
+        Source, typer.Option("--from", help="What was pushed here, or the archive that BONEWATCH_ARCHIVE names.")
+    ] = Source.STORE,
     since: Annotated[
         datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Study dates from this day on.")
     ] = None,
@@ -62,6 +72,7 @@ def reanalyze(
     from worker.reanalysis_runs import Request
 
     request = Request(
+        source=source.value,
         since=since.date() if since else None,
         until=until.date() if until else None,
         modalities=tuple(modality or ()),
@@ -77,13 +88,24 @@ def reanalyze(
         elif pause or resume or stop:
             _change(database, {"paused": pause, "running": resume, "stopped": stop})
         elif dry_run:
-            _estimate(database, settings, request, as_json)
+            _estimate(database, settings, _checked(settings, request), as_json)
         else:
+            request = _checked(settings, request)
             run_id = _ask(database, settings, request)
             if follow:
                 _follow(database, run_id)
     finally:
         database.close()
+
+
+def _checked(settings: Settings, request: Request) -> Request:
+    """Return what is to be asked for, with the modalities that are analysed where an archive would be asked for all."""
+    from worker.bootstrap import archive_request
+    from worker.errors import SettingsError
+
+    if request.source == Source.ARCHIVE and settings.archive is None:
+        raise SettingsError("BONEWATCH_ARCHIVE: is not set, so there is no archive to ask")
+    return archive_request(settings, request)
 
 
 def _ask(database: Database, settings: Settings, request: Request) -> int:
@@ -108,17 +130,37 @@ def _model_version(settings: Settings) -> str:
 def _estimate(database: Database, settings: Settings, request: Request, as_json: bool) -> None:
     from worker.reanalysis_estimate import estimate_store
 
-    found = estimate_store(
-        database, request, model_version=_model_version(settings), processes=settings.analysis_processes
-    )
+    version, processes = _model_version(settings), settings.analysis_processes
+    if request.source == Source.ARCHIVE:
+        found = _count_archive(database, settings, request, version)
+    else:
+        found = estimate_store(database, request, model_version=version, processes=processes)
     if as_json:
         print_json({**dataclasses.asdict(found), "hours": found.hours})
     else:
         console().print(_in_words(found))
 
 
+def _count_archive(database: Database, settings: Settings, request: Request, version: str) -> Estimate:
+    from worker.archive_estimate import estimate_archive
+    from worker.bootstrap import archive_parts
+    from worker.tables import utc_now
+
+    parts = archive_parts(settings, database)
+    if parts is None:
+        raise typer.Exit(ANSWER_IS_NO)
+    with progress() as bar:
+        task = bar.add_task("asking the archive", total=None)
+        return estimate_archive(
+            database, parts, request, model_version=version, processes=settings.analysis_processes,
+            clock=utc_now, tell=lambda words: bar.update(task, description=words),
+        )  # fmt: skip
+
+
 def _in_words(found: Estimate) -> str:
     counts = f"{found.studies} studies, {found.images} images"
+    if found.counted_to is not None:
+        counts = f"{counts} up to {found.counted_to} (there may be more: narrow it with --since and --until)"
     if found.hours is None:
         return f"{counts}; no analysis was measured yet, so nobody knows how long that takes"
     return (
