@@ -389,10 +389,16 @@ def test_a_run_takes_up_no_more_than_its_maximum(database, parts, archive):
 def test_a_run_that_is_stopped_leaves_nothing_half_done(database, parts, archive, clock):
     archive.studies, archive.images = {1: DAY, 2: DAY}, 3
     archive.retrieves = Script([2])
-    run_id = ask(parts)
-    step(limited(parts, retrievals_a_minute=1))
+    run_id, stopped = ask(parts), []
 
-    assert runs.change_state(database, run_id, "stopped", who="someone", now=clock())
+    def stop(seconds):
+        stopped.append(runs.change_state(database, run_id, "stopped", who="someone", now=clock()))
+        clock.advance(seconds)
+
+    slow = limited(parts, retrievals_a_minute=1)
+    step(replace(slow, archive=replace(slow.archive, wait=stop)))
+
+    assert stopped[0] is True
     clock.advance(3600)
     night(parts)
 

@@ -217,7 +217,7 @@ def test_status_shows_failures_though_no_broker_answers(filled: Path) -> None:
     assert "not chosen yet" in result.stdout
     found = json.loads(run("status", "--json").stdout)
     assert found["queues"] is None
-    assert found["deliveries"] == {"committed": 1, "failed": 1}
+    assert found["deliveries"] == {"failed": 1}, "the committed one is older than a day"
 
 
 @pytest.fixture
