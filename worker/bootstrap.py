@@ -26,6 +26,7 @@ from worker.archive_parts import ArchiveParts, ArchiveRule
 from worker.archives import build_archive, build_receive
 from worker.chunk_rule import AT_ONCE, ChunkRule
 from worker.companions import CompanionRule
+from worker.current_bundle import shadow_bundle
 from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
@@ -45,6 +46,7 @@ from worker.tables import utc_now
 log = structlog.get_logger(__name__)
 
 MANUFACTURER = "bonewatch"
+CURRENT, SHADOW = "current", "shadow"
 Part = TypeVar("Part")
 
 
@@ -85,21 +87,49 @@ class Runtime:
             When it cannot be loaded here; the next call tries again.
         """
         with self._lock:
-            kept = self._once("analyzer", self._load_analyzer)
             try:
                 installed = self.model_version()
             except BundleError:
                 # A bundle that is just being replaced: what is loaded was checked and still answers for its version.
-                return kept
-            if kept.version == installed:
-                return kept
-            log.info("another bundle is installed", before=kept.version, after=installed)
-            del self._parts["analyzer"]
-            return self._once("analyzer", self._load_analyzer)
+                kept = self._analyzers().get(CURRENT)
+                return kept or self._take(CURRENT, None, self.settings.installed_bundle())
+            return self._take(CURRENT, installed, self.settings.installed_bundle())
+
+    def shadow_analyzer(self) -> Analyzer | None:
+        """Return the model in shadow, None where there is none.
+
+        Raises
+        ------
+        worker.errors.EnvironmentUnfit
+            When it cannot be loaded here; the next call tries again.
+        """
+        with self._lock:
+            try:
+                version = self.shadow_version()
+            except BundleError as error:
+                raise EnvironmentUnfit(f"this worker cannot use the bundle in shadow: {error}") from error
+            if version is None:
+                self._analyzers().pop(SHADOW, None)
+                return None
+            return self._take(SHADOW, version, shadow_bundle(self.settings.home))
 
     def model_version(self) -> str:
         """Read the version of the bundle that is installed now, from its manifest alone."""
         return read_manifest(self.settings.installed_bundle() or SHIPPED).version
+
+    def shadow_version(self) -> str | None:
+        """Read the version of the bundle in shadow; None where there is none, or the same one answers.
+
+        Raises
+        ------
+        models.types.BundleError
+            When one of the two manifests cannot be read.
+        """
+        folder = shadow_bundle(self.settings.home)
+        if folder is None:
+            return None
+        version = read_manifest(folder).version
+        return None if version == self.model_version() else version
 
     def pipeline(self) -> Collaborators:
         """Return what an analysis works with."""
@@ -154,6 +184,7 @@ class Runtime:
             database=self.database,
             queue=self.queue,
             model_version=self.model_version,
+            shadow_version=self.shadow_version,
             rule=SweepRule(
                 settings.quiet_seconds,
                 settings.requeue_seconds,
@@ -182,14 +213,28 @@ class Runtime:
                 self._parts[name] = make()
             return cast("Part", self._parts[name])
 
-    def _load_analyzer(self) -> Analyzer:
+    def _analyzers(self) -> dict[str, Analyzer]:
+        return self._once("analyzers", dict)
+
+    def _take(self, role: str, version: str | None, folder: Path | None) -> Analyzer:
+        """Return the model of a role; one that was loaded for the other role before is not loaded again."""
+        analyzers = self._analyzers()
+        kept = analyzers.pop(role, None)
+        if kept is not None and kept.version != version:
+            log.info("another bundle is installed", role=role, before=kept.version, after=version)
+            kept = None
+        other = next((each for each in analyzers.values() if each.version == version), None)
+        analyzers[role] = kept or other or self._load_analyzer(folder)
+        return analyzers[role]
+
+    def _load_analyzer(self, folder: Path | None) -> Analyzer:
         # Imported here: torch takes seconds to import, and its threads do not survive a fork.
         from models.analyzer import Analyzer as BundleAnalyzer  # noqa: PLC0415
         from models.bundle import load_bundle  # noqa: PLC0415
 
         settings = self.settings
         try:
-            bundle = load_bundle(settings.installed_bundle())
+            bundle = load_bundle(folder)
             analyzer = BundleAnalyzer(bundle, device=settings.device, threads=settings.threads)
         except ModelError as error:
             raise EnvironmentUnfit(f"this worker has no usable model: {error}") from error

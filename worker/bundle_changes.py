@@ -13,7 +13,7 @@ from sqlalchemy import select
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError
 from worker.columns import fitted
-from worker.current_bundle import bundles_of, current_bundle
+from worker.current_bundle import bundles_of, current_bundle, shadow_bundle
 from worker.database import Database
 from worker.promotion import Promotion
 from worker.tables import BundleChange
@@ -26,6 +26,7 @@ class HeldBundle:
     version: str
     folder: Path
     current: bool
+    shadow: bool
     shipped: bool
     obstacle: str | None = None
 
@@ -35,19 +36,18 @@ def held_bundles(home: Path) -> tuple[HeldBundle, ...]:
 
     Manifests are read; the weights' checksums are looked at when a bundle is loaded (`bonewatch doctor`, a worker).
     """
-    current = current_bundle(home)
+    current, shadow = current_bundle(home), shadow_bundle(home)
     folders = sorted(path for path in bundles_of(home).glob("*") if path.is_dir() and not path.is_symlink())
     whole = [folder for folder in folders if folder.suffix != ".part"]
-    return tuple(_held(folder, current) for folder in (SHIPPED, *whole))
+    return tuple(_held(folder, current, shadow) for folder in (SHIPPED, *whole))
 
 
-def _held(folder: Path, current: Path | None) -> HeldBundle:
-    used = folder == (current or SHIPPED)
-    shipped = folder == SHIPPED
+def _held(folder: Path, current: Path | None, shadow: Path | None) -> HeldBundle:
+    roles = (folder == (current or SHIPPED), folder == shadow, folder == SHIPPED)
     try:
-        return HeldBundle(read_manifest(folder).version, folder, used, shipped)
+        return HeldBundle(read_manifest(folder).version, folder, *roles)
     except BundleError as error:
-        return HeldBundle(folder.name, folder, used, shipped, str(error))
+        return HeldBundle(folder.name, folder, *roles, str(error))
 
 
 def record_change(database: Database, promotion: Promotion) -> None:
@@ -63,6 +63,7 @@ def record_change(database: Database, promotion: Promotion) -> None:
         at=datetime.fromisoformat(promotion.at),
         changed_by=promotion.by,
         host=socket.gethostname(),
+        role=promotion.role,
         before_version=promotion.before,
         after_version=promotion.after,
     )

@@ -10,7 +10,7 @@ from sqlalchemy import case, func, literal, select, tuple_
 
 from worker.database import Database
 from worker.results import view_of
-from worker.tables import Job
+from worker.tables import ANSWER, Job
 
 PAGE_SIZE = 500
 
@@ -32,6 +32,7 @@ class ChangeRow:
     analysed_at: datetime
     changed: int
     kind: str
+    shadow: int
     from_job_id: int
     to_job_id: int
     study_id: int
@@ -41,9 +42,15 @@ V_MODEL_CHANGES = view_of("v_model_changes", ChangeRow)
 
 
 def changes(
-    database: Database, from_model: str, to_model: str, *, unchanged: bool = False, limit: int | None = None
+    database: Database,
+    from_model: str,
+    to_model: str,
+    *,
+    unchanged: bool = False,
+    shadow: bool = False,
+    limit: int | None = None,
 ) -> Iterator[ChangeRow]:
-    """Yield the studies of which the later model says something else.
+    """Yield the studies of which the later model says something else, as its answer or, if asked for, in shadow.
 
     Newly suspected fractures come first, then those that became inconclusive, those no longer suspected, the others;
     in each group the largest difference of probability first. Read in pages, each in a short transaction of its own.
@@ -60,6 +67,7 @@ def changes(
     difference = -func.abs(func.coalesce(c.to_probability - c.from_probability, 0.0))
     order = (rank, difference, c.to_job_id, c.from_job_id)
     query = select(*V_MODEL_CHANGES.c, rank, difference).where(c.from_model == from_model, c.to_model == to_model)
+    query = query.where(c.shadow == int(shadow))
     if not unchanged:
         query = query.where(c.changed == 1)
     given, place = 0, None
@@ -78,6 +86,6 @@ def changes(
 
 def earlier_model(database: Database, current: str) -> str | None:
     """Return the model that answered last before the current one, None where no other ever did."""
-    wanted = select(Job.model_version).where(Job.state == "done", Job.model_version != current)
+    wanted = select(Job.model_version).where(Job.purpose == ANSWER, Job.state == "done", Job.model_version != current)
     with database.read() as session:
         return session.scalar(wanted.order_by(Job.id.desc()).limit(1))

@@ -1,8 +1,9 @@
-"""Where a home keeps its bundles, and which of them is current. Light, for every command asks it.
+"""Where a home keeps its bundles, and which of them are used. Light, for every command asks it.
 
-<home>/bundles/<version>/        every bundle that was ever made current
+<home>/bundles/<version>/        every bundle that was ever installed
 <home>/bundles/current           a link to one of them; without it the bundle that ships is in use
-<home>/bundles/promotions.jsonl  who made which current, and when
+<home>/bundles/shadow            a link to one that is asked about the same images; nobody gets its answers
+<home>/bundles/promotions.jsonl  who had which used, and when
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ def link_of(home: Path) -> Path:
     return bundles_of(home) / "current"
 
 
+def shadow_link_of(home: Path) -> Path:
+    """Return the link to the one in shadow."""
+    return bundles_of(home) / "shadow"
+
+
 def record_of(home: Path) -> Path:
     """Return the record of promotions, one JSON object a line."""
     return bundles_of(home) / "promotions.jsonl"
@@ -32,5 +38,13 @@ def current_bundle(home: Path) -> Path | None:
     The link is followed here, so that a bundle that is read file after file is one bundle to its end. What else lies
     there is returned too: whoever loads it finds out what is wrong, and the bundle that ships never answers instead.
     """
-    link = link_of(home)
+    return _target(link_of(home))
+
+
+def shadow_bundle(home: Path) -> Path | None:
+    """Return the folder of the bundle in shadow, None where there is none."""
+    return _target(shadow_link_of(home))
+
+
+def _target(link: Path) -> Path | None:
     return Path(os.path.realpath(link)) if link.is_symlink() or link.exists() else None

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
-from sqlalchemy.orm import InstrumentedAttribute, aliased
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from worker.database import Database
 from worker.delivery_claim import report_id
+from worker.jobs import latest_answer
 from worker.retries import retry_failed, revive_deliveries
 from worker.tables import Delivery, Job, Report, UtcDateTime
 
@@ -36,8 +37,7 @@ def failure_groups(database: Database) -> tuple[FailureGroup, ...]:
     worker.errors.DatabaseUnavailable
         When the database does not answer.
     """
-    newer = aliased(Job)
-    latest = ~exists().where(newer.study_id == Job.study_id, newer.id > Job.id)
+    latest = latest_answer()
     newest = func.max(Job.finished_at, type_=UtcDateTime())
     counted = (func.count(), newest)
     analysis = select(Job.reason, *counted).where(latest, _failed_analysis()).group_by(Job.reason)

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, aliased
 from dicom_io.types import StoredFile
 from worker.database import Database
 from worker.events import record
-from worker.tables import Companion, Delivery, Instance, Job, Report, Study
+from worker.tables import ANSWER, Companion, Delivery, Instance, Job, Report, Study
 
 PURGED = "purged"
 RETRIEVED_COPY = "retrieved_copy"
@@ -50,7 +50,12 @@ def settled() -> ColumnElement[bool]:
     runs, is not settled. A companion that a PACS refused for good does not keep a study here.
     """
     latest, job, report = aliased(Job), aliased(Job), aliased(Report)
-    newest = select(func.max(latest.id)).where(latest.study_id == Study.id).correlate(Study).scalar_subquery()
+    newest = (
+        select(func.max(latest.id))
+        .where(latest.study_id == Study.id, latest.purpose == ANSWER)
+        .correlate(Study)
+        .scalar_subquery()
+    )
     answered = exists().where(Job.id == newest, Job.state == "done")
     waiting = exists().where(job.study_id == Study.id, job.state.in_(("queued", "running")))
     of_study = and_(Job.study_id == Study.id, Report.job_id == Job.id)

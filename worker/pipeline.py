@@ -32,6 +32,7 @@ from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study
 from worker.plan import Plan, PlannedImage, load_plan
 from worker.queues import ARCHIVE
 from worker.reports import UNMOUNTED, BuildReport, ReportStore, make_report, report_content
+from worker.tables import ANSWER
 
 log = structlog.get_logger(__name__)
 
@@ -114,7 +115,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
     1. Read what the job is about; a study that must not be analysed ends here, failed with the reason.
     2. Analyse every frame of every image in scope; what cannot be read is failed with its reason, the others go on.
     3. Take the gravest outcome.
-    4. Build the report and its companions where they are wanted, and keep their files.
+    4. Build the report and its companions where they are wanted, and keep their files; a model in shadow makes none.
     5. Write everything in one transaction, on condition that the job is still ours.
 
     Parameters
@@ -156,7 +157,7 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
         study = study_outcome(images, (each.reason for each in plan.left_out))
         # A report has one file: whoever no longer owns the job must not write over its successor's.
         check_lease()
-        if parts.rule.wants(study.outcome):
+        if plan.purpose == ANSWER and parts.rule.wants(study.outcome):
             withheld = parts.rule.withholds(plan, study.outcome)
             report = _report(plan, images, study, parts, check_lease) if withheld is None else None
     result = JobResult(study, images, report, time.perf_counter() - started, withheld)

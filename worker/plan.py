@@ -14,7 +14,7 @@ from worker.database import Database
 from worker.jobs import Claim
 from worker.queues import LIVE
 from worker.studies import images_of_digest
-from worker.tables import Delivery, Instance, Job, Report, Study
+from worker.tables import ANSWER, Delivery, Instance, Job, Report, Study
 
 MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
 CHANGED_IMAGES = "the images that this job was planned for are no longer in the database"
@@ -55,6 +55,7 @@ class Plan:
     left_out: tuple[LeftOut, ...]
     predecessor: ReportReference | None
     lane: str = LIVE
+    purpose: str = ANSWER
     reported: Outcome | None = None
     obstacle: str | None = None
 
@@ -85,6 +86,7 @@ def load_plan(database: Database, held: Claim) -> Plan:
             ),
             predecessor=None if earlier is None else _reference(earlier, study),
             lane=job.lane,
+            purpose=job.purpose,
             reported=_reported(earlier, job),
             obstacle=_obstacle(instances, images),
         )

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, exists, insert, or_, select
+from sqlalchemy import Select, and_, exists, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from dicom_io.archive import FoundPage
@@ -22,7 +22,7 @@ from worker.file_removal import lacks_files
 from worker.reanalysis_runs import RunLease, RunView
 from worker.reanalysis_store import answered, plan_studies
 from worker.reanalysis_tables import OPEN_ITEMS
-from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
+from worker.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
 
 STATEMENT_STUDIES = 1000
 TOO_MANY = "the archive finds more studies in one minute than can be asked for at once: does it heed Study Time?"
@@ -111,7 +111,8 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sort
 
 def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, bool, bool]:
     waiting = aliased(Job)
-    under_way = exists().where(waiting.study_id == Study.id, waiting.state.in_(("queued", "running")))
+    is_answer = and_(waiting.study_id == Study.id, waiting.purpose == ANSWER)
+    under_way = exists().where(is_answer, waiting.state.in_(("queued", "running")))
     return select(
         Study.id,
         Study.study_instance_uid,

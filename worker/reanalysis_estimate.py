@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.reanalysis_runs import Request
 from worker.reanalysis_store import unanswered
-from worker.tables import Instance, Job, ReanalysisItem, ReanalysisRun, Study
+from worker.tables import ANSWER, Instance, Job, ReanalysisItem, ReanalysisRun, Study
 
 MEASURED_JOBS = 1000
 
@@ -85,7 +85,7 @@ def measured_seconds(session: Session) -> float | None:
     """Return the mean seconds that the newest analyses took, a study."""
     newest = (
         select(Job.analysis_seconds)
-        .where(Job.state == "done", Job.analysis_seconds.is_not(None))
+        .where(Job.state == "done", Job.purpose == ANSWER, Job.analysis_seconds.is_not(None))
         .order_by(Job.id.desc())
         .limit(MEASURED_JOBS)
         .subquery()

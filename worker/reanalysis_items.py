@@ -15,7 +15,7 @@ from worker.queues import ARCHIVE
 from worker.reanalysis_runs import ACTIVE
 from worker.reanalysis_tables import OPEN_ITEMS
 from worker.studies import add_job, current_digest
-from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
+from worker.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
 
 NOTHING_KEPT = "the archive handed it over, but nothing of it could be kept; the table rejections says why"
 IMAGE_GONE = "an image that was here before did not come again: the archive has it no longer"
@@ -87,7 +87,8 @@ def _take_up(session: Session, item_id: int, study_id: int | None, model_version
         row.state, row.reason_code, row.reason, row.finished_at = "failed", "incomplete", IMAGE_GONE, now
         return
     digest = current_digest(session, study.id)
-    same = select(func.max(Job.id)).filter_by(study_id=study.id, digest=digest, model_version=model_version)
+    of_study = {"study_id": study.id, "purpose": ANSWER}
+    same = select(func.max(Job.id)).filter_by(**of_study, digest=digest, model_version=model_version)
     row.job_id = session.scalar(same) or add_job(
         session, study.id, digest=digest, model_version=model_version, lane=ARCHIVE, now=now
     )

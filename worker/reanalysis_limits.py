@@ -13,7 +13,7 @@ from worker.database import Database
 from worker.file_removal import FileStore
 from worker.night import NightRule
 from worker.reanalysis_runs import Request, RunView
-from worker.tables import Job
+from worker.tables import ANSWER, Job
 
 NIGHT_OVER = "the night is over: goes on at the next"
 NIGHT_FULL = "the studies of this night are done: goes on at the next"
@@ -72,7 +72,7 @@ def lane_room(parts: ReanalysisCollaborators) -> int:
 
 
 def queued(database: Database, lane: str, most: int) -> int:
-    """Return how many jobs wait in a lane, counted no further than `most`."""
-    waiting = select(Job.id).where(Job.state == "queued", Job.lane == lane).limit(most)
+    """Return how many answers wait in a lane, counted no further than `most`."""
+    waiting = select(Job.id).where(Job.state == "queued", Job.lane == lane, Job.purpose == ANSWER).limit(most)
     with database.read() as session:
         return session.scalar(select(func.count()).select_from(waiting.subquery())) or 0

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.file_removal import lacks_files
 from worker.reanalysis_runs import Request, RunLease, RunView, as_da
 from worker.studies import study_digest
-from worker.tables import Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study, UtcDateTime
+from worker.tables import ANSWER, Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study, UtcDateTime
 
 UNDATED = ""
 """The cursor's date once all studies that have a date are planned."""
@@ -78,14 +78,15 @@ def answered(model_version: str) -> ColumnElement[bool]:
     latest, same = aliased(Job), aliased(Job)
     digest = (
         select(latest.digest)
-        .where(latest.study_id == Study.id)
+        .where(latest.study_id == Study.id, latest.purpose == ANSWER)
         .order_by(latest.id.desc())
         .limit(1)
         .correlate(Study)
         .scalar_subquery()
     )
     # A study that is complete had a job of its present contents when it became so: its newest job's digest is theirs.
-    return exists().where(same.study_id == Study.id, same.model_version == model_version, same.digest == digest)
+    by_model = (same.study_id == Study.id, same.model_version == model_version, same.purpose == ANSWER)
+    return exists().where(*by_model, same.digest == digest)
 
 
 def _dates(request: Request) -> list[ColumnElement[bool]]:
@@ -189,6 +190,8 @@ def _digests(session: Session, study_ids: Sequence[int]) -> dict[int, str]:
 
 def _known(session: Session, study_ids: Sequence[int], model_version: str) -> set[tuple[int, str]]:
     rows = session.execute(
-        select(Job.study_id, Job.digest).where(Job.study_id.in_(study_ids), Job.model_version == model_version)
+        select(Job.study_id, Job.digest).where(
+            Job.study_id.in_(study_ids), Job.model_version == model_version, Job.purpose == ANSWER
+        )
     )
     return {(study_id, digest) for study_id, digest in rows}

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, ForeignKey, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from worker.table_base import UID, Base, Key, UtcDateTime
+from worker.table_base import UID, Base, Key, UtcDateTime, one_of
 
 
 class Event(Base):
@@ -41,16 +41,21 @@ class Rejection(Base):
 
 
 class BundleChange(Base):
-    """A person's order to use another model from then on, on one machine's home; jobs name the model that answered."""
+    """A person's order to use another model from then on, on one machine's home; jobs name the model that answered.
+
+    `role` is current or shadow; `after_version` is empty where no model runs in shadow from then on.
+    """
 
     __tablename__ = "bundle_changes"
+    __table_args__ = (one_of("role", ("current", "shadow")),)
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     changed_by: Mapped[str] = mapped_column(String(128))
     host: Mapped[str] = mapped_column(String(255))
+    role: Mapped[str] = mapped_column(String(16), default="current", server_default="current")
     before_version: Mapped[str | None] = mapped_column(String(128))
-    after_version: Mapped[str] = mapped_column(String(128))
+    after_version: Mapped[str | None] = mapped_column(String(128))
 
 
 class Move(Base):

@@ -114,6 +114,7 @@ class JobRow:
     job_id: int
     study_instance_uid: str
     lane: str
+    purpose: str
     state: str
     outcome: str | None
     reason: str | None

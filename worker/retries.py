@@ -14,7 +14,7 @@ from worker.errors import FilesDeleted, UnknownStudy
 from worker.events import record
 from worker.file_removal import lacks_files
 from worker.studies import add_job, current_digest
-from worker.tables import Delivery, Job, Report, Study, utc_now
+from worker.tables import ANSWER, Delivery, Job, Report, Study, utc_now
 
 
 def retry_study(
@@ -83,7 +83,7 @@ def needs_analysis(database: Database, study_instance_uid: str) -> bool:
 def _unsound() -> ColumnElement[bool]:
     lost = Report.deliveries.any(and_(Delivery.state == "failed", _is_unusable()))
     return and_(
-        Job.id.in_(select(func.max(Job.id)).group_by(Job.study_id)),
+        Job.id.in_(select(func.max(Job.id)).where(Job.purpose == ANSWER).group_by(Job.study_id)),
         or_(Job.state == "failed", Job.outcome == "failed", Job.report.has(or_(Report.state == "failed", lost))),
     )
 
@@ -134,7 +134,7 @@ def revive_deliveries(
 def _retry(session: Session, study_id: int, model_version: str, now: datetime) -> int | None:
     # The study's row is locked so that two people's retries make one job, on PostgreSQL too.
     session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
-    jobs = session.scalars(select(Job).where(Job.study_id == study_id).order_by(Job.id)).all()
+    jobs = session.scalars(select(Job).where(Job.study_id == study_id, Job.purpose == ANSWER).order_by(Job.id)).all()
     if not jobs or any(job.state in ("queued", "running") for job in jobs):
         return None
     return add_job(

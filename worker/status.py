@@ -7,16 +7,29 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, exists, func, select, text
-from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
+from sqlalchemy import ColumnElement, and_, func, select, text
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from worker.companion_tables import NAMES
 from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.errors import QueueUnavailable
+from worker.jobs import latest_answer
 from worker.reanalysis_estimate import RunProgress, progress
 from worker.scheduling import SchedulerSeen, present
-from worker.tables import UNBUILT, Companion, Delivery, Job, Rejection, Report, Study, UtcDateTime, utc_now
+from worker.tables import (
+    ANSWER,
+    SHADOW,
+    UNBUILT,
+    Companion,
+    Delivery,
+    Job,
+    Rejection,
+    Report,
+    Study,
+    UtcDateTime,
+    utc_now,
+)
 
 FAILURES_SHOWN = 20
 UNFINISHED = ("queued", "running")
@@ -66,13 +79,15 @@ class Status:
     """A picture of one moment. `queues` is None where the broker does not answer; `broker_error` then says why.
 
     `jobs` and `deliveries` count what is unfinished, failed deliveries among it, and what was finished in the last 24
-    hours; `outcomes` the studies answered in them. Counting all answers would read years of them.
+    hours; `outcomes` the studies answered in them. Counting all answers would read years of them. `jobs` are those that
+    answer, `shadows` those of a model in shadow.
     """
 
     queues: Mapping[str, int] | None
     broker_error: str | None
     receiving: int
     jobs: Mapping[str, int]
+    shadows: Mapping[str, int]
     outcomes: Mapping[str, int]
     deliveries: Mapping[str, int]
     running: tuple[RunningJob, ...]
@@ -97,15 +112,15 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
     reanalysis = tuple(run for run in progress(database) if run.finished_at is None)
     schedulers = present(database)
     with database.read() as session:
-        newer = aliased(Job)
-        # The absence of a newer one is asked for each row that is shown; a list of all newest jobs would be made first.
-        latest = ~exists().where(newer.study_id == Job.study_id, newer.id > Job.id)
+        latest = latest_answer()
+        waiting = and_(Job.state == "queued", Job.purpose == ANSWER)
         day = at - timedelta(days=1)
         return Status(
             queues=queues,
             broker_error=broker_error,
             receiving=_count(session, Study.id, Study.state == "receiving"),
-            jobs=_by(session, Job.state, Job.state.in_(UNFINISHED)) | _by(session, Job.state, Job.finished_at >= day),
+            jobs=_jobs(session, ANSWER, day),
+            shadows=_jobs(session, SHADOW, day),
             outcomes=_by(session, Job.outcome, latest, Job.outcome.is_not(None), Job.finished_at >= day),
             deliveries=_by(session, Delivery.state, Delivery.state.in_(UNCOMMITTED))
             | _by(session, Delivery.state, Delivery.committed_at >= day),
@@ -114,7 +129,7 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
             deliveries_waiting_with_reason=_reasons(session, Delivery.reason, Delivery.state.in_(("pending", "sent"))),
             failures=_failures(session, latest),
             rejections_24h=_count(session, Rejection.id, Rejection.at >= day),
-            oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued")),
+            oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(waiting)),
             reanalysis=reanalysis,
             schedulers=schedulers,
         )
@@ -128,6 +143,12 @@ def recent_workers(database: Database, now: datetime | None = None) -> tuple[Rec
     with database.read() as session:
         rows = session.execute(recent.group_by(Job.claimed_by).order_by(Job.claimed_by).limit(100))
         return tuple(RecentWorker(str(name), count, at) for name, count, at in rows if at is not None)
+
+
+def _jobs(session: Session, purpose: str, day: datetime) -> dict[str, int]:
+    is_meant = Job.purpose == purpose
+    unfinished = _by(session, Job.state, is_meant, Job.state.in_(UNFINISHED))
+    return unfinished | _by(session, Job.state, is_meant, Job.finished_at >= day)
 
 
 def _count(session: Session, key: InstrumentedAttribute[int], condition: ColumnElement[bool]) -> int:

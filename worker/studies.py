@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
@@ -12,9 +13,10 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
-from worker.tables import Instance, Job, ReanalysisItem, Study
+from worker.tables import ANSWER, SHADOW, Instance, Job, ReanalysisItem, Study
 
-LANES = ("live", "archive")
+SHADOW_REVISION = 0
+"""Of every job in shadow, of which there is one for each contents and model; answers count from 1."""
 
 
 def study_digest(images: Iterable[tuple[str, str]]) -> str:
@@ -35,6 +37,10 @@ def study_digest(images: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+NO_IMAGES = study_digest(())
+"""The digest of a study without one image in scope."""
+
+
 def images_of_digest(images: Sequence[Instance], digest: str) -> tuple[Instance, ...] | None:
     """Return those instances in scope that a job was planned for, or None where they are no longer there.
 
@@ -49,25 +55,33 @@ def images_of_digest(images: Sequence[Instance], digest: str) -> tuple[Instance,
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The model that answers, and the one that runs in shadow, if any."""
+
+    current: str
+    shadow: str | None = None
+
+
 def close_quiet_studies(
-    database: Database, *, model_version: str, quiet_seconds: float, now: datetime, limit: int
+    database: Database, models: Models, *, quiet_seconds: float, now: datetime, limit: int
 ) -> tuple[int, ...]:
     """Close the studies that have been quiet for long enough, and make a job of each whose contents are new.
 
     Every study is closed in a transaction of its own, on condition that it is still quiet in it: an image that
-    arrives meanwhile keeps its study open.
+    arrives meanwhile keeps its study open. Where a model runs in shadow, a study that was pushed gets a job of it too.
 
     Returns
     -------
     tuple of int
-        The new jobs.
+        The new jobs that will answer.
     """
     cutoff = now - timedelta(seconds=quiet_seconds)
     with database.read() as session:
         quiet = session.scalars(
             select(Study.id).where(_is_quiet(cutoff)).order_by(Study.last_instance_at).limit(limit)
         ).all()
-    made = (_close(database, study_id, model_version, cutoff, now) for study_id in quiet)
+    made = (_close(database, study_id, models, cutoff, now) for study_id in quiet)
     return tuple(job_id for job_id in made if job_id is not None)
 
 
@@ -81,7 +95,7 @@ def _is_quiet(cutoff: datetime) -> ColumnElement[bool]:
     )
 
 
-def _close(database: Database, study_id: int, model_version: str, cutoff: datetime, now: datetime) -> int | None:
+def _close(database: Database, study_id: int, models: Models, cutoff: datetime, now: datetime) -> int | None:
     with database.write() as session:
         closed = changed_rows(
             session,
@@ -93,14 +107,37 @@ def _close(database: Database, study_id: int, model_version: str, cutoff: dateti
             return None
         record(session, "completed", now, study_id=study_id)
         digest = current_digest(session, study_id)
-        known = select(
-            exists().where(Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version)
-        )
-        if session.scalar(known):
+        if session.scalar(select(_is_known(study_id, digest, models.current, ANSWER))):
             return None
         study = session.get_one(Study, study_id)
         lane = "live" if study.source == "push" else "archive"
-        return add_job(session, study_id, digest=digest, model_version=model_version, lane=lane, now=now)
+        job_id = add_job(session, study_id, digest=digest, model_version=models.current, lane=lane, now=now)
+        if lane == "live" and digest != NO_IMAGES:
+            _add_shadow(session, study_id, digest, models, now)
+        return job_id
+
+
+def _is_known(study_id: int, digest: str, model_version: str, purpose: str) -> ColumnElement[bool]:
+    same = (Job.study_id == study_id, Job.digest == digest, Job.model_version == model_version)
+    return exists().where(*same, Job.purpose == purpose)
+
+
+def _add_shadow(session: Session, study_id: int, digest: str, models: Models, now: datetime) -> None:
+    version = models.shadow
+    if version is None or session.scalar(select(_is_known(study_id, digest, version, SHADOW))):
+        return
+    job = Job(
+        study_id=study_id,
+        digest=digest,
+        model_version=version,
+        lane="archive",
+        purpose=SHADOW,
+        revision=SHADOW_REVISION,
+        created_at=now,
+    )
+    session.add(job)
+    session.flush()
+    record(session, "shadow", now, study_id=study_id, job_id=job.id)
 
 
 def current_digest(session: Session, study_id: int) -> str:
@@ -137,7 +174,7 @@ def replan(database: Database, *, model_version: str, now: datetime, limit: int)
     Such a job has no result yet, so nothing of record changes. One that another worker, still with the old model,
     claims meanwhile is left alone.
     """
-    waiting = and_(Job.state == "queued", Job.model_version != model_version)
+    waiting = and_(Job.state == "queued", Job.purpose == ANSWER, Job.model_version != model_version)
     with database.read() as session:
         found = session.execute(select(Job.id, Job.study_id).where(waiting).order_by(Job.id).limit(limit)).all()
     made = 0
@@ -156,6 +193,24 @@ def _replan(session: Session, job: Job, model_version: str, now: datetime) -> No
     before, revision = job.model_version, _last_revision(session, job.study_id, job.digest, model_version) + 1
     job.model_version, job.revision, job.next_attempt_at = model_version, revision, None
     record(session, "replanned", now, study_id=job.study_id, job_id=job.id, before=before, after=model_version)
+
+
+def end_shadows(database: Database, *, shadow: str | None, now: datetime, limit: int) -> int:
+    """Give up the jobs that wait for a model that runs in shadow no longer; return how many."""
+    waiting = and_(Job.state == "queued", Job.purpose == SHADOW, Job.model_version != (shadow or ""))
+    with database.read() as session:
+        found = session.execute(
+            select(Job.id, Job.study_id, Job.model_version).where(waiting).order_by(Job.id).limit(limit)
+        ).all()
+    ended = 0
+    for job_id, study_id, version in found:
+        reason = f"model {version} runs in shadow no longer"
+        values = {"state": "failed", "outcome": "failed", "reason": reason, "finished_at": now}
+        with database.write() as session:
+            if changed_rows(session, update(Job).where(Job.id == job_id, waiting).values(values)):
+                record(session, "failed", now, study_id=study_id, job_id=job_id, attempt=0, reason=reason)
+                ended += 1
+    return ended
 
 
 def _last_revision(session: Session, study_id: int, digest: str, model_version: str) -> int:

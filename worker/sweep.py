@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
+from models.types import ModelError
 from worker import delivery_states, jobs, studies
 from worker.database import Database
 from worker.queues import ARCHIVE, CONTROL, LIVE, Queue
@@ -40,13 +41,18 @@ class SweepRule:
 
 @dataclass(frozen=True, slots=True)
 class SweepCollaborators:
-    """What a sweep works with; `model_version` reads the version of the bundle that is installed now."""
+    """What a sweep works with.
+
+    `model_version` reads the version of the bundle that is installed now, `shadow_version` of the one in shadow, None
+    where there is none.
+    """
 
     database: Database
     queue: Queue
     model_version: Callable[[], str]
     rule: SweepRule
     clock: Callable[[], datetime]
+    shadow_version: Callable[[], str | None] = lambda: None
 
 
 def sweep(parts: SweepCollaborators) -> dict[str, int]:
@@ -54,7 +60,8 @@ def sweep(parts: SweepCollaborators) -> dict[str, int]:
 
     1. Give back the jobs and deliveries whose worker was lost.
     2. Close quiet studies and make their jobs.
-    3. Give jobs that wait for a model no longer installed to the one that is.
+    3. Give jobs that wait for a model no longer installed to the one that is; give up those of a model no longer in
+       shadow.
     4. Send the messages of jobs that have none in the queue.
     5. Send the messages of deliveries that are due.
     """
@@ -63,6 +70,7 @@ def sweep(parts: SweepCollaborators) -> dict[str, int]:
         "deliveries_released": _release_deliveries,
         "studies_closed": _close_studies,
         "jobs_replanned": _replan,
+        "shadows_ended": _end_shadows,
         "jobs_sent": _send_jobs,
         "deliveries_sent": _send_deliveries,
     }
@@ -101,7 +109,7 @@ def _release_deliveries(parts: SweepCollaborators) -> int:
 def _close_studies(parts: SweepCollaborators) -> int:
     made = studies.close_quiet_studies(
         parts.database,
-        model_version=parts.model_version(),
+        studies.Models(parts.model_version(), _readable_shadow(parts)),
         quiet_seconds=parts.rule.quiet_seconds,
         now=parts.clock(),
         limit=parts.rule.page,
@@ -111,6 +119,20 @@ def _close_studies(parts: SweepCollaborators) -> int:
 
 def _replan(parts: SweepCollaborators) -> int:
     return studies.replan(parts.database, model_version=parts.model_version(), now=parts.clock(), limit=parts.rule.page)
+
+
+def _end_shadows(parts: SweepCollaborators) -> int:
+    shadow = parts.shadow_version()
+    return studies.end_shadows(parts.database, shadow=shadow, now=parts.clock(), limit=parts.rule.page)
+
+
+def _readable_shadow(parts: SweepCollaborators) -> str | None:
+    """Return the model in shadow; one that cannot be read must not keep today's studies open."""
+    try:
+        return parts.shadow_version()
+    except ModelError as error:
+        log.warning("the bundle in shadow cannot be used", reason=str(error))
+        return None
 
 
 def _send_jobs(parts: SweepCollaborators) -> int:
@@ -124,7 +146,10 @@ def _send_chunks(parts: SweepCollaborators) -> int:
     more of them than the workers can take until the next sweep.
     """
     most = MOST_CHUNKS * parts.rule.chunk
-    due = len(jobs.due_jobs(parts.database, ARCHIVE, now=parts.clock(), limit=most))
+    now, shadow = parts.clock(), _readable_shadow(parts)
+    due = len(jobs.due_jobs(parts.database, ARCHIVE, now=now, limit=most))
+    if shadow is not None:
+        due += len(jobs.due_jobs(parts.database, ARCHIVE, now=now, limit=most - due, shadow=shadow))
     if not due:
         return 0
     missing = max(math.ceil(due / parts.rule.chunk) - parts.queue.waiting(ARCHIVE), 0)

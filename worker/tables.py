@@ -41,7 +41,9 @@ from worker.schedule_tables import Scheduler, SchedulerLease
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
+    "ANSWER",
     "OUTCOMES",
+    "SHADOW",
     "UID",
     "ArchivePace",
     "Base",
@@ -66,8 +68,10 @@ __all__ = [
     "utc_now",
 ]
 
+ANSWER, SHADOW = "answer", "shadow"
 WAITING = "state = 'queued'"
 UNBUILT = "state = 'failed'"
+SHADOWS = "purpose = 'shadow'"
 GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
 OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
@@ -146,6 +150,9 @@ class Job(Base):
     a trace. `digest` is the SHA-256 over the sorted (SOP Instance UID, content digest) of the images in scope, with the
     out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
     is in the future.
+
+    `purpose` tells answers from what a model in shadow says of the same images: stored, never the study's result, never
+    reported. Whoever asks for a study's jobs means its answers and has to say so.
     """
 
     __tablename__ = "jobs"
@@ -153,11 +160,13 @@ class Job(Base):
         UniqueConstraint("study_id", "digest", "model_version", "revision"),
         one_of("state", ("queued", "running", "done", "failed")),
         one_of("lane", ("live", "archive")),
+        one_of("purpose", (ANSWER, SHADOW)),
         one_of("outcome", OUTCOMES),
         Index(None, "state", "lane", "enqueued_at"),
         Index(None, "outcome", "finished_at"),
         # The next job of a lane, without a look at the backlog behind it.
-        Index("ix_jobs_waiting", "lane", "id", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+        Index("ix_jobs_waiting", "lane", "purpose", "id", sqlite_where=text(WAITING), postgresql_where=text(WAITING)),
+        Index("ix_jobs_shadows", "state", sqlite_where=text(SHADOWS), postgresql_where=text(SHADOWS)),
         # Means over weeks are read from the index alone.
         Index(
             "ix_jobs_answers",
@@ -173,6 +182,7 @@ class Job(Base):
     digest: Mapped[str] = mapped_column(String(64))
     model_version: Mapped[str] = mapped_column(String(128))
     lane: Mapped[str] = mapped_column(String(16), default="live")
+    purpose: Mapped[str] = mapped_column(String(16), default=ANSWER, server_default=ANSWER)
     revision: Mapped[int] = mapped_column(Integer, default=1)
     state: Mapped[str] = mapped_column(String(16), default="queued")
     attempts: Mapped[int] = mapped_column(Integer, default=0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis
 from worker.app import run_worker
 from worker.bootstrap import Runtime
@@ -38,8 +40,8 @@ def main() -> int:
     settings = load_settings()
 
     class StandIn(Runtime):
-        def _load_analyzer(self) -> Any:
-            return SleepingAnalyzer(self.model_version(), seconds)
+        def _load_analyzer(self, folder: Path | None) -> Any:
+            return SleepingAnalyzer(read_manifest(folder or SHIPPED).version, seconds)
 
     configure_logs(settings.log_format, settings.log_level)
     return run_worker("work", settings, StandIn)

@@ -13,7 +13,7 @@ from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError
 from tests.bundles import write_tiny_bundle
 from tests.site import run, write_lively_bundle
-from worker.current_bundle import current_bundle, link_of, record_of
+from worker.current_bundle import current_bundle, link_of, record_of, shadow_bundle
 from worker.promotion import promote
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
@@ -39,7 +39,7 @@ def test_a_promoted_bundle_is_current_and_recorded(tmp_path: Path, home: Path) -
     version = load_bundle(current).version
     assert current == home / "bundles" / version
     line = json.loads(record_of(home).read_text())
-    assert (line["after"], sorted(line)) == (version, ["after", "at", "before", "by"])
+    assert (line["after"], sorted(line)) == (version, ["after", "at", "before", "by", "role"])
 
 
 def test_the_older_bundle_can_be_promoted_again(tmp_path: Path, home: Path) -> None:
@@ -105,11 +105,43 @@ def test_every_change_is_in_sql_with_who_when_and_where(tmp_path: Path, home: Pa
     assert [each["shipped"] for each in listed] == [True, False]
 
 
+def test_a_bundle_runs_in_shadow_until_it_is_taken_off_or_promoted_and_every_change_is_recorded(
+    tmp_path: Path, home: Path
+) -> None:
+    version = run("models", "install", write_tiny_bundle(tmp_path / "new")).stdout.split()[1].rstrip(";")
+
+    assert f"in shadow: {version}" in run("models", "shadow", version).stdout
+    assert (shadow_bundle(home), current_bundle(home)) == (home / "bundles" / version, None)
+    listed = json.loads(run("models", "list", "--json").stdout)["bundles"]
+    assert [(each["current"], each["shadow"]) for each in listed] == [(True, False), (False, True)]
+    assert "in shadow" in run("models", "list").stdout
+    assert "runs in shadow no longer" in run("models", "shadow", "--off").stdout
+    assert "no bundle ran in shadow" in run("models", "shadow", "--off").stdout
+    assert run("models", "shadow", version).exit_code == run("models", "promote", version).exit_code == 0
+
+    assert (shadow_bundle(home), current_bundle(home)) == (None, home / "bundles" / version)
+    found = json.loads(run("models", "history", "--json").stdout)
+    assert [(each["role"], each["before_version"], each["after_version"]) for each in found] == [
+        ("shadow", version, None), ("current", read_manifest(SHIPPED).version, version), ("shadow", None, version),
+        ("shadow", version, None), ("shadow", None, version),
+    ]  # fmt: skip
+    assert len(record_of(home).read_text().splitlines()) == 5
+
+
+def test_the_current_bundle_cannot_be_its_own_shadow(tmp_path: Path, home: Path) -> None:
+    version = promote(write_tiny_bundle(tmp_path / "new"), home, NOW).after
+    result = run("models", "shadow", version)
+    assert (result.exit_code, "is the current bundle" in result.stderr) == (3, True)
+    assert run("models", "shadow").exit_code == 2
+    assert shadow_bundle(home) is None
+
+
 def test_a_change_that_sql_cannot_record_does_not_happen(tmp_path: Path, home: Path) -> None:
     (home / "bonewatch.sqlite3").unlink()
     result = run("models", "promote", write_tiny_bundle(tmp_path / "new"))
     assert (result.exit_code, "bonewatch db upgrade" in result.stderr) == (3, True)
-    assert current_bundle(home) is None
+    assert run("models", "shadow", tmp_path / "new").exit_code == 3
+    assert (current_bundle(home), shadow_bundle(home)) == (None, None)
 
 
 def test_a_damaged_bundle_is_listed_with_what_is_wrong(tmp_path: Path, home: Path) -> None:

@@ -27,8 +27,8 @@ from worker.tasks import run_archive_chunk
 class FakeRuntime:
     """Studies 1..n of one image each, jobs of them in a lane, and a model that answers by the study's number."""
 
-    def __init__(self, folder):
-        self.database, self.queue, self.store = sqlite_database(folder), FakeQueue(), FakeStore(folder)
+    def __init__(self, folder, database=None):
+        self.database, self.queue, self.store = database or sqlite_database(folder), FakeQueue(), FakeStore(folder)
         self.settings = SimpleNamespace(lease_seconds=60.0, maximum_attempts=3, archive_chunk=8)
         self.rule, self.unfit = ChunkRule(studies=8, seconds=60, at_once=2), None
         self.analyzer, self.frames = FakeAnalyzer(), FakeFrames()
@@ -51,6 +51,9 @@ class FakeRuntime:
 
     def chunk_rule(self, analyzer):
         return self.rule
+
+    def shadow_analyzer(self):
+        return None
 
     def states(self) -> list[str]:
         return [job.state for job in self.jobs()]

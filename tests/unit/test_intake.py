@@ -18,7 +18,7 @@ from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, header, 
 from worker.database import Database
 from worker.errors import DatabaseUnavailable
 from worker.intake import SqlIntake
-from worker.studies import close_quiet_studies, study_digest
+from worker.studies import Models, close_quiet_studies, study_digest
 from worker.tables import Delivery, Event, Instance, Job, Rejection, Study
 
 PEER = Peer("PACS", "10.0.0.5")
@@ -251,7 +251,7 @@ def test_no_instance_slips_past_a_sweep_that_closes_its_study_at_the_same_moment
 
 
 def close(database, clock):
-    close_quiet_studies(database, model_version="m", quiet_seconds=0, now=clock(), limit=10)
+    close_quiet_studies(database, Models("m"), quiet_seconds=0, now=clock(), limit=10)
 
 
 def test_a_refusal_is_recorded_whatever_its_sender_calls_itself(intake, database):

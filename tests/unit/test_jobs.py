@@ -11,7 +11,7 @@ from worker import jobs, retries, studies
 from worker.completion import JobResult, finish
 from worker.errors import LeaseLost, UnknownStudy
 from worker.outcomes import failed
-from worker.studies import close_quiet_studies, images_of_digest, study_digest
+from worker.studies import Models, close_quiet_studies, images_of_digest, study_digest
 from worker.tables import Event, Instance, Job, Report, Study
 
 LATER = MORNING + timedelta(hours=1)
@@ -213,7 +213,7 @@ def receiving(database, number=1, seconds=0.0, images=1, **values) -> int:
 
 
 def close(database, now, version="v1", limit=100):
-    return close_quiet_studies(database, model_version=version, quiet_seconds=30, now=now, limit=limit)
+    return close_quiet_studies(database, Models(version), quiet_seconds=30, now=now, limit=limit)
 
 
 def test_a_study_closes_when_it_has_been_quiet_for_long_enough(database):

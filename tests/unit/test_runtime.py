@@ -3,16 +3,21 @@ from __future__ import annotations
 import pytest
 
 from models.types import BundleError
+from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.fakes_worker import FakeAnalyzer, FakeQueue
 from worker.bootstrap import Runtime
+from worker.current_bundle import shadow_link_of
 from worker.errors import DatabaseNotUpgraded, EnvironmentUnfit
+from worker.promotion import run_in_shadow
 from worker.settings import load_settings
+from worker.tables import utc_now
 
 
 class Bench(Runtime):
     """A runtime whose bundle is a word."""
 
     installed: object = "v1"
+    shadow: str | None = None
     loads = 0
 
     def model_version(self):
@@ -20,11 +25,14 @@ class Bench(Runtime):
             raise self.installed
         return self.installed
 
-    def _load_analyzer(self):
+    def shadow_version(self):
+        return None if self.shadow == self.installed else self.shadow
+
+    def _load_analyzer(self, folder):
         self.loads += 1
         if self.installed is None:
             raise EnvironmentUnfit("no usable model")
-        return FakeAnalyzer(version=self.installed)
+        return FakeAnalyzer(version=folder.name if folder else self.installed)
 
 
 @pytest.fixture
@@ -72,3 +80,54 @@ def test_parts_do_not_cross_a_fork(runtime):
     runtime._process = -1  # as a child process finds it
 
     assert runtime.analyzer() is not before
+
+
+def shadowed(runtime, version):
+    runtime.shadow = version
+    link = shadow_link_of(runtime.settings.home)
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(version)
+
+
+def test_a_model_in_shadow_is_loaded_beside_the_current_one_and_given_up_with_its_link(runtime):
+    assert runtime.shadow_analyzer() is None
+    shadowed(runtime, "v2")
+
+    assert (runtime.analyzer().version, runtime.shadow_analyzer().version) == ("v1", "v2")
+    assert runtime.shadow_analyzer() is runtime.shadow_analyzer()
+    assert runtime.loads == 2
+
+    shadowed(runtime, "v3")
+    assert runtime.shadow_analyzer().version == "v3"
+    runtime.shadow = None
+    assert runtime.shadow_analyzer() is None
+    assert list(runtime._analyzers()) == ["current"]
+
+
+def test_a_model_that_comes_out_of_shadow_is_not_loaded_again(runtime):
+    runtime.analyzer()
+    shadowed(runtime, "v2")
+    before = runtime.shadow_analyzer()
+    runtime.installed = "v2"
+
+    assert runtime.analyzer() is before
+    assert runtime.shadow_analyzer() is None
+    assert runtime.loads == 2
+
+
+def test_the_version_in_shadow_is_read_from_the_home_and_the_current_one_is_no_shadow(tmp_path):
+    home = tmp_path / "home"
+    runtime = Runtime(load_settings(home=home, bundle=write_tiny_bundle(tmp_path / "a")), FakeQueue())
+    assert runtime.shadow_version() is None
+    manifest = tiny_manifest(write_tiny_bundle(tmp_path / "b")) | {"name": "second"}
+    write_manifest(tmp_path / "b", manifest)
+    done = run_in_shadow(tmp_path / "b", home, utc_now())
+    assert runtime.shadow_version() == done.after != runtime.model_version()
+
+    run_in_shadow(tmp_path / "a", home, utc_now())
+    assert runtime.shadow_version() is None
+
+    (home / "bundles" / "shadow" / "bundle.json").write_text("{")
+    with pytest.raises(EnvironmentUnfit, match="in shadow"):
+        runtime.shadow_analyzer()

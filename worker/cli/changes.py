@@ -27,6 +27,7 @@ def changes(
         str | None, typer.Option("--to", metavar="VERSION", help="The later model; the current one.")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Studies whose outcome is the same, too.")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="What --to, or the bundle in shadow, said so.")] = False,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; for a table 50.")] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
     out: Annotated[
@@ -42,13 +43,17 @@ def changes(
     settings = settings_of(home)
     database = database_of(settings)
     try:
-        earlier, later = _models(database, settings, from_model, to_model)
+        if shadow:
+            earlier, later = _beside_shadow(settings, from_model, to_model)
+        else:
+            earlier, later = _models(database, settings, from_model, to_model)
         if output is Format.TABLE:
             shown = limit or 50
-            rows = list(islice(query(database, earlier, later, unchanged=everything), shown + 1))
+            rows = list(islice(query(database, earlier, later, unchanged=everything, shadow=shadow), shown + 1))
             _print(rows[:shown], earlier, later, more=len(rows) > shown)
         else:
-            write(ChangeRow, query(database, earlier, later, unchanged=everything, limit=limit), output, out)
+            found = query(database, earlier, later, unchanged=everything, shadow=shadow, limit=limit)
+            write(ChangeRow, found, output, out)
     finally:
         database.close()
 
@@ -63,6 +68,18 @@ def _models(database: Database, settings: Settings, before: str | None, after: s
         say_error(f"no model but {later} has answered yet", "name two with --from and --to")
         raise typer.Exit(ANSWER_IS_NO)
     return earlier, later
+
+
+def _beside_shadow(settings: Settings, before: str | None, after: str | None) -> tuple[str, str]:
+    from models.manifest import SHIPPED, read_manifest
+    from worker.current_bundle import shadow_bundle
+
+    folder = shadow_bundle(settings.home)
+    if after is None and folder is None:
+        say_error("no bundle runs in shadow here", "name one that did with --to, or bonewatch models shadow VERSION")
+        raise typer.Exit(ANSWER_IS_NO)
+    later = after or read_manifest(folder or SHIPPED).version
+    return before or read_manifest(settings.installed_bundle() or SHIPPED).version, later
 
 
 def _print(rows: list[ChangeRow], earlier: str, later: str, *, more: bool) -> None:

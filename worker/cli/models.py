@@ -1,4 +1,4 @@
-"""`models`: the bundles of this machine's home, which one is used, and who said so."""
+"""`models`: the bundles of this machine's home, which one answers, which one runs in shadow, and who said so."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import as_text, console, print_json, say_error, table
 
 if TYPE_CHECKING:
+    from worker.bundle_changes import HeldBundle
     from worker.settings import Settings
 
-app = typer.Typer(help="The models of this machine: list, install, promote, history.", no_args_is_help=True)
+app = typer.Typer(help="The models of this machine: list, install, promote, shadow, history.", no_args_is_help=True)
 
 
 @app.callback()
@@ -35,19 +36,25 @@ def list_models(home: Home = None, as_json: Json = False) -> None:
     if as_json:
         rows = [
             {"version": each.version, "folder": str(each.folder), "shipped": each.shipped, "obstacle": each.obstacle,
-             "current": each.current and forced is None}
+             "current": each.current and forced is None, "shadow": each.shadow}
             for each in found
         ]  # fmt: skip
         print_json({"bundles": rows, "BONEWATCH_BUNDLE": None if forced is None else str(forced)})
         return
     cells = [
-        ["current" if each.current and forced is None else "-", each.version,
+        [_use(each, forced=forced is not None), each.version,
          "ships with bonewatch" if each.shipped else "installed", as_text(each.obstacle)]
         for each in found
     ]  # fmt: skip
     console().print(table(None, ("used", "version", "where from", "what is wrong"), cells))
     if forced is not None:
         console().print(f"BONEWATCH_BUNDLE is set and wins: {forced}", markup=False, soft_wrap=True)
+
+
+def _use(bundle: HeldBundle, *, forced: bool) -> str:
+    if bundle.current and not forced:
+        return "current"
+    return "in shadow" if bundle.shadow else "-"
 
 
 @app.command("install")
@@ -80,13 +87,50 @@ def promote(
     make_current(settings, None if bundle is None else _folder_of(bundle, settings.home))
 
 
+@app.command("shadow")
+def shadow(
+    bundle: Annotated[
+        str | None, typer.Argument(metavar="[VERSION_OR_FOLDER]", help="The bundle to run in shadow from now on.")
+    ] = None,
+    off: Annotated[bool, typer.Option("--off", help="Let no bundle run in shadow.")] = False,
+    home: Home = None,
+) -> None:
+    """Let a second bundle see what is pushed, too: its answers are stored and never sent; record who said so."""
+    from datetime import datetime
+
+    from worker.bundle_changes import record_change
+    from worker.promotion import end_shadow, run_in_shadow
+
+    settings = settings_of(home)
+    if (bundle is None) is not off:
+        say_error("name a bundle's version or folder, or say --off", "bonewatch models list")
+        raise typer.Exit(WRONG_USE)
+    database, now = database_of(settings), datetime.now().astimezone()
+    try:
+        with _home_errors(settings):
+            if bundle is None:
+                done = end_shadow(settings.home, now, lambda change: record_change(database, change))
+            else:
+                folder = _folder_of(bundle, settings.home)
+                done = run_in_shadow(folder, settings.home, now, lambda change: record_change(database, change))
+    finally:
+        database.close()
+    screen = console()
+    if done is None:
+        screen.print("no bundle ran in shadow")
+    elif done.after is None:
+        screen.print(f"{done.before or 'the bundle'} runs in shadow no longer", markup=False, soft_wrap=True)
+    else:
+        screen.print(f"in shadow: {done.after}; to compare: bonewatch changes --shadow", markup=False, soft_wrap=True)
+
+
 @app.command("history")
 def history(
     limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """List who had which model used, on which machine, newest first."""
+    """List who had which model used or run in shadow, on which machine, newest first."""
     from worker.bundle_changes import history as query
 
     database = database_of(settings_of(home))
@@ -94,7 +138,7 @@ def history(
         found = query(database, limit)
     finally:
         database.close()
-    names = ("at", "changed_by", "host", "before_version", "after_version")
+    names = ("at", "changed_by", "host", "role", "before_version", "after_version")
     rows = [{name: getattr(each, name) for name in names} for each in found]
     if as_json:
         print_json(rows)
@@ -102,7 +146,7 @@ def history(
         console().print("no model was ever changed")
     else:
         cells = [[as_text(value) for value in row.values()] for row in rows]
-        console().print(table(None, ("when", "who", "machine", "before", "after"), cells))
+        console().print(table(None, ("when", "who", "machine", "as", "before", "after"), cells))
 
 
 def make_current(settings: Settings, folder: Path | None) -> None:

@@ -68,6 +68,7 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
         ("scheduler", _schedulers(found)),
         ("studies receiving", str(found.receiving)),
         ("jobs", _counts(found.jobs)),
+        *([("jobs in shadow", _counts(found.shadows))] if found.shadows else []),
         ("outcomes in 24 h", _counts(found.outcomes)),
         ("deliveries", _counts(found.deliveries)),
         ("re-analysis", _reanalysis(found)),
@@ -156,8 +157,9 @@ def jobs(
         return
     columns = ["job", "study", "lane", "state", "outcome", "attempts", "revision", "made", "seconds", "model", "reason"]
     cells = [
-        [as_text(row.job_id), row.study_instance_uid, row.lane, coloured(row.state), coloured(row.outcome),
-         as_text(row.attempts), as_text(row.revision), as_text(row.created_at), as_text(row.analysis_seconds),
+        [as_text(row.job_id), row.study_instance_uid, row.lane if row.purpose == "answer" else row.purpose,
+         coloured(row.state), coloured(row.outcome), as_text(row.attempts), as_text(row.revision),
+         as_text(row.created_at), as_text(row.analysis_seconds),
          row.model_version, as_text(row.reason if row.outcome in UNANSWERED else None)]
         for row in rows
     ]  # fmt: skip

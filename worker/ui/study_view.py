@@ -13,7 +13,7 @@ from sqlalchemy.orm import selectinload
 from worker.companion_tables import NAMES, Companion
 from worker.database import Database
 from worker.results import FindingRow, ResultFilter, ResultRow, findings, results
-from worker.tables import Event, ImageResult, Instance, Job, Report, Study
+from worker.tables import ANSWER, Event, ImageResult, Instance, Job, Report, Study
 
 MOST_EVENTS = 500
 # Page views are the visitors' trace, not the study's.
@@ -32,7 +32,7 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study with its result, images, jobs newest first, its way, and all that was recorded of it."""
+    """A study with its result, images, answering jobs newest first (none in shadow), its way, and what was recorded."""
 
     result: ResultRow
     instances: Sequence[Instance]
@@ -56,7 +56,7 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
     with database.read() as session:
         jobs = session.scalars(
             select(Job)
-            .where(Job.study_id == result.study_id)
+            .where(Job.study_id == result.study_id, Job.purpose == ANSWER)
             .options(
                 selectinload(Job.report).selectinload(Report.deliveries),
                 selectinload(Job.report).selectinload(Report.companions).selectinload(Companion.deliveries),
