@@ -1,6 +1,6 @@
 """The container files: valid by their schemas, and agreeing with the settings, the commands and each other.
 
-No container engine runs here; `tests/e2e/test_roles.py` runs the same roles with the compose file's environment.
+No container engine runs here; `tests/e2e/test_roles.py` runs such roles as processes, with PostgreSQL and Redis.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from streamlit.navigation.page import StreamlitPage
 from worker.results import ResultRow
 from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit
-from worker.ui.words import OUTCOMES, duration, moment, outcome_words
+from worker.ui.words import OUTCOMES, duration, moment, outcome_words, short_model
 from worker.worklist import WAITING, WorklistFilter, WorklistPage, parse_place, worklist_page
 
 REFRESH = timedelta(seconds=10)
@@ -124,5 +124,5 @@ def _cells(visit: Visit, row: ResultRow) -> tuple[str, ...]:
         moment(row.received_at),
         duration(row.turnaround_seconds),
         row.report_state,
-        row.model_version or "-",
+        short_model(row.model_version),
     )

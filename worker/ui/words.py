@@ -31,3 +31,11 @@ def duration(seconds: float | None) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def short_model(version: str | None) -> str:
+    """Return the date and the digits of a bundle's version `<date>-<name>+<digits>`: enough to tell two apart."""
+    if not version:
+        return "-"
+    name, plus, digits = version.partition("+")
+    return f"{name[:10]} +{digits}" if plus else version
