@@ -35,20 +35,6 @@ IMAGES = """
     FROM image_results r JOIN instances i ON i.id = r.instance_id
     WHERE r.job_id = :job AND r.outcome != 'out_of_scope'
 """
-PICTURES = """
-    SELECT c.kind, d.sop_instance_uid, d.state, d.confirmed_by
-    FROM companions c LEFT JOIN deliveries d ON d.companion_id = c.id ORDER BY c.id
-"""
-FRAMES = """
-    SELECT (SELECT count(*) FROM image_results WHERE outcome IN ('present', 'inconclusive')) AS answered,
-           (SELECT count(DISTINCT f.image_result_id) FROM findings f JOIN image_results r ON r.id = f.image_result_id
-            WHERE r.outcome != 'absent') AS marked
-"""
-FINDINGS = """
-    SELECT f.x1, f.y1, f.x2, f.y2
-    FROM findings f JOIN image_results r ON r.id = f.image_result_id JOIN instances i ON i.id = r.instance_id
-    WHERE i.sop_instance_uid = :uid ORDER BY 1, 2, 3, 4
-"""
 COUNTS = """
     SELECT (SELECT count(*) FROM instances) AS instances, (SELECT count(*) FROM jobs) AS jobs,
            (SELECT count(*) FROM image_results) AS results, (SELECT count(*) FROM reports) AS reports,
@@ -90,7 +76,6 @@ def site(tmp_path_factory):
         for path in sample_files():
             pacs.upload(path)
         bonewatch.settings["destinations"] = [pacs.destination()]
-        bonewatch.settings |= {"marked_image": "findings", "presentation_state": "true", "heat_map": "true"}
         try:
             bonewatch.start("up")
             pacs.push_everything()
@@ -105,7 +90,7 @@ def test_every_sample_gets_an_answer_and_one_report_that_the_pacs_committed(site
     studies = sample_studies()
 
     rows = site.bonewatch.rows("SELECT * FROM v_results")
-    deliveries = site.bonewatch.rows("SELECT state, confirmed_by FROM deliveries WHERE report_id IS NOT NULL")
+    deliveries = site.bonewatch.rows("SELECT state, confirmed_by FROM deliveries")
 
     assert {row["study_instance_uid"] for row in rows} == studies
     assert {row["outcome"] for row in rows} <= ANSWERS
@@ -191,39 +176,17 @@ def test_sql_and_the_reports_say_the_same(site):
         assert row["probability"] == pytest.approx(max(image["probability"] for image in known))
 
 
-def test_the_pacs_holds_and_has_committed_a_picture_of_every_finding(site):
-    rows = site.bonewatch.rows(PICTURES)
-    frames, marked = site.bonewatch.rows(FRAMES)[0].values()
-
-    assert [row["kind"] for row in rows].count("capture") == frames > 0
-    assert [row["kind"] for row in rows].count("presentation") == marked > 0
-    assert {(row["state"], row["confirmed_by"]) for row in rows} == {("committed", "commitment")}
-    for row in rows:
-        path = site.pacs.download(site.pacs.find(row["sop_instance_uid"]), site.folder / "pictures")
-        assert reports.validator_errors(path) == [], row["kind"]
-        held = dcmread(path)
-        assert str(held.StudyInstanceUID) in sample_studies()
-        if row["kind"] == "presentation":
-            (image,) = held.ReferencedSeriesSequence[0].ReferencedImageSequence
-            outlines = held.GraphicAnnotationSequence[0].GraphicObjectSequence
-            known = site.bonewatch.rows(FINDINGS, uid=str(image.ReferencedSOPInstanceUID))
-            # The outline's first point is the top left corner, its third the bottom right one.
-            shown = sorted((*outline.GraphicData[:2], *outline.GraphicData[4:6]) for outline in outlines)
-            assert shown == [pytest.approx(tuple(box.values()), abs=0.5) for box in known]
-
-
 def test_the_same_push_again_changes_nothing(site):
     before = site.bonewatch.rows(COUNTS)
 
     site.pacs.push_everything()
     site.bonewatch.wait_until_committed(len(sample_studies()))
 
-    # The push holds our own reports and pictures now: accepted like anything a PACS has, and nothing to analyse.
+    # The push holds our own reports now: accepted like anything a PACS has, and nothing to analyse.
     after = site.bonewatch.rows(COUNTS)
     grown = {key for key in before[0] if after[0][key] != before[0][key]}
     assert grown <= {"instances"}
-    pictures = len(site.bonewatch.rows(PICTURES))
-    assert after[0]["instances"] == before[0]["instances"] + len(site.pacs.instances("SR")) + pictures
+    assert after[0]["instances"] == before[0]["instances"] + len(site.pacs.instances("SR"))
     assert len(site.pacs.instances("SR")) == len(sample_studies())
 
 
