@@ -21,7 +21,7 @@ from tests.servers import Orthanc, orthanc
 from worker.app import create_app
 from worker.settings import load_settings
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ANSWERS = {"present", "inconclusive", "absent"}
 BOXES = """

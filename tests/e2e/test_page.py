@@ -13,7 +13,7 @@ from playwright.sync_api import expect
 from tests.builders import build_dx, write_part10
 from tests.e2e.conftest import HOSTILE_ACCESSION, HOSTILE_ID, PASSWORD, limb
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 OUTCOMES = re.compile("Fracture suspected|Unclear: look closely|No fracture found")
 

@@ -18,7 +18,7 @@ from worker.connection_url import parse_database_url
 from worker.database import open_database
 from worker.tables import ReanalysisRun
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PAGED = 30
 
@@ -91,7 +91,7 @@ def test_a_row_leads_to_its_study_by_keyboard_and_its_report_and_image_can_be_ke
         page.get_by_role("button", name="Marked image (PNG)").first.click()
     assert Image.open(io.BytesIO(marked.value.path().read_bytes())).format == "PNG"
     page.get_by_role("tab", name="Time line").click()
-    expect(page.get_by_role("cell", name=re.compile("^analysed: "))).to_be_visible()
+    expect(page.get_by_role("cell", name=re.compile("^analysed: ")).first).to_be_visible()
     page.get_by_role("tab", name="Report").click()
     expect(page.get_by_role("listitem").get_by_text("Imaging Measurement Report").first).to_be_visible()
     with page.expect_download() as report:

@@ -17,7 +17,7 @@ from tests.peers import wait_until
 from tests.product import Bonewatch
 from tests.servers import orthanc
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STUDIES = 60
 NIGHT_SECONDS = 60

@@ -9,7 +9,7 @@ from tests.peers import run, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import orthanc, postgres_server, redis_server
 
-pytestmark = [pytest.mark.peer, pytest.mark.slow]
+pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

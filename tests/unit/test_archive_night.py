@@ -18,7 +18,7 @@ from worker.archive_parts import MOST_ATTEMPTS, ArchiveParts, ArchiveRule
 from worker.reanalysis import step
 from worker.reanalysis_limits import DISK_FULL, LANE_FULL, ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import ARCHIVE, Request
-from worker.studies import close_quiet_studies, current_digest
+from worker.studies import Models, close_quiet_studies, current_digest
 from worker.tables import Instance, Job, ReanalysisItem, ReanalysisRun, Study
 
 OLD, NEW, NEWER = "2026-03-01-first+01234567", "2026-09-01-second+89abcdef", "2026-10-01-third+00000000"
@@ -63,7 +63,7 @@ def night(parts, steps=3):
     for _ in range(steps):
         step(parts)
         close_quiet_studies(
-            parts.database, model_version=parts.model_version(), quiet_seconds=1, now=parts.clock.now, limit=100
+            parts.database, Models(parts.model_version()), quiet_seconds=1, now=parts.clock.now, limit=100
         )
         end_jobs(parts.database)
         parts.clock.advance(5)
@@ -410,7 +410,7 @@ def test_a_report_that_is_not_committed_yet_keeps_the_files(database, parts, arc
     archive.studies = {1: DAY}
     ask(parts)
     step(parts)
-    close_quiet_studies(database, model_version=NEW, quiet_seconds=1, now=MORNING + timedelta(hours=1), limit=100)
+    close_quiet_studies(database, Models(NEW), quiet_seconds=1, now=MORNING + timedelta(hours=1), limit=100)
     with database.write() as session:
         job = session.scalars(select(Job)).one()
         job.state, job.finished_at = "done", MORNING

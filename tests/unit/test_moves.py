@@ -8,7 +8,7 @@ from dicom_io.types import Peer, StoredFile
 from tests.databases import Clock, header, sqlite_database
 from worker.intake import SqlIntake
 from worker.moves import MoveLedger
-from worker.studies import close_quiet_studies
+from worker.studies import Models, close_quiet_studies
 from worker.tables import Instance, Job, Move, Study
 
 STUDY = "2.25.1"
@@ -55,7 +55,7 @@ def test_what_names_our_c_move_is_moved_and_its_study_the_archives_work(database
         register(Peer("PACS", "10.0.0.5", move_message_id=77))
     assert sources(database) == ("move", ["move"])
     clock.advance(60)
-    close_quiet_studies(database, model_version="m", quiet_seconds=30, now=clock(), limit=9)
+    close_quiet_studies(database, Models("m"), quiet_seconds=30, now=clock(), limit=9)
     with database.read() as session:
         assert session.scalars(select(Job.lane)).one() == "archive"
 
@@ -121,6 +121,6 @@ def test_fetching_does_not_take_a_study_that_is_just_being_pushed_from_today(dat
 def test_another_image_of_a_complete_study_that_fetching_brings_is_the_archives_work(database, register, clock):
     register(PUSH)
     clock.advance(60)
-    close_quiet_studies(database, model_version="m", quiet_seconds=30, now=clock(), limit=9)
+    close_quiet_studies(database, Models("m"), quiet_seconds=30, now=clock(), limit=9)
     register(GET, number=2)
     assert sources(database) == ("get", ["push", "get"])
