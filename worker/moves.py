@@ -14,6 +14,7 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Peer
+from worker.columns import fitted
 from worker.database import Database
 from worker.tables import Move
 
@@ -74,9 +75,11 @@ def source_of(session: Session, study_instance_uid: str, peer: Peer, now: dateti
     """Return how an instance came: as its peer says, or 'move' where a C-MOVE of ours set it off."""
     if peer.source != "push":
         return peer.source
+    # An AE title from the network may hold what a database refuses; it is compared as rows hold it.
+    known_as = fitted(Move, ae_title=peer.ae_title)["ae_title"]
     ours = exists().where(
         Move.study_instance_uid == study_instance_uid,
         Move.until >= now,
-        Move.ae_title == peer.ae_title if peer.move_message_id is None else Move.message_id == peer.move_message_id,
+        Move.ae_title == known_as if peer.move_message_id is None else Move.message_id == peer.move_message_id,
     )
     return "move" if session.scalar(select(ours)) else "push"
