@@ -11,7 +11,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from worker.database import Database
 from worker.delivery_claim import report_id
-from worker.jobs import latest_answer
+from worker.job_conditions import latest_answer
 from worker.retries import retry_failed, revive_deliveries
 from worker.tables import Delivery, Job, Report, UtcDateTime
 

@@ -22,6 +22,8 @@ from worker.tables import ANSWER, Companion, Delivery, Instance, Job, Report, St
 
 PURGED = "purged"
 RETRIEVED_COPY = "retrieved_copy"
+UNDERWAY = ("pending", "sending", "sent")
+"""States of a delivery that is neither committed nor given up."""
 
 
 class FileStore(Protocol):
@@ -29,9 +31,6 @@ class FileStore(Protocol):
 
     def discard(self, stored: StoredFile) -> None:
         """Remove a file, which need not exist any more."""
-
-
-UNDERWAY = ("pending", "sending", "sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,18 @@ def settled() -> ColumnElement[bool]:
     to_nobody = ~exists().where(Delivery.report_id == report.id)
     unbuilt = exists().where(job.study_id == Study.id, report.job_id == job.id, (report.state != "built") | to_nobody)
     uncommitted = exists().where(of_study, Delivery.report_id == Report.id, Delivery.state != "committed")
-    of_report = and_(Companion.report_id == Report.id, Delivery.companion_id == Companion.id)
-    on_its_way = exists().where(of_study, of_report, Delivery.state.in_(UNDERWAY))
-    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~on_its_way)
+    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~_pictures_under_way())
+
+
+def _pictures_under_way() -> ColumnElement[bool]:
+    """Return the condition on a study that a companion of one of its reports is still to be sent or confirmed."""
+    return exists().where(
+        Job.study_id == Study.id,
+        Report.job_id == Job.id,
+        Companion.report_id == Report.id,
+        Delivery.companion_id == Companion.id,
+        Delivery.state.in_(UNDERWAY),
+    )
 
 
 def has_files() -> ColumnElement[bool]:
@@ -85,9 +93,9 @@ def ended() -> ColumnElement[bool]:
         Job.study_id == Study.id,
         Report.job_id == Job.id,
         Delivery.report_id == Report.id,
-        Delivery.state.in_(("pending", "sending", "sent")),
+        Delivery.state.in_(UNDERWAY),
     )
-    return and_(Study.state == "complete", ~waiting, ~under_way)
+    return and_(Study.state == "complete", ~waiting, ~under_way, ~_pictures_under_way())
 
 
 def mark(database: Database, study_id: int, condition: ColumnElement[bool], reason: str) -> bool:

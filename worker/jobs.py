@@ -16,16 +16,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, UpdateBase, and_, exists, func, literal, or_, select, update
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, CursorResult, UpdateBase, and_, func, literal, select, update
+from sqlalchemy.orm import Session
 
 from dicom_io.types import Outcome
 from worker.backoff import delay_seconds
 from worker.database import Database
 from worker.errors import LeaseLost
 from worker.events import record
+from worker.job_conditions import is_due, waits_for_another, waits_in
 from worker.outcomes import shortened
-from worker.tables import ANSWER, SHADOW, Job, Study
+from worker.tables import Job, Study
 
 CRASHED = "the worker was lost while it analysed this study (killed, out of memory, or restarted)"
 CLAIM_TRIES = 5
@@ -85,7 +86,7 @@ def claim_next(
             job_id = session.scalar(
                 select(Job.id)
                 .join(Study, Study.id == Job.study_id)
-                .where(_waits_in(lane, shadow), is_due(now), ~_waits_for_another())
+                .where(waits_in(lane, shadow), is_due(now), ~waits_for_another())
                 .order_by(Job.id)
                 .limit(1)
                 .with_for_update(of=Study, skip_locked=True)
@@ -101,7 +102,7 @@ def claim_next(
 def due_jobs(database: Database, lane: str, *, now: datetime, limit: int, shadow: str | None = None) -> tuple[int, ...]:
     """Return the oldest answers of a lane that nothing holds back, so many at most; or jobs of a model in `shadow`."""
     with database.read() as session:
-        due = select(Job.id).where(_waits_in(lane, shadow), is_due(now))
+        due = select(Job.id).where(waits_in(lane, shadow), is_due(now))
         return tuple(session.scalars(due.order_by(Job.id).limit(limit)))
 
 
@@ -110,7 +111,7 @@ def _claim(session: Session, job_id: int, worker: str, lease_seconds: float, now
     changed = changed_rows(
         session,
         update(Job)
-        .where(Job.id == job_id, Job.state == "queued", is_due(now), ~_waits_for_another())
+        .where(Job.id == job_id, Job.state == "queued", is_due(now), ~waits_for_another())
         .values(
             state="running",
             claim_token=token,
@@ -231,51 +232,9 @@ def _release(session: Session, held: Claim, expired: ColumnElement[bool], maximu
     return changed == 1
 
 
-def latest_answer() -> ColumnElement[bool]:
-    """Return the condition that a job is its study's latest answer, finished or not.
-
-    The absence of a newer one is asked for each row looked at; a list of all newest jobs would be made first.
-    """
-    newer = aliased(Job)
-    is_newer = and_(newer.study_id == Job.study_id, newer.purpose == ANSWER, newer.id > Job.id)
-    return and_(Job.purpose == ANSWER, ~exists().where(is_newer))
-
-
-def is_due(now: datetime) -> ColumnElement[bool]:
-    """Return the condition that nothing holds a queued job back any more."""
-    return or_(Job.next_attempt_at.is_(None), Job.next_attempt_at <= now)
-
-
 def holds(held: Claim) -> ColumnElement[bool]:
     """Return the condition that the job still belongs to this claim."""
     return and_(Job.id == held.job_id, Job.state == "running", Job.claim_token == held.token)
-
-
-def _waits_in(lane: str, shadow: str | None) -> ColumnElement[bool]:
-    waits = and_(Job.state == "queued", Job.lane == lane)
-    if shadow is None:
-        return and_(waits, Job.purpose == ANSWER)
-    # What cannot be answered, perhaps because it breaks workers, is not tried again by a model that nobody hears.
-    answer = aliased(Job)
-    answered = exists().where(
-        answer.study_id == Job.study_id,
-        answer.digest == Job.digest,
-        answer.purpose == ANSWER,
-        answer.state == "done",
-    )
-    return and_(waits, Job.purpose == SHADOW, Job.model_version == shadow, answered)
-
-
-def _waits_for_another() -> ColumnElement[bool]:
-    # No report follows from a shadow: it keeps no answer waiting.
-    other = aliased(Job)
-    older_in_lane = and_(other.state == "queued", other.lane == Job.lane, other.id < Job.id)
-    return exists().where(
-        other.study_id == Job.study_id,
-        other.purpose == Job.purpose,
-        other.id != Job.id,
-        or_(other.state == "running", older_in_lane),
-    )
 
 
 def _first_start(now: datetime) -> ColumnElement[datetime]:

@@ -14,7 +14,7 @@ from worker.companion_tables import NAMES
 from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.errors import QueueUnavailable
-from worker.jobs import latest_answer
+from worker.job_conditions import latest_answer
 from worker.reanalysis_estimate import RunProgress, progress
 from worker.scheduling import SchedulerSeen, present
 from worker.tables import (

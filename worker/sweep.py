@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from models.types import ModelError
 from worker import delivery_states, jobs, studies
 from worker.database import Database
+from worker.job_conditions import is_due
 from worker.queues import ARCHIVE, CONTROL, LIVE, Queue
 from worker.tables import Job
 
@@ -167,7 +168,7 @@ def _send_live(parts: SweepCollaborators) -> int:
     """
     now = parts.clock()
     with parts.database.read() as session:
-        due = select(Job.id).where(Job.state == "queued", Job.lane == LIVE, jobs.is_due(now))
+        due = select(Job.id).where(Job.state == "queued", Job.lane == LIVE, is_due(now))
         unsent = session.scalars(due.where(Job.enqueued_at.is_(None)).order_by(Job.id).limit(parts.rule.page)).all()
         stale = due.where(Job.enqueued_at <= now - timedelta(seconds=parts.rule.requeue_seconds))
         waiting = session.scalar(select(func.count()).select_from(stale.subquery())) or 0

@@ -37,6 +37,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from worker.companion_tables import Companion
 from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.record_tables import BundleChange, Event, Move, Rejection
+from worker.result_tables import OUTCOMES, Finding, ImageResult
 from worker.schedule_tables import Scheduler, SchedulerLease
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
@@ -74,7 +75,6 @@ UNBUILT = "state = 'failed'"
 SHADOWS = "purpose = 'shadow'"
 GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
-OUTCOMES = ("present", "inconclusive", "failed", "absent", "out_of_scope")
 
 
 class Study(Base):
@@ -202,50 +202,6 @@ class Job(Base):
     study: Mapped[Study] = relationship(back_populates="jobs")
     image_results: Mapped[list[ImageResult]] = relationship(back_populates="job")
     report: Mapped[Report | None] = relationship(back_populates="job")
-
-
-class ImageResult(Base):
-    """What was said of one frame of one instance. `probability` is empty exactly where it was not analysed.
-
-    `classifier_probability` and `detector_score` are what either network said by itself, before any calibration.
-    """
-
-    __tablename__ = "image_results"
-    __table_args__ = (UniqueConstraint("job_id", "instance_id", "frame_number"), one_of("outcome", OUTCOMES))
-
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
-    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), index=True)
-    frame_number: Mapped[int] = mapped_column(Integer, default=1)
-    outcome: Mapped[str] = mapped_column(String(16))
-    probability: Mapped[float | None] = mapped_column(Float)
-    reason_code: Mapped[str | None] = mapped_column(String(64))
-    reason: Mapped[str | None] = mapped_column(Text)
-    analysis_seconds: Mapped[float | None] = mapped_column(Float)
-    classifier_probability: Mapped[float | None] = mapped_column(Float)
-    detector_score: Mapped[float | None] = mapped_column(Float)
-
-    job: Mapped[Job] = relationship(back_populates="image_results")
-    instance: Mapped[Instance] = relationship()
-    findings: Mapped[list[Finding]] = relationship(back_populates="image_result")
-
-
-class Finding(Base):
-    """One box: pixels of the original image, (0, 0) the top left corner of the first pixel, x along the columns."""
-
-    __tablename__ = "findings"
-    __table_args__ = (UniqueConstraint("image_result_id", "number"),)
-
-    id: Mapped[int] = mapped_column(Key, primary_key=True)
-    image_result_id: Mapped[int] = mapped_column(ForeignKey("image_results.id"))
-    number: Mapped[int] = mapped_column(Integer)
-    x1: Mapped[float] = mapped_column(Float)
-    y1: Mapped[float] = mapped_column(Float)
-    x2: Mapped[float] = mapped_column(Float)
-    y2: Mapped[float] = mapped_column(Float)
-    score: Mapped[float] = mapped_column(Float)
-
-    image_result: Mapped[ImageResult] = relationship(back_populates="findings")
 
 
 class Report(Base):

@@ -175,6 +175,32 @@ def test_images_of_several_studies_reach_the_model_as_one_batch():
     assert batches == [3]
 
 
+def test_a_heat_map_is_made_by_the_thread_that_owns_the_model_and_its_error_is_the_askers():
+    class Explaining(FakeAnalyzer):
+        def explain(self, pixels):
+            if pixels.shape == (1, 1):
+                raise ImageError("too small")
+            return np.full(pixels.shape, threading.get_ident() == owner, np.float32)
+
+    owner, heard = threading.get_ident(), []
+    shared = SharedAnalyzer(Explaining(), threads=1)
+
+    def ask():
+        try:
+            heard.append(float(shared.explain(np.zeros((2, 2), np.float32)).min()))
+            shared.explain(np.zeros((1, 1), np.float32))
+        except ImageError as error:
+            heard.append(str(error))
+        finally:
+            shared.leave()
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    shared.serve()
+    asker.join()
+    assert heard == [1.0, "too small"]
+
+
 def test_a_thread_that_asks_a_model_which_has_stopped_is_told_so(runtime):
     class Stopping(FakeAnalyzer):
         def analyze_many(self, images):
