@@ -40,7 +40,8 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
         announce_ready()
         yield {}
 
-    # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding).
+    # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding). Of an IPv6 address
+    # the middleware compares what stands before its first colon.
     hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if ways.is_open else ["*"]
     return App(
         SCRIPT,
