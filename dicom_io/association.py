@@ -49,6 +49,7 @@ STATUS_WORDS = {
 MAXIMUM_TITLE_LENGTH = 16
 MAXIMUM_PORT = 65535
 MINIMUM_NETWORK_TIMEOUT = 60.0
+NUDGE_SECONDS = 0.05
 
 
 class NothingAccepted(PeerRefused):
@@ -119,12 +120,15 @@ def time_limit(destination: Destination, assoc: Association, seconds: float) -> 
     dicom_io.errors.PeerUnreachable
         It had not ended by then.
     """
-    over = threading.Event()
+    over, left = threading.Event(), threading.Event()
 
     def end() -> None:
         over.set()
         hang_up(assoc)
-        assoc.dimse.msg_queue.put((None, None))  # what pynetdicom puts there at an A-ABORT: nobody waits for more
+        # What pynetdicom puts there at an A-ABORT, so that nobody waits for more. Its own reactor may take it first.
+        while not left.is_set():
+            assoc.dimse.msg_queue.put((None, None))
+            left.wait(NUDGE_SECONDS)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -137,6 +141,7 @@ def time_limit(destination: Destination, assoc: Association, seconds: float) -> 
         who = f"{destination.name} ({destination.ae_title})"
         raise PeerUnreachable(f"{who} had not ended within {seconds:g} s what we asked for") from error
     finally:
+        left.set()
         timer.cancel()
 
 

@@ -27,7 +27,7 @@ from tests.peers import LOOPBACK
 
 STUDY = uid("study")
 Handler = Callable[[Any], Iterator[Any]]
-BOUNDS = Bounds(131_072, 1 << 24, 10, 10)
+BOUNDS = Bounds(131_072, 1 << 24, 60, 60)
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def pacs(**handlers: Handler) -> Iterator[Destination]:
     bound = [(models[name][1], handler) for name, handler in handlers.items()]
     server = ae.start_server((LOOPBACK, 0), block=False, evt_handlers=bound)
     try:
-        yield Destination("past", "PACS", LOOPBACK, server.socket.getsockname()[1], "BONEWATCH", timeout_seconds=5)
+        yield Destination("past", "PACS", LOOPBACK, server.socket.getsockname()[1], "BONEWATCH", timeout_seconds=30)
     finally:
         server.shutdown()
 
@@ -61,7 +61,7 @@ class Door:
         self.announced: list[tuple[str, int]] = []
 
     def archive(self, destination: Destination, method: Any = "get", **changes: Any) -> DimseArchive:
-        rule = RetrieveRule(method, 20, BOUNDS, self.store.spool, self._announce)
+        rule = RetrieveRule(method, 120, BOUNDS, self.store.spool, self._announce)
         return DimseArchive(destination, replace(rule, **changes))
 
     @contextmanager

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.peers import program
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 WIDE, PHONE = (1280, 900), (390, 844)
 # A page of Streamlit says of itself when its script has run.
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"

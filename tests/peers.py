@@ -36,10 +36,20 @@ def program(name: str) -> str:
     return found
 
 
+def patient(seconds: float) -> float:
+    """Return how long to wait, in seconds, for what a free machine does in `seconds`.
+
+    The bound is there to end a test that hangs, not to time it: other work on the machine must not fail a test.
+    """
+    return 5 * seconds
+
+
 def run(name: str, *arguments: object, seconds: float = 60, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
     """Run an outside program to its end and return what it printed; `expect` is the exit status (None: any)."""
     command = [program(name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=seconds, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=patient(seconds), check=False
+    )
     if expect is not None and done.returncode != expect:
         pytest.fail(f"{name} ended with {done.returncode}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
@@ -68,7 +78,7 @@ def wait_until(
 
     `explain` is asked then, and only then, for what else a reader of the failure should see.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patient(seconds)
     while True:
         answer = predicate()
         if answer:

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from tests import processes
-from tests.peers import LOOPBACK, Service, accepts_connections, free_port, wait_until
+from tests.peers import LOOPBACK, Service, accepts_connections, free_port, patient, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "deploy" / "samples"
@@ -90,7 +90,7 @@ class Bonewatch:
             env=clean_environment(self.settings),
             capture_output=True,
             text=True,
-            timeout=seconds,
+            timeout=patient(seconds),
             check=False,
         )
 

@@ -179,7 +179,7 @@ def test_when_up_itself_is_killed_its_children_go_too_and_the_next_up_starts(pai
     assert len(family) >= 4, "broker, schedule, work, listen"
 
     bonewatch.main.send_signal(signal.SIGKILL)
-    assert bonewatch.main.wait(10) == -signal.SIGKILL
+    assert bonewatch.main.wait(60) == -signal.SIGKILL
     wait_until(lambda: not any(map(processes.is_alive, family)), 30, "the children of a killed `up` have ended")
     assert not processes.left_behind(known=running())
 

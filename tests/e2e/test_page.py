@@ -44,7 +44,7 @@ def test_only_name_and_password_lead_in_and_logging_out_leads_out(visit, page_si
 )
 def test_nothing_answers_who_has_not_logged_in(page_site, method, path, status):
     claimed = {"x-bonewatch-name": "operator", "x-bonewatch-role": "operator"}
-    answer = requests.request(method, page_site.address + path, headers=claimed, timeout=30, allow_redirects=False)
+    answer = requests.request(method, page_site.address + path, headers=claimed, timeout=120, allow_redirects=False)
     assert answer.status_code == status
     assert "location" not in answer.headers or answer.headers["location"].startswith("/login?")
 

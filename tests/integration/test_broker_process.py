@@ -94,6 +94,6 @@ def test_as_a_process_of_its_own_it_says_when_it_is_ready_and_stops_on_sigterm(t
             server = int((tmp_path / "run" / "broker.pid").read_text())
         finally:
             process.terminate()
-            status = process.wait(20)
+            status = process.wait(60)
     assert status == 0
     assert not Path(f"/proc/{server}").exists()

@@ -61,7 +61,7 @@ class Pacs:
             self._answered.set()
 
     def _report(self, assoc) -> None:
-        self._answered.wait(5)
+        self._answered.wait(60)
         if self.then is not None:
             self.then(assoc)
         for event_type, information in self.events:
@@ -88,7 +88,7 @@ def test_the_request_names_the_transaction_and_every_instance():
 def test_an_answer_on_the_same_association_is_returned_and_acknowledged():
     pacs = Pacs((ALL_COMMITTED, event_information(committed=["1.2.3.1", "1.2.3.2"])))
     assert ask(pacs) == CommitmentReport(TRANSACTION, ("1.2.3.1", "1.2.3.2"))
-    assert pacs.answers.get(timeout=5) == 0x0000
+    assert pacs.answers.get(timeout=120) == 0x0000
 
 
 def test_the_association_lasts_until_the_answer_is_acknowledged(monkeypatch):
@@ -102,7 +102,7 @@ def test_the_association_lasts_until_the_answer_is_acknowledged(monkeypatch):
     monkeypatch.setattr(DIMSEServiceProvider, "send_msg", send_late)
     pacs = Pacs((ALL_COMMITTED, event_information(committed=["1.2.3.1", "1.2.3.2"])))
     assert ask(pacs).committed == ("1.2.3.1", "1.2.3.2")
-    assert pacs.answers.get(timeout=5) == 0x0000
+    assert pacs.answers.get(timeout=120) == 0x0000
 
 
 def test_failures_on_the_same_association_are_returned():
@@ -120,7 +120,7 @@ def test_somebody_elses_transaction_is_not_taken_for_ours_nor_acknowledged():
     other = event_information(committed=["1.2.3.1"], transaction="2.25.2")
     pacs = Pacs((ALL_COMMITTED, other), (ALL_COMMITTED, event_information(committed=["1.2.3.1", "1.2.3.2"])))
     assert ask(pacs).transaction_uid == TRANSACTION
-    assert pacs.answers.get(timeout=5) != 0x0000
+    assert pacs.answers.get(timeout=120) != 0x0000
 
 
 def test_a_malformed_answer_is_refused():

@@ -104,7 +104,7 @@ def test_it_commits_what_it_keeps_on_an_association_of_its_own(
     send(destination, [write_part10(build_cr(), tmp_path / "image.dcm")])
     [kept] = pacs.references()
     assert ask_commitment(destination, uid("transaction"), (kept.sop_class_uid, kept.sop_instance_uid)) == 0x0000
-    assert ear.heard.wait(10)
+    assert ear.heard.wait(60)
     assert ear.reports == [CommitmentReport(uid("transaction"), (kept.sop_instance_uid,))]
 
 
@@ -113,7 +113,7 @@ def test_it_does_not_commit_what_it_lost(pacs: DemoPacs, destination: Destinatio
     [held] = pacs.held()
     held.path.unlink()
     ask_commitment(destination, uid("transaction"), (held.header.sop_class_uid, held.header.sop_instance_uid))
-    assert ear.heard.wait(10)
+    assert ear.heard.wait(60)
     expected = ((held.header.sop_instance_uid, NO_SUCH_INSTANCE),)
     assert ear.reports == [CommitmentReport(uid("transaction"), (), expected)]
 
@@ -158,9 +158,9 @@ def dcmtk(program: str) -> str:
 def test_dcmtk_stores_and_finds(pacs: DemoPacs, tmp_path: Path) -> None:
     path = write_part10(build_cr(), tmp_path / "image.dcm")
     call = ["-aet", US, "-aec", pacs.ae_title, "127.0.0.1", str(pacs.port)]
-    subprocess.run([dcmtk("echoscu"), *call], check=True, timeout=30)
-    subprocess.run([dcmtk("storescu"), *call, str(path)], check=True, timeout=30)
+    subprocess.run([dcmtk("echoscu"), *call], check=True, timeout=120)
+    subprocess.run([dcmtk("storescu"), *call, str(path)], check=True, timeout=120)
     keys = ["-S", "-k", "QueryRetrieveLevel=STUDY", "-k", f"StudyInstanceUID={uid('study')}", "-k", "AccessionNumber"]
-    answer = subprocess.run([dcmtk("findscu"), *keys, *call], check=True, timeout=30, capture_output=True, text=True)
+    answer = subprocess.run([dcmtk("findscu"), *keys, *call], check=True, timeout=120, capture_output=True, text=True)
     assert [held.header.sop_instance_uid for held in pacs.held()] == [uid("study", "series", "instance")]
     assert "[TEST0001]" in answer.stdout + answer.stderr

@@ -28,7 +28,7 @@ LITTLE = "1.2.840.10008.1.2.1"
 
 def associate(port, contexts=((Verification, LITTLE),), calling="PACS", called="BONEWATCH", **options):
     ae = AE(ae_title=calling)
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 5
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     for abstract_syntax, transfer_syntaxes in contexts:
         ae.add_requested_context(abstract_syntax, transfer_syntaxes)
     return ae.associate("127.0.0.1", port, ae_title=called, **options)

@@ -73,7 +73,7 @@ def read_pdu(connection) -> int:
 
 @contextmanager
 def connected(running, established=True):
-    with socket.create_connection(("127.0.0.1", running.port), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=60) as connection:
         if established:
             connection.sendall(association_request())
             assert read_pdu(connection) == A_ASSOCIATE_AC
@@ -82,7 +82,7 @@ def connected(running, established=True):
 
 def wait_until_alone(running):
     """Wait, without sleeping a fixed time, until the listener has no association any more."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while running.listener.active_associations:
         assert time.monotonic() < end
         threading.Event().wait(0.005)
@@ -190,7 +190,7 @@ def test_what_is_not_dicom_is_turned_away(tmp_path, garbage):
 
 def test_a_flood_of_connections_starts_a_bounded_number_of_threads(tmp_path):
     with listening(tmp_path, maximum_associations=1) as running:
-        flood = [socket.create_connection(("127.0.0.1", running.port), timeout=5) for _number in range(60)]
+        flood = [socket.create_connection(("127.0.0.1", running.port), timeout=60) for _number in range(60)]
         try:
             # The last ones are closed without a word; the number of those kept is the bound.
             assert flood[-1].recv(1) == b""
@@ -210,7 +210,7 @@ def test_stopping_lets_a_running_push_finish(tmp_path):
         stopping.start()
         assert store(assoc, request) == 0x0000
         assoc.release()
-        stopping.join(5)
+        stopping.join(60)
         assert not stopping.is_alive()
 
 

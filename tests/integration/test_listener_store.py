@@ -127,7 +127,7 @@ def test_success_is_answered_only_after_file_and_record(tmp_path):
     class Watching(FakeIntake):
         def register(self, header, stored, peer):
             seen.append(running.store.path(stored.path).read_bytes()[128:132])
-            assert released.wait(5)
+            assert released.wait(60)
             return super().register(header, stored, peer)
 
     seen, released = [], threading.Event()
@@ -135,7 +135,7 @@ def test_success_is_answered_only_after_file_and_record(tmp_path):
         answer = pool.submit(running.push, request_for(build_cr()))
         assert not answer.done()
         released.set()
-        assert answer.result(5) == [0x0000]
+        assert answer.result(60) == [0x0000]
     assert seen == [b"DICM"]
 
 

@@ -88,7 +88,7 @@ def test_orthanc_stores_finds_commits_and_gives_back_what_was_sent(image, built,
 
         transaction = uid("transaction")
         answer = request_commitment(destination, [built.reference, unknown], transaction, 0.5)
-        answer = answer or answers.get(timeout=30)
+        answer = answer or answers.get(timeout=120)
         assert answer.transaction_uid == transaction
         assert answer.committed == (built.reference.sop_instance_uid,)
         assert [failed for failed, _ in answer.failed] == [unknown.sop_instance_uid]
@@ -111,7 +111,7 @@ def test_orthanc_stores_and_commits_marked_images_and_presentation_states(image,
         assert set(accepted_object_classes(destination)) >= {each.sop_class_uid for each in references}
 
         assert [RemotePacs().send_companion(destination, path).reference for path in paths] == references
-        answer = request_commitment(destination, references, uid("transaction"), 0.5) or answers.get(timeout=30)
+        answer = request_commitment(destination, references, uid("transaction"), 0.5) or answers.get(timeout=120)
 
         assert set(answer.committed) == {each.sop_instance_uid for each in references}
         for path, reference in zip(paths, references, strict=True):

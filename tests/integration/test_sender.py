@@ -230,7 +230,7 @@ def test_no_answer_to_the_store_is_unreachable(report):
     finished = threading.Event()
 
     def wait(event: evt.Event) -> int:
-        finished.wait(5)
+        finished.wait(60)
         return 0x0000
 
     with scp(BOTH, [(evt.EVT_C_STORE, wait)]) as destination:

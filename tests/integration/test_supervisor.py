@@ -50,7 +50,7 @@ def python(name: str, code: str, *arguments: str, **options: object) -> ChildSpe
     return ChildSpec(name, (sys.executable, "-c", code, *arguments), environment, **options)  # type: ignore[arg-type]
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 100.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"

@@ -62,7 +62,7 @@ def test_studies_are_analysed_and_workers_stop_when_asked(site):
     for worker in workers:
         worker.send_signal(signal.SIGTERM)
 
-    assert [worker.wait(20) for worker in workers] == [0, 0]
+    assert [worker.wait(60) for worker in workers] == [0, 0]
     assert not living(pools)
     assert_one_of_each(site, 2)
     # No schedule file of the beat, no pid file of Celery: the home holds what is ours.

@@ -244,13 +244,21 @@ def test_an_archive_that_is_down_costs_no_study_an_attempt_and_the_run_says_why_
     archive.studies = {1: DAY}
     ask(parts)
     down = PeerUnreachable("archive: 10.0.0.5 cannot be reached")
-    archive.finds, archive.retrieves = Script([None, *[down] * 10, None]), Script([*[down] * 10, None])
+    is_down = [True]
+
+    def reached(_):
+        if is_down[0]:
+            raise down
+
+    archive.finds, archive.retrieves = Script([None, reached]), Script([reached])
 
     for _ in range(12):
         night(parts, steps=1)
         if the_run(database).retry_at is not None:
             assert the_run(database).reason == str(down)
         clock.advance(700)
+    assert items(database) == [("1", "retrieving", "peer_unreachable")]
+    is_down[0] = False
     night(parts)
 
     assert items(database) == [("1", "done", None)]

@@ -139,7 +139,7 @@ def test_a_lease_that_is_lost_drops_that_study_alone(runtime):
 def test_studies_are_read_while_the_model_looks_at_another(runtime):
     runtime.add(1)
     runtime.add(2)
-    both_read = threading.Barrier(2, timeout=20)
+    both_read = threading.Barrier(2, timeout=100)
 
     def frames(path):
         both_read.wait()  # neither goes on before the other is read as well

@@ -58,7 +58,7 @@ def site(tmp_path_factory):
 def log_in(address, name="ada", password=PASSWORD, after="/"):
     browser = requests.Session()
     form = {"name": name, "password": password, "next": after}
-    return browser, browser.post(f"{address}/login", form, timeout=30, allow_redirects=False)
+    return browser, browser.post(f"{address}/login", form, timeout=120, allow_redirects=False)
 
 
 def test_a_visitor_reaches_the_page_as_who_they_are_whatever_they_claim(site):
@@ -66,7 +66,7 @@ def test_a_visitor_reaches_the_page_as_who_they_are_whatever_they_claim(site):
     browser, answer = log_in(address)
     assert answer.status_code == 303
     claimed = {NAME_HEADER: "bob", ROLE_HEADER: "operator"}
-    assert browser.get(f"{address}/study", headers=claimed, timeout=30).json()["who"] == ["ada", "viewer"]
+    assert browser.get(f"{address}/study", headers=claimed, timeout=120).json()["who"] == ["ada", "viewer"]
     assert ("page_login", "ada") in told
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_password_leads_nowhere_and_is_told_once_a_second_at_most(site):
     for name in ("ada", "eve"):
         browser, answer = log_in(address, name, "a wrong password")
         assert answer.status_code == 401
-        assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+        assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
     assert told.count(("page_login_failed", "")) == before + 1
 
 
@@ -89,7 +89,7 @@ def test_a_login_never_leads_to_another_site(site, after):
 
 
 def test_a_login_leads_back_to_where_one_was(site):
-    answer = requests.get(f"{site[0]}/study?uid=1.2.3", timeout=30, allow_redirects=False)
+    answer = requests.get(f"{site[0]}/study?uid=1.2.3", timeout=120, allow_redirects=False)
     assert answer.headers["location"] == "/login?next=%2Fstudy%3Fuid%3D1.2.3"
     assert log_in(site[0], after="/study?uid=1.2.3")[1].headers["location"] == "/study?uid=1.2.3"
 
@@ -98,15 +98,15 @@ def test_a_login_ends_with_its_time_and_by_logging_out(site):
     address, _, _, clock = site
     browser, _ = log_in(address)
     clock.now += HOUR
-    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+    assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
     browser, _ = log_in(address)
-    browser.get(f"{address}/logout", timeout=30)
-    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+    browser.get(f"{address}/logout", timeout=120)
+    assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
 
 
 def test_too_long_a_form_is_not_read(site):
-    assert requests.post(f"{site[0]}/login", b"name=" + bytes(20_000), timeout=30).status_code == 413
-    assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=30).status_code == 413
+    assert requests.post(f"{site[0]}/login", b"name=" + bytes(20_000), timeout=120).status_code == 413
+    assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=120).status_code == 413
 
 
 def test_an_open_websocket_ends_when_its_visitor_is_taken_out(site):
@@ -143,27 +143,27 @@ def with_provider(tmp_path_factory):
 def test_the_identity_provider_leads_in_with_the_role_of_the_group(with_provider):
     address, provider, clock = with_provider
     browser = requests.Session()
-    assert 'href="/login/provider?next=%2Fstudy"' in browser.get(f"{address}/study", timeout=30).text
-    answer = browser.get(f"{address}/login/provider?next=/study", timeout=30)
+    assert 'href="/login/provider?next=%2Fstudy"' in browser.get(f"{address}/study", timeout=120).text
+    answer = browser.get(f"{address}/login/provider?next=/study", timeout=120)
     assert answer.json() == {"path": "/study", "who": ["reader", "viewer"]}
     provider.claims["groups"] = ["imaging"]
-    answer = requests.Session().get(f"{address}/login/provider", timeout=30)
+    answer = requests.Session().get(f"{address}/login/provider", timeout=120)
     assert answer.json()["who"] == ["reader", "operator"]
     clock.now += HOUR
-    assert browser.get(address, timeout=30, allow_redirects=False).status_code == 303
+    assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
 
 
 def test_who_has_no_role_or_began_elsewhere_stays_outside(with_provider):
     address, provider, _ = with_provider
     provider.claims["groups"] = ["kitchen"]
-    answer = requests.Session().get(f"{address}/login/provider", timeout=30)
+    answer = requests.Session().get(f"{address}/login/provider", timeout=120)
     assert answer.status_code == 403
     assert "may not look" in answer.text
     provider.claims["groups"] = ["imaging"]
-    away = requests.get(f"{address}/login/provider", timeout=30, allow_redirects=False).headers["location"]
-    back = requests.get(away, timeout=30, allow_redirects=False).headers["location"]
-    assert requests.Session().get(back, timeout=30).status_code == 403
-    assert requests.post(f"{address}/login", {"name": "ada", "password": PASSWORD}, timeout=30).status_code == 405
+    away = requests.get(f"{address}/login/provider", timeout=120, allow_redirects=False).headers["location"]
+    back = requests.get(away, timeout=120, allow_redirects=False).headers["location"]
+    assert requests.Session().get(back, timeout=120).status_code == 403
+    assert requests.post(f"{address}/login", {"name": "ada", "password": PASSWORD}, timeout=120).status_code == 405
 
 
 def take_out(file, name):

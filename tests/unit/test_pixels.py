@@ -461,7 +461,7 @@ def test_the_size_of_a_jpeg2000_counts_from_its_origin():
     assert jpeg2000_size(frame[:-4]) is None
 
 
-@pytest.mark.timeout(10)
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("length", [0, 1, 7])
 def test_a_box_without_length_stops_the_walk_and_not_the_worker(read, length):
     boxes = b"\x00\x00\x00\x0cjP  \r\n\x87\n" + length.to_bytes(4, "big") + b"ftyp" + bytes(80)

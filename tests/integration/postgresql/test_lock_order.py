@@ -10,7 +10,7 @@ from tests.databases import MORNING, a_job, a_study, sqlite_database
 from worker import studies
 from worker.tables import Job, Study
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
