@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
 from tests.documents import DATABASE, queries
 from worker.events import record
-from worker.tables import Base, ReanalysisItem, ReanalysisRun, Rejection
+from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisRun, Rejection
 
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
 YESTERDAY = datetime(2026, 3, 8, 8, 0, tzinfo=UTC)
@@ -42,7 +42,11 @@ def filled(database):
         an_image(
             session, job, hand, 2, outcome="present", probability=0.9, classifier_probability=0.95, detector_score=0.1
         )
-        a_delivery(session, job, state="sent", reason="no answer yet")
+        sent = a_delivery(session, job, state="sent", reason="no answer yet")
+        picture = Companion(report_id=sent.report_id, kind="capture", number=1, state="built")
+        session.add(picture)
+        session.flush()
+        session.add(Delivery(companion_id=picture.id, destination="pacs", state="pending", attempts=2))
         record(session, "analysed", YESTERDAY, study_id=study.id, job_id=job.id)
         _, wrist, job = answered(session, 2, YESTERDAY, seconds=200, outcome="absent", probability=0.1)
         an_image(session, job, wrist, classifier_probability=0.1, detector_score=0.2)
@@ -95,11 +99,14 @@ EXPECTED = {
     "5. Positives by body part and model": [(SECOND, "HAND", "1", "0.9")],
     "6. Changes between two models": [("newly_suspected", "A-4", "absent", "present", "0.1", "0.7")],
     "7. Studies seen but never reported": [("A-3",)],
-    "8. Unanswered deliveries": [("A-1", "pacs", "sent", "0", "None", "None", "no answer yet")],
+    "8. Unanswered deliveries": [
+        ("A-1", "report", "pacs", "sent", "0", "None", "None", "no answer yet"),
+        ("A-1", "capture", "pacs", "pending", "2"),
+    ],
     "9. Volumes by PACS": [("PACS", "4", "4", "1")],
     "10. Progress of the re-analysis": [("1", "store", SECOND, "running", "0", "0", "1", "1", "1")],
     "11. Drift of the mean probability by week": [("2026-02-23", FIRST, "1"), ("2026-03-02", SECOND, "2", "0.5")],
-    "12. Everything about one accession number": 5,
+    "12. Everything about one accession number": 6,
     "Images that could not be analysed": [("the pixel data is cut off", "1")],
     "What was left out": [("a document", "DOC", "1")],
     "What was refused at the door": [("PACS", "10.0.0.5", "header", "1")],
