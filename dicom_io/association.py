@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import UID
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
-from dicom_io.wire import hang_up
+from dicom_io.wire import hang_up, keep_answers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,6 @@ STATUS_WORDS = {
 MAXIMUM_TITLE_LENGTH = 16
 MAXIMUM_PORT = 65535
 MINIMUM_NETWORK_TIMEOUT = 60.0
-NUDGE_SECONDS = 0.05
 
 
 class NothingAccepted(PeerRefused):
@@ -120,15 +119,12 @@ def time_limit(destination: Destination, assoc: Association, seconds: float) -> 
     dicom_io.errors.PeerUnreachable
         It had not ended by then.
     """
-    over, left = threading.Event(), threading.Event()
+    over = threading.Event()
 
     def end() -> None:
         over.set()
         hang_up(assoc)
-        # What pynetdicom puts there at an A-ABORT, so that nobody waits for more. Its own reactor may take it first.
-        while not left.is_set():
-            assoc.dimse.msg_queue.put((None, None))
-            left.wait(NUDGE_SECONDS)
+        assoc.dimse.msg_queue.put((None, None))  # what pynetdicom puts there at an A-ABORT: nobody waits for more
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
@@ -141,7 +137,6 @@ def time_limit(destination: Destination, assoc: Association, seconds: float) -> 
         who = f"{destination.name} ({destination.ae_title})"
         raise PeerUnreachable(f"{who} had not ended within {seconds:g} s what we asked for") from error
     finally:
-        left.set()
         timer.cancel()
 
 
@@ -194,7 +189,7 @@ def _associate(
             destination.port,
             contexts=list(contexts),
             ae_title=_title(destination, destination.ae_title),
-            evt_handlers=list(handlers),
+            evt_handlers=[(evt.EVT_CONN_OPEN, keep_answers), *handlers],
             ext_neg=list(roles),
         )
     except (OSError, UnicodeError) as error:
