@@ -12,6 +12,9 @@ import structlog
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 from streamlit.starlette import App
 
 from dicom_io.incident import incident
@@ -45,6 +48,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
     hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if ways.is_open else ["*"]
     return App(
         SCRIPT,
+        routes=[Route("/worklist", _to_worklist)],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
             Middleware(
@@ -82,6 +86,11 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "theme.dark.primaryColor": "#6cb2ff",
         }
     )
+
+
+def _to_worklist(request: Request) -> RedirectResponse:
+    """Lead to the worklist with its filters: Streamlit serves the first of its pages at `/` and nowhere else."""
+    return RedirectResponse(f"/?{request.url.query}" if request.url.query else "/")
 
 
 def _script_error(error: Exception) -> bool:
