@@ -75,7 +75,7 @@ def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visi
         write_part10(build_dx(study="views", instance=view, pixels=limb()), tmp_path / f"{view}.dcm")
         for view in ("PA", "LL")
     ]
-    frames = np.stack([limb(), np.full_like(limb(), 300), limb()[::-1]])
+    frames = np.stack([limb(), limb()[:, ::-1], limb()[::-1]])
     many = write_part10(build_dx(study="frames", pixels=frames), tmp_path / "many.dcm")
     visitor = visit()
     page = visitor.see("analyse", "Analyse an X-ray")

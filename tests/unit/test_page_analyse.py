@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -93,6 +96,16 @@ def test_a_frame_that_could_not_be_analysed_says_so(upload):
     assert shown[-1][1] == "Radiograph, frame 2, failed, 0 boxes"
 
 
+def test_frames_that_were_not_looked_at_are_named(upload):
+    frames = np.stack([ramp(40, 60), np.full((40, 60), 7, np.uint16), ramp(40, 60), ramp(40, 60)])
+    page, _ = upload([PRESENT], hand=build_dx(pixels=frames))
+    assert [each.value for each in page.warning] == [
+        "Frames 3 to 4 were not looked at: the one before could not be decoded."
+    ]
+    page.selectbox[0].set_value(1).run()
+    assert [each.value for each in page.info] == ["This frame cannot be shown: it could not be decoded."]
+
+
 def test_images_of_one_study_stand_together_under_the_gravest_answer(upload):
     pa, ll = (build_dx(pixels=ramp(40, 60), study="one", instance=view) for view in ("PA", "LL"))
     page, _ = upload([ABSENT, ABSENT, PRESENT], pa=pa, other=build_dx(pixels=ramp(40, 60), study="two"), ll=ll)
@@ -100,6 +113,12 @@ def test_images_of_one_study_stand_together_under_the_gravest_answer(upload):
     left, right = page.columns
     assert left.text[0].value == "pa.dcm"
     assert right.text[0].value == "ll.dcm"
+
+
+def test_no_page_loads_torch_before_an_image_is_analysed():
+    words = "import sys; from importlib import import_module as load; from worker.ui.serve import PAGES\n"
+    words += "assert PAGES; [load(page) for page in PAGES]; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", words], check=True)
 
 
 def test_an_image_of_one_frame_has_no_picker(upload):

@@ -98,8 +98,11 @@ def _pick_frame(answer: Answer, key: str) -> FrameAnswer:
     """Let the visitor choose a frame, the gravest at first; say of each what was found, and list all of them."""
     frames = answer.frames
     gravest_at = next(place for place, each in enumerate(frames) if each == answer.frame)
+    whole = len(frames) if answer.header is None else max(len(frames), answer.header.number_of_frames)
+    if len(frames) < whole:
+        st.warning(f"Frames {len(frames) + 1} to {whole} were not looked at: the one before could not be decoded.")
     place = st.selectbox(
-        f"Frame shown (the image has {len(frames)}; the answer above is that of the gravest)",
+        f"Frame shown (the image has {whole}; the answer above is that of the gravest)",
         range(len(frames)),
         index=gravest_at,
         format_func=lambda place: _frame_words(frames[place], is_gravest=place == gravest_at),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from worker.ui.ways import Ways
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")
 COOKIE = "bonewatch"
+PAGES = tuple(f"worker.ui.{file.stem}" for file in sorted(SCRIPT.parent.glob("page_*.py")))
 
 
 def build_app(settings: Settings, database: Database, ways: Ways) -> App:
@@ -40,6 +42,8 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
 
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[dict[str, Any]]:
+        for page in PAGES:  # the first visitor must not wait for what they import
+            import_module(page)
         announce_ready()
         yield {}
 
