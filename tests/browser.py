@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,14 @@ PATIENCE_SECONDS = 180.0
 WIDE, PHONE = (1280, 900), (390, 844)
 # A page of Streamlit says of itself when its script has run.
 SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
+
+CONTRAST = Path(__file__).with_name("contrast.js")
+# What can be pressed, filled in or looked at, in a line of the tree for screen readers that holds no name.
+NAMELESS = re.compile(
+    r"\s*- (button|checkbox|combobox|heading|link|radio|slider|spinbutton|switch|tab|table|textbox)(?![a-z]| \")"
+    r"|\s*- img$"
+)
+MOST_TABS = 60
 
 
 @contextmanager
@@ -89,7 +98,7 @@ class Visitor:
         """Keep a picture of the whole page."""
         self._pictures.mkdir(parents=True, exist_ok=True)
         path = self._pictures / f"{name}.png"
-        main = self.page.locator("section[data-testid=stMain]")
+        main = self.page.get_by_test_id("stMain")
         # Streamlit's page scrolls inside the window: a window as high as the page shows all of it.
         height = main.evaluate("main => main.scrollHeight") if main.count() else 0
         size = self.page.viewport_size
@@ -98,3 +107,33 @@ class Visitor:
         self.page.screenshot(path=path, animations="disabled")
         self.page.set_viewport_size(size)
         return path
+
+    def faint_texts(self) -> list[str]:
+        """Return the texts that are too faint to read for WCAG 2.2, 1.4.3 (AA), of a page at rest."""
+        found: list[str] = []
+        for _ in range(3):  # Streamlit pales what it is about to look up anew: what is faint must stay so
+            self.rest()
+            found = self.page.evaluate(CONTRAST.read_text(encoding="utf-8"))
+            if not found:
+                break
+        return found
+
+    def is_scrolled_sideways(self) -> bool:
+        """Say whether the page is wider than the window."""
+        wide = "[document.documentElement, ...document.querySelectorAll('[data-testid=stMain]')]"
+        found: bool = self.page.evaluate(f"{wide}.some(each => each.scrollWidth > each.clientWidth)")
+        return found or self.page.evaluate("window.innerWidth") != self.page.viewport_size["width"]  # type: ignore[index]
+
+    def nameless(self) -> list[str]:
+        """Return the controls and images for which a screen reader has no name, as the browser tells it."""
+        lines = self.page.locator("body").aria_snapshot().splitlines()
+        return [line.strip() for line in lines if NAMELESS.match(line)]
+
+    def tab_to(self, role: str, name: str) -> None:
+        """Press Tab until this control has the focus, as somebody without a mouse must."""
+        wanted = self.page.get_by_role(role, name=re.compile(name))  # type: ignore[arg-type]
+        for _ in range(MOST_TABS):
+            self.page.keyboard.press("Tab")
+            if wanted.evaluate_all("all => all.some(each => each.getRootNode().activeElement === each)"):
+                return
+        raise AssertionError(f"{MOST_TABS} times Tab do not lead to {role} {name}")

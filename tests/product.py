@@ -73,6 +73,10 @@ class Bonewatch:
         """Start a role that listens to nothing."""
         return self._service(command).start(lambda: True)
 
+    def start_page(self, *, seconds: float = 60) -> Service:
+        """Start the web page alone and return when it answers."""
+        return self._service(("ui",)).start(lambda: accepts_connections(self.page_port), seconds)
+
     def stop(self) -> None:
         """Stop every role as Ctrl-C does, the last started first."""
         while self._services:

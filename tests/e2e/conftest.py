@@ -65,6 +65,18 @@ def page_site(tmp_path_factory):
         bonewatch.kill()
 
 
+@pytest.fixture(scope="session")
+def masked_site(page_site):
+    """The page of the same site once more: without a login, patients masked, and with the model that ships."""
+    masked = Bonewatch(page_site.bonewatch.home, ui_mask_patients=True, ui_upload_megabytes=20)
+    try:
+        masked.start_page(seconds=120)
+        yield PageSite(masked, page_site.pictures)
+        masked.stop()
+    finally:
+        masked.kill()
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A browser for the tests of one file."""

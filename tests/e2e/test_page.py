@@ -70,6 +70,32 @@ def test_uploaded_images_are_analysed_and_forgotten(visit, page_site, tmp_path):
     assert not list(page_site.bonewatch.home.rglob("*upload*"))
 
 
+def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visit, tmp_path):
+    views = [
+        write_part10(build_dx(study="views", instance=view, pixels=limb()), tmp_path / f"{view}.dcm")
+        for view in ("PA", "LL")
+    ]
+    frames = np.stack([limb(), limb()[:, ::-1], limb()[::-1]])
+    many = write_part10(build_dx(study="frames", pixels=frames), tmp_path / "many.dcm")
+    visitor = visit()
+    page = visitor.see("analyse", "Analyse an X-ray")
+
+    visitor.upload(*views, many)
+
+    expect(page.get_by_role("heading", name=re.compile("^2 images of one study: "))).to_be_visible()
+    left, right = (page.get_by_text(path.name, exact=True).last.bounding_box() for path in views)
+    assert left["y"] == right["y"]
+    assert left["x"] + 300 < right["x"]
+    picker = page.get_by_role("combobox", name=re.compile("^Frame shown"))
+    for number in (1, 2, 3):
+        picker.click()
+        page.get_by_role("option", name=re.compile(f"^Frame {number}: ")).click()
+        visitor.rest()
+        expect(page.get_by_role("img", name=re.compile(f"^Radiograph, frame {number}, "))).to_be_visible()
+        expect(page.get_by_role("img", name=re.compile("^Radiograph, frame "))).to_have_count(1)
+    visitor.shoot("analyse-frames")
+
+
 def test_what_cannot_be_analysed_is_said_in_words(visit, tmp_path):
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(write_part10(build_dx(pixels=limb()), tmp_path / "whole.dcm").read_bytes()[:9000])

@@ -38,6 +38,11 @@ def test_the_drawn_points_are_those_of_the_bundle(figures):
     assert (1 - high["specificity"], high["sensitivity"]) in places
 
 
+def test_the_bars_of_the_scores_stand_on_the_axis(figures):
+    bars = list(pictures(figures))[-1].chart.to_dict()["layer"][0]["encoding"]
+    assert bars["y2"] == {"datum": 0}
+
+
 def test_figures_that_were_not_measured_are_left_out(figures):
     figures["boxes"] = None
     figures["curves"]["roc"] = figures["curves"]["precision_recall"] = []

@@ -11,7 +11,6 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from models.bundle import load_bundle
 from models.manifest import SHIPPED, Manifest, read_manifest
 from models.types import ImageAnalysis
 from worker.settings import Settings
@@ -60,6 +59,7 @@ def current_model(settings: Settings) -> SharedModel:
 def _load(folder: str, _version: str, device: str, threads: int | None) -> SharedModel:
     # Imported here: torch takes seconds, and most visits never need it.
     from models.analyzer import Analyzer  # noqa: PLC0415
+    from models.bundle import load_bundle  # noqa: PLC0415
 
     bundle: Any = load_bundle(Path(folder))
     return SharedModel(Analyzer(bundle, device, threads), bundle.manifest)

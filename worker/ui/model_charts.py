@@ -47,6 +47,12 @@ def pictures(figures: Figures) -> Iterator[Picture]:
         yield _scores(figures, curves["scores"])
 
 
+def inked(chart: Any, ink: str) -> Any:
+    """Return a chart with all its words in one colour: Streamlit's own are paler than WCAG 2.2, 1.4.3 allows."""
+    words = {"labelColor": ink, "titleColor": ink}
+    return chart.configure_axis(**words).configure_legend(**words).configure_text(color=ink)
+
+
 def _roc(figures: Figures, points: Sequence[Sequence[float]]) -> Picture:
     marks = [
         Mark(1 - figures[key]["specificity"], figures[key]["sensitivity"], f"{name} point")
@@ -124,6 +130,7 @@ def _scores(figures: Figures, counts: Mapping[str, Sequence[int]]) -> Picture:
             alt.X("x:Q", title="Probability", scale=alt.Scale(domain=[0, 1])),
             alt.X2("x2:Q"),
             alt.Y("share:Q", title="Share of the images", stack=None),
+            alt.Y2Datum(0),  # without it a bar has no length: it is a dash at its share
             alt.Color(
                 "truth:N",
                 title="Truth",
@@ -172,7 +179,7 @@ def _dashed(points: Sequence[Sequence[float]], *axes: Any) -> Any:
 def _marks(marks: Sequence[Mark], *axes: Any) -> tuple[Any, Any]:
     rows = _rows([{"x": mark.x, "y": mark.y, "name": mark.name} for mark in marks])
     dots = alt.Chart(rows).mark_point(color=POINT, filled=True, size=110, opacity=1, shape="diamond")
-    names = alt.Chart(rows).mark_text(color=POINT, align="left", dx=9, dy=10, fontSize=12)
+    names = alt.Chart(rows).mark_text(align="left", dx=9, dy=10, fontSize=12)
     return dots.encode(*axes, tooltip=["name:N", "x:Q", "y:Q"]), names.encode(*axes, text="name:N")
 
 

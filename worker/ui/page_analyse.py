@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from dicom_io.types import Outcome
 from models.types import ModelError
-from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
-from worker.candidates import select
+from worker.analyze import Answer, FrameAnswer
+from worker.outcomes import gravest
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.model import SharedModel, current_model
+from worker.ui.rows import Row, show_rows
+from worker.ui.uploads import Analysed, analysed, at_frame, by_study
 from worker.ui.viewer import ShownBox, show_image
 from worker.ui.visit import Visit, plain
+from worker.ui.words import outcome_words
 
 BOXES, HEAT = "Boxes", "Heat map"
 ADVICE = {
@@ -27,15 +25,6 @@ ADVICE = {
     "than a copy.",
     Outcome.OUT_OF_SCOPE: "The model was not made for this kind of image, so it says nothing about it.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Analysed:
-    """An uploaded file and what was said of it; `grey` is the gravest frame, 16 bits a pixel to save memory."""
-
-    name: str
-    answer: Answer
-    grey: NDArray[np.uint16] | None
 
 
 def show(visit: Visit) -> None:
@@ -59,72 +48,84 @@ def show(visit: Visit) -> None:
     except ModelError:
         st.error("There is no usable model here. An operator finds out why with `bonewatch doctor`.")
         return
-    found = _analysed(visit, model, uploads)
-    if len(found) == 2:
-        for column, each in zip(st.columns(2), found, strict=True):
+    found = analysed(visit, model, uploads)
+    groups = by_study(found)
+    if len(found) == 2 and len(groups) == 2:
+        _side_by_side(found, model)  # whoever uploads two files compares them
+        return
+    for group in groups:
+        if len(group) > 1:
+            together = outcome_words(gravest(each.answer.outcome for each in group).value)
+            st.subheader(f"{len(group)} images of one study: {together}")
+            _side_by_side(group, model)
+        else:
+            _show(group[0], model)
+
+
+def _side_by_side(images: Sequence[Analysed], model: SharedModel) -> None:
+    for start in range(0, len(images), 2):
+        for column, each in zip(st.columns(2), images[start : start + 2], strict=False):
             with column:
                 _show(each, model)
-        return
-    for each in found:
-        _show(each, model)
-
-
-def _analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[Analysed]:
-    """Analyse what is new among the uploads; what was taken away is forgotten."""
-    known: dict[str, Analysed] = st.session_state.get("analysed", {})
-    kept = {each.file_id: known[each.file_id] for each in uploads if each.file_id in known}
-    waiting = [each for each in uploads if each.file_id not in kept]
-    if waiting:
-        visit.pressed(f"analyse {len(waiting)} uploads")
-        bar = st.progress(0.0, "Analysing")
-        for number, upload in enumerate(waiting):
-            bar.progress(number / len(waiting), f"Analysing {number + 1} of {len(waiting)}")
-            kept[upload.file_id] = _analyse(visit, model, upload)
-        bar.empty()
-    st.session_state["analysed"] = kept
-    return [kept[each.file_id] for each in uploads]
-
-
-def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
-    """Analyse one upload by the way of `bonewatch analyze`; the file is on disk for no longer than that takes."""
-    with tempfile.TemporaryDirectory(prefix="bonewatch-upload-") as folder:
-        # The name that the visitor's machine gives is only shown: what a file is, its content says.
-        path = Path(folder) / "upload"
-        path.write_bytes(upload.getbuffer())
-        (candidate,) = select([path]).candidates
-        answer = analyze_file(candidate, Workbench(lambda: model, visit.settings.scope()))
-    grey = None if answer.pixels is None else np.rint(answer.pixels * 65535).astype(np.uint16)
-    return Analysed(str(upload.name), answer.without_pixels(), grey)
 
 
 def _show(each: Analysed, model: SharedModel) -> None:
+    key = each.upload.file_id
     with st.container(border=True):
         st.text(each.name)
-        answer, frame = each.answer, each.answer.frame
+        answer = each.answer
         show_outcome(answer.outcome.value, ADVICE.get(answer.outcome))
         if answer.reason is not None:
             st.caption(plain(f"In detail: {answer.reason}"))
-        if frame is None or each.grey is None:
+        if len(answer.frames) > 1:
+            each = at_frame(each, _pick_frame(answer, key))
+        frame = each.shown
+        if frame is None:
             return
         if frame.probability is not None:
             show_probability(frame.probability, model.manifest.decision.build())
-        key = f"{each.name}-{id(each)}"
-        _show_picture(each, frame, model, key)
-        facts = {"Model": answer.model_version, "Time": f"{answer.seconds or 0:.2f} s"}
+        if each.grey is not None:
+            _show_picture(each, frame, model, f"{key}-{frame.number}")
+        elif len(answer.frames) > 1:
+            st.info("This frame cannot be shown: it could not be decoded.")
+        facts = {"Model": answer.model_version or "-", "Time": f"{answer.seconds or 0:.2f} s"}
         if answer.header is not None:
             facts["Body part"] = answer.header.body_part_examined or "not said"
-        if len(answer.frames) > 1:
-            facts["Frame shown"] = f"{frame.number} of {len(answer.frames)}, the gravest"
-        for name, value in facts.items():
-            st.text(f"{name}: {value}")
-        if len(answer.frames) > 1:
-            st.dataframe(
-                [
-                    {"Frame": one.number, "Outcome": one.outcome.value, "Probability": one.probability}
-                    for one in answer.frames
-                ],
-                hide_index=True,
-            )
+        st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _pick_frame(answer: Answer, key: str) -> FrameAnswer:
+    """Let the visitor choose a frame, the gravest at first; say of each what was found, and list all of them."""
+    frames = answer.frames
+    gravest_at = next(place for place, each in enumerate(frames) if each == answer.frame)
+    whole = len(frames) if answer.header is None else max(len(frames), answer.header.number_of_frames)
+    if len(frames) < whole:
+        st.warning(f"Frames {len(frames) + 1} to {whole} were not looked at: the one before could not be decoded.")
+    place = st.selectbox(
+        f"Frame shown (the image has {whole}; the answer above is that of the gravest)",
+        range(len(frames)),
+        index=gravest_at,
+        format_func=lambda place: _frame_words(frames[place], is_gravest=place == gravest_at),
+        key=f"frame-{key}",
+    )
+    with st.expander("All frames in a list"):
+        rows = [
+            Row((str(each.number), outcome_words(each.outcome.value), _probability(each), str(len(each.boxes))))
+            for each in frames
+        ]
+        show_rows("Frames of the image", ("Frame", "Outcome", "Probability", "Boxes"), rows, f"frames-{key}")
+    return frames[gravest_at if place is None else place]
+
+
+def _frame_words(frame: FrameAnswer, *, is_gravest: bool) -> str:
+    words = f"Frame {frame.number}: {outcome_words(frame.outcome.value)}"
+    if frame.probability is not None:
+        words += f", probability {frame.probability:.2f}"
+    return f"{words} (the gravest)" if is_gravest else words
+
+
+def _probability(frame: FrameAnswer) -> str:
+    return "-" if frame.probability is None else f"{frame.probability:.2f}"
 
 
 def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: str) -> None:
@@ -140,7 +141,8 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     heat = model.explain(pixels) if HEAT in shown else None
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
     grey = np.clip((pixels * 100 - low) / (high - low), 0, 1)
-    words = f"Radiograph, {each.answer.outcome.value}, {len(boxes)} boxes"
+    of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
+    words = f"Radiograph, {of_many}{frame.outcome.value}, {len(boxes)} boxes"
     show_image(np.rint(grey * 255).astype(np.uint8), boxes if BOXES in shown else [], words, f"viewer-{key}", heat)
     if heat is not None:
         st.caption(

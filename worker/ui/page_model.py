@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from models.manifest import SHIPPED, Manifest, read_manifest
 from models.types import ModelError
-from worker.ui.model_charts import Figures, pictures
+from worker.ui.answer import ink
+from worker.ui.model_charts import Figures, inked, pictures
+from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit
 from worker.ui.words import OUTCOMES
 
@@ -73,7 +75,7 @@ def _headline(figures: Figures, metrics: Mapping[str, Any]) -> None:
         "An image takes": f"{cost['seconds_median']:.1f} s, {cost['threads']} threads" if cost else "-",
     }
     st.subheader("In short")
-    st.table([{"Figure": name, "Value": value} for name, value in numbers.items()], hide_index=True, width="content")
+    _table("Figures in short", [{"Figure": name, "Value": value} for name, value in numbers.items()])
     st.caption("In brackets: 95 % interval. All figures come from images that training did not see.")
 
 
@@ -86,14 +88,14 @@ def _operating_points(manifest: Manifest, figures: Figures) -> None:
         for word in ("sensitivity", "specificity", "precision", "accuracy"):
             row[word.capitalize()] = _interval(at[word], at[f"{word}_95"])
         rows.append(row | {"F1": _number(at["f1"])})
-    st.dataframe(rows, hide_index=True, height="content")
+    _table("Operating points", rows)
     st.subheader("Confusion matrix")
     table = []
     for truth, counts in figures["decisions"].items():
         whole = max(1, sum(counts.values()))
         answers = {" ".join(OUTCOMES[key]): f"{counts[key]} ({counts[key] / whole:.0%})" for key in DECISIONS}
         table.append({"Truth": truth, **answers})
-    st.table(table, hide_index=True, width="content")
+    _table("Confusion matrix", table)
 
 
 def _pictures(figures: Figures) -> None:
@@ -101,7 +103,7 @@ def _pictures(figures: Figures) -> None:
     for number, picture in enumerate(pictures(figures)):
         with columns[number % 2]:
             st.subheader(picture.title)
-            st.altair_chart(picture.chart, width="stretch", alt=picture.words)
+            st.altair_chart(inked(picture.chart, ink()), width="stretch", alt=picture.words)
             st.caption(picture.words)
 
 
@@ -112,8 +114,8 @@ def _groups(title: str, name: str, groups: Mapping[str, Figures]) -> None:
     rows = [
         {
             name: group,
-            "Images": found["images"],
-            "Fractured": found["fractured"],
+            "Images": str(found["images"]),
+            "Fractured": str(found["fractured"]),
             "AUC": _interval(found["auc"], found["auc_95"]),
         }
         | {
@@ -123,7 +125,11 @@ def _groups(title: str, name: str, groups: Mapping[str, Figures]) -> None:
         }
         for group, found in groups.items()
     ]
-    st.dataframe(rows, hide_index=True, height="content")
+    _table(title, rows)
+
+
+def _table(words: str, rows: Sequence[Mapping[str, str]]) -> None:
+    show_rows(words, tuple(rows[0]), [Row(tuple(row.values())) for row in rows], words)
 
 
 def _interval(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -26,6 +26,8 @@ from worker.ui.words import duration, moment
 REFRESH = timedelta(seconds=10)
 KINDS = {"analysis": "Analysis", "report": "Report", "delivery": "Delivery"}
 MESSAGE = "retried"
+NUMBER_WIDTH = 150
+"""Pixels: two numbers stand side by side on a phone, all of them on a desk."""
 
 
 def show(visit: Visit) -> None:
@@ -55,8 +57,9 @@ def _now(visit: Visit) -> None:
         "Refused in 24 h": found.rejections_24h,
         "Disk free": f"{free / 2**30:.1f} GiB",
     }
-    for column, (name, value) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
-        column.metric(name, value)
+    with st.container(horizontal=True):
+        for name, value in numbers.items():
+            st.metric(name, value, width=NUMBER_WIDTH)
     if free < visit.settings.minimum_free_bytes:
         st.error("The disk is nearly full: nothing is received until there is room.")
     for title, counts in (

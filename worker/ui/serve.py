@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import structlog
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
 from streamlit.starlette import App
 
 from dicom_io.incident import incident
@@ -26,6 +30,7 @@ from worker.ui.ways import Ways
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")
 COOKIE = "bonewatch"
+PAGES = tuple(f"worker.ui.{file.stem}" for file in sorted(SCRIPT.parent.glob("page_*.py")))
 
 
 def build_app(settings: Settings, database: Database, ways: Ways) -> App:
@@ -37,6 +42,8 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
 
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[dict[str, Any]]:
+        for page in PAGES:  # the first visitor must not wait for what they import
+            import_module(page)
         announce_ready()
         yield {}
 
@@ -45,6 +52,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
     hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if ways.is_open else ["*"]
     return App(
         SCRIPT,
+        routes=[Route("/worklist", _to_worklist)],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False),
             Middleware(
@@ -82,6 +90,11 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "theme.dark.primaryColor": "#6cb2ff",
         }
     )
+
+
+def _to_worklist(request: Request) -> RedirectResponse:
+    """Lead to the worklist with its filters: Streamlit serves the first of its pages at `/` and nowhere else."""
+    return RedirectResponse(f"/?{request.url.query}" if request.url.query else "/")
 
 
 def _script_error(error: Exception) -> bool:

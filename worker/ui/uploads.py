@@ -1,0 +1,102 @@
+"""Uploaded images and what was said of them: analysed once, and another frame decoded when somebody looks at it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from dicom_io.errors import DicomError
+from dicom_io.pixels import read_frames
+from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
+from worker.candidates import select
+from worker.ui.model import SharedModel
+from worker.ui.visit import Visit
+
+KNOWN = "analysed"
+
+
+@dataclass(frozen=True, slots=True)
+class Analysed:
+    """An upload and what was said of it.
+
+    `shown` is the frame looked at, the gravest at first; `grey` its image, 16 bits a pixel to save memory, None where
+    there is none. The images of all other frames are in the upload alone.
+    """
+
+    upload: Any
+    answer: Answer
+    shown: FrameAnswer | None
+    grey: NDArray[np.uint16] | None
+
+    @property
+    def name(self) -> str:
+        """What the visitor's machine calls the file: it is only shown, what a file is, its content says."""
+        return str(self.upload.name)
+
+
+def analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[Analysed]:
+    """Analyse what is new among the uploads; what was taken away is forgotten."""
+    known: dict[str, Analysed] = st.session_state.get(KNOWN, {})
+    kept = {each.file_id: known[each.file_id] for each in uploads if each.file_id in known}
+    waiting = [each for each in uploads if each.file_id not in kept]
+    if waiting:
+        visit.pressed(f"analyse {len(waiting)} uploads")
+        bar = st.progress(0.0, "Analysing")
+        for number, upload in enumerate(waiting):
+            bar.progress(number / len(waiting), f"Analysing {number + 1} of {len(waiting)}")
+            kept[upload.file_id] = _analyse(visit, model, upload)
+        bar.empty()
+    st.session_state[KNOWN] = kept
+    return [kept[each.file_id] for each in uploads]
+
+
+def at_frame(each: Analysed, frame: FrameAnswer) -> Analysed:
+    """Return the same with another frame shown, and keep it: a slider moved must not decode the image again."""
+    if each.shown == frame:
+        return each
+    with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
+        try:
+            found = next((one.pixels for one in read_frames(path) if one.number == frame.number), None)
+        except (DicomError, OSError):  # the frame that no decoder could read: its answer says so
+            found = None
+    other = replace(each, shown=frame, grey=_grey(found))
+    st.session_state[KNOWN][each.upload.file_id] = other
+    return other
+
+
+def by_study(found: Sequence[Analysed]) -> list[list[Analysed]]:
+    """Put images of one study together, in the order in which they were uploaded."""
+    groups: dict[object, list[Analysed]] = {}
+    for number, each in enumerate(found):
+        header = each.answer.header
+        groups.setdefault(number if header is None else header.study_instance_uid, []).append(each)
+    return list(groups.values())
+
+
+def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
+    """Analyse one upload by the way of `bonewatch analyze`."""
+    with _on_disk(upload) as path:
+        (candidate,) = select([path]).candidates
+        answer = analyze_file(candidate, Workbench(lambda: model, visit.settings.scope()))
+    return Analysed(upload, answer.without_pixels(), answer.frame, _grey(answer.pixels))
+
+
+@contextmanager
+def _on_disk(upload: Any) -> Iterator[Path]:
+    """Have the upload on disk for as long as it is decoded."""
+    with tempfile.TemporaryDirectory(prefix="bonewatch-upload-") as folder:
+        path = Path(folder) / "upload"
+        path.write_bytes(upload.getbuffer())
+        yield path
+
+
+def _grey(pixels: NDArray[np.float32] | None) -> NDArray[np.uint16] | None:
+    return None if pixels is None else np.rint(pixels * 65535).astype(np.uint16)
