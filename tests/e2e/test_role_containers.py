@@ -28,7 +28,7 @@ STEP_SECONDS = 150
 """Of each step, on a busy machine."""
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 CLOCK = """
-    SELECT s.name FROM schedulers s JOIN scheduler_leases l ON l.token = s.token WHERE l.lease_until > now()
+    SELECT s.name FROM schedulers s JOIN scheduler_lease l ON l.token = s.token WHERE l.lease_until > now()
 """
 
 log = logging.getLogger(__name__)
