@@ -50,17 +50,17 @@ class ArchiveSite:
         manifest["decision"] |= {"low": 0.01, "high": 0.02}
         write_manifest(self.bundle, manifest)
 
-    def wait_for_answers(self, count: int, model: str = FIRST, seconds: float = 180) -> None:
+    def wait_for_answers(self, count: int, model: str = FIRST, seconds: float = 300) -> None:
         """Wait until a model has answered so many studies."""
         self.bonewatch.wait_for(ANSWERED.format(count), seconds, f"{count} answers of {model}", model=f"{model}%")
 
-    def wait_for_runs(self, count: int, seconds: float = 180) -> None:
+    def wait_for_runs(self, count: int, seconds: float = 300) -> None:
         """Wait until so many runs have finished."""
         self.bonewatch.wait_for(FINISHED.format(count), seconds, f"{count} runs have finished")
 
     def expect_one_each(self, models: tuple[str, ...] = (FIRST,)) -> None:
         """See that every study has one job and one committed report of each of these models, and left no file here."""
-        self.bonewatch.wait_until_committed(self.studies, seconds=180)
+        self.bonewatch.wait_until_committed(self.studies, seconds=300)
         for model in models:
             made = self.bonewatch.rows(_MADE, model=f"{model}%")
             assert [(row["jobs"], row["reports"]) for row in made] == [(1, 1)] * self.studies, made

@@ -31,7 +31,7 @@ DAY = date(2024, 1, 2)
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("BONEWATCH_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.setenv("COLUMNS", "500")
     sqlite_database(tmp_path).close()
     return tmp_path
 
