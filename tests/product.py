@@ -31,7 +31,7 @@ def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:
 
 @functools.cache
 def _engine(url: str) -> Engine:
-    """Return what connects anew for each query, as other programs do; made once, for tests ask twenty times a second."""
+    """Return what connects anew for each query, as other programs do; made once, for tests ask very often."""
     return create_engine(url, poolclass=NullPool)
 
 
