@@ -81,8 +81,18 @@ def gives(*data_sets, then=nullcontext):
 def test_a_wrong_port_is_the_runs_reason(home):
     found = run_over(home, steps=1)
     assert found.run.state == "planned"
-    for words in (found.run.reason, found.told):
-        assert f"past: no association with PACS at {LOOPBACK}:" in words, words
+    assert f"past: no association with PACS at {LOOPBACK}:" in found.run.reason
+    assert "past: no association with PACS" in found.told
+
+
+@pytest.mark.parametrize("command", [["reanalyze", "--from", "archive", "--dry-run", "--json"], ["doctor", "--json"]])
+def test_json_is_all_that_is_printed_whatever_libraries_complain_of(home, monkeypatch, command):
+    archive = {"name": "past", "ae_title": "PACS", "host": LOOPBACK, "port": free_port()}
+    monkeypatch.setenv("BONEWATCH_ARCHIVE", json.dumps(archive))
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code in {1, 3}, done.output
+    printed = json.loads(done.stdout) if done.stdout else []
+    assert [each["name"] for each in printed if each["name"] == "archive past"] == ["archive past"] * bool(printed)
 
 
 def test_a_pacs_that_wants_another_name_is_the_runs_reason(home):
