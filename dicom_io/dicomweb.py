@@ -7,24 +7,22 @@ had does not lose the others.
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from email.message import Message
 from functools import partial
 from typing import Any, BinaryIO
 
-import requests
 from dicomweb_client.api import DICOMwebClient
 from dicomweb_client.web import _Transaction
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from requests.auth import HTTPBasicAuth
-from requests.exceptions import RequestException
+from requests.exceptions import InvalidJSONError, RequestException
 from urllib3.exceptions import HTTPError
 
 from dicom_io.archive import FoundPage, Receive, RetrieveReceipt, StudyNotFound, StudyQuery
-from dicom_io.errors import HeaderError, PeerBusy, PeerError, PeerRefused, PeerUnreachable
+from dicom_io.dicomweb_session import BoundedSession, DicomwebServer
+from dicom_io.errors import HeaderError, PeerRefused, PeerUnreachable
 from dicom_io.header import read_header
 from dicom_io.library_settings import configure_libraries
 from dicom_io.query import Matches, find_page, text_of
@@ -33,42 +31,11 @@ from dicom_io.types import Peer
 from dicom_io.uids import is_safe_uid
 from dicom_io.wire import IncomingDataSet
 
-MAXIMUM_ANSWER_BYTES = 1 << 25
-"""Of one answer to a query, decompressed."""
-MAXIMUM_INSTANCE_BYTES = 1 << 27
-"""Of one instance, whatever else the site allows: it is held in memory."""
-CHUNK_BYTES = 1 << 18
+__all__ = ["DicomwebArchive", "DicomwebServer"]
+
 PAGE = 500
 MAXIMUM_INSTANCES = 10_000
 MAXIMUM_SERIES = 1000
-GONE = (404, 410)
-BUSY = (408, 429, 500, 502, 503, 504)
-STATUS_WORDS = {
-    400: "it does not understand the question",
-    401: "it wants other credentials",
-    403: "it does not authorise us",
-    404: "it knows no such resource",
-    406: "it cannot send what it has as it is encoded",
-    429: "it is asked too often",
-    503: "it is out of service for now",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class DicomwebServer:
-    """Where it is and how we show who we are: a bearer token, a user's name and password, or nothing.
-
-    `timeout_seconds` bounds connecting and each silence, `total_seconds` one page of a query and one retrieval.
-    """
-
-    name: str
-    url: str
-    timeout_seconds: float
-    total_seconds: float
-    maximum_instance_bytes: int
-    token: str | None = None
-    user: str | None = None
-    password: str | None = None
 
 
 class DicomwebArchive:
@@ -135,20 +102,25 @@ class DicomwebArchive:
     @contextmanager
     def _client(self) -> Iterator[_Client]:
         """Open a session; what requests raises becomes one of our errors."""
-        with _BoundedSession(self._server) as session:
+        with BoundedSession(self._server) as session:
             try:
                 yield _Client(self._server, session)
+            except InvalidJSONError as error:  # one of requests' own, but it did answer
+                raise self._unreadable(error) from None
             except (RequestException, HTTPError) as error:
                 raise PeerUnreachable(f"{self.name}: no answer ({type(error).__name__})") from None
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                # What the libraries raise for answers that are no JSON, no DICOM JSON or no multipart message.
-                raise PeerRefused(f"{self.name}: the answer cannot be read ({type(error).__name__})") from None
+                # What the libraries raise for answers that are no JSON or no DICOM JSON.
+                raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> PeerRefused:
+        return PeerRefused(f"{self.name}: the answer cannot be read ({type(error).__name__})")
 
 
 class _Client(DICOMwebClient):  # type: ignore[misc]  # the library's types do not reach mypy
     """The library's client, which also hands over an instance as it is encoded."""
 
-    def __init__(self, server: DicomwebServer, session: _BoundedSession) -> None:
+    def __init__(self, server: DicomwebServer, session: BoundedSession) -> None:
         super().__init__(server.url, session=session, timeout=server.timeout_seconds, permissive_uid=True)
         # Who asks for a page or a study waits and asks again; the library would sleep here.
         self.set_http_retry_params(retry=False)
@@ -172,12 +144,37 @@ class _Client(DICOMwebClient):  # type: ignore[misc]  # the library's types do n
         url = self._get_instances_url(_Transaction.RETRIEVE, *uids)
         accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
         response = self._http_get(url, headers={"Accept": accept}, stream=True)
-        if response.headers.get("Content-Type", "").startswith("application/dicom"):
+        content_type = response.headers.get("Content-Type", "")
+        if content_type.startswith("application/dicom"):
             return bytes(response.content)  # against the standard, but some servers send the part alone
-        parts = list(self._decode_multipart_message(response, stream=False))
-        if len(parts) != 1:
-            raise HeaderError("an answer does not hold one instance")
-        return bytes(parts[0])
+        return only_part(response.content, content_type)
+
+
+def only_part(content: bytes, content_type: str) -> bytes:
+    """Return the one part of a multipart message (RFC 2046 5.1.1), which must be there to its end.
+
+    Without its last boundary it may have been cut off anywhere: not every answer says how long it is.
+
+    Raises
+    ------
+    dicom_io.errors.HeaderError
+        It is no such message, or has another number of parts.
+    """
+    words = Message()
+    words["Content-Type"] = content_type.replace("\r", " ").replace("\n", " ")
+    boundary = words.get_boundary()
+    if words.get_content_maintype() != "multipart" or not boundary:
+        raise HeaderError("an answer is no multipart message")
+    marker = b"--" + boundary.encode()
+    start = content.find(marker)
+    end = -1 if start < 0 else content.find(b"\r\n" + marker, start)
+    if end < 0:
+        raise HeaderError("an answer broke off: its last boundary is missing")
+    after = end + 2 + len(marker)
+    _, blank, part = content[start + len(marker) : end].partition(b"\r\n\r\n")
+    if not blank or content[after : after + 2] != b"--":
+        raise HeaderError("an answer does not hold one instance")
+    return part
 
 
 class _QidoQuestions:
@@ -200,63 +197,6 @@ class _QidoQuestions:
             return _paged(search, fields, MAXIMUM_SERIES).data_sets
         except StudyNotFound:
             return ()
-
-
-class _BoundedSession(requests.Session):
-    """Reads an answer whole, within limits of size and time, and turns statuses into our errors."""
-
-    def __init__(self, server: DicomwebServer) -> None:
-        super().__init__()
-        self._server = server
-        self._deadline = time.monotonic() + server.total_seconds
-        self.headers["User-Agent"] = "bonewatch"
-        self.auth = self._sign
-
-    def get(self, url: Any, **arguments: Any) -> requests.Response:  # type: ignore[override]  # fewer, as it is called
-        """Ask, as the library does; redirections are not followed: a token must not go where the site did not say."""
-        headers = {**(arguments.get("headers") or {}), "Accept-Encoding": "identity"}
-        headers.pop("Host", None)  # the library leaves the port out
-        arguments |= {"headers": headers, "stream": True, "allow_redirects": False}
-        response = super().get(url, **arguments)
-        with response:
-            self._require_success(response)
-            most = MAXIMUM_ANSWER_BYTES
-            if "multipart" in headers.get("Accept", ""):
-                most = min(MAXIMUM_INSTANCE_BYTES, self._server.maximum_instance_bytes)
-            response._content = self._read(response, most)  # where requests itself keeps what it has read
-        return response
-
-    def _read(self, response: requests.Response, most: int) -> bytes:
-        body = bytearray()
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=True):
-            body += chunk
-            if len(body) > most:
-                raise PeerRefused(f"{self._server.name} sends more than {most} bytes in one answer")
-            if time.monotonic() > self._deadline:
-                raise PeerUnreachable(
-                    f"{self._server.name} had not ended within {self._server.total_seconds:g} s what we asked for"
-                )
-        return bytes(body)
-
-    def _require_success(self, response: requests.Response) -> None:
-        status = response.status_code
-        if status in (200, 204, 206):
-            return
-        error: type[PeerError] = PeerRefused
-        if status in GONE:
-            error = StudyNotFound
-        elif status in BUSY:
-            error = PeerBusy
-        words = STATUS_WORDS.get(status, "it redirects: set the address that it names" if status // 100 == 3 else "")
-        raise error(f"{self._server.name} answered with HTTP status {status}{': ' if words else ''}{words}")
-
-    def _sign(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        server = self._server
-        if server.token is not None:
-            request.headers["Authorization"] = f"Bearer {server.token}"
-        elif server.user is not None:
-            HTTPBasicAuth(server.user.encode(), (server.password or "").encode())(request)
-        return request
 
 
 def _paged(search: Callable[..., list[dict[str, Any]]], keywords: list[str], limit: int) -> Matches:

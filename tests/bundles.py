@@ -87,4 +87,6 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    (folder / "bundle.json").write_text(json.dumps(manifest))
+    written = folder / "bundle.json.new"
+    written.write_text(json.dumps(manifest))
+    written.replace(folder / "bundle.json")  # at once: it may be read at any moment

@@ -62,10 +62,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def accepts_connections(port: int) -> bool:
+def accepts_connections(port: int, host: str = LOOPBACK) -> bool:
     """Say whether something listens on a loopback port."""
     try:
-        with socket.create_connection((LOOPBACK, port), timeout=1):
+        with socket.create_connection((host, port), timeout=1):
             return True
     except OSError:
         return False

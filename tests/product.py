@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, NullPool, create_engine, text
 
 from tests import processes
 from tests.peers import LOOPBACK, Service, accepts_connections, free_port, patient, wait_until
@@ -26,6 +27,12 @@ def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:
     for name, value in settings.items():
         environment[f"BONEWATCH_{name.upper()}"] = value if isinstance(value, str) else json.dumps(value, default=str)
     return environment
+
+
+@functools.cache
+def _engine(url: str) -> Engine:
+    """Return what connects anew for each query, as other programs do; made once, for tests ask very often."""
+    return create_engine(url, poolclass=NullPool)
 
 
 class Bonewatch:
@@ -103,12 +110,8 @@ class Bonewatch:
         url = str(self.settings.get("database_url", f"sqlite:///file:{self.home}/bonewatch.sqlite3?mode=ro&uri=true"))
         if "database_url" not in self.settings and not (self.home / "bonewatch.sqlite3").exists():
             return []
-        engine = create_engine(url)
-        try:
-            with engine.connect() as connection:
-                return [dict(row) for row in connection.execute(text(sql), parameters).mappings()]
-        finally:
-            engine.dispose()
+        with _engine(url).connect() as connection:
+            return [dict(row) for row in connection.execute(text(sql), parameters).mappings()]
 
     def one(self, sql: str, **parameters: object) -> Any:
         """Return the only value of the only row of a query."""

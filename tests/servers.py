@@ -76,7 +76,13 @@ class Orthanc:
     ae_title = "ORTHANC"
 
     def __init__(
-        self, folder: Path, bonewatch_port: int, *, allow_commitment: bool = True, dicomweb: bool = False
+        self,
+        folder: Path,
+        bonewatch_port: int,
+        *,
+        bonewatch_host: str = LOOPBACK,
+        allow_commitment: bool = True,
+        dicomweb: bool = False,
     ) -> None:
         self.folder = folder
         self._plugins = [DICOMWEB_PLUGIN] if dicomweb else []
@@ -84,7 +90,7 @@ class Orthanc:
         self.http_port = free_port()
         self._bonewatch = {
             "AET": "BONEWATCH",
-            "Host": LOOPBACK,
+            "Host": bonewatch_host,
             "Port": bonewatch_port,
             "AllowStorageCommitment": allow_commitment,
         }
@@ -193,9 +199,11 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, bonewatch_port: int, *, dicomweb: bool = False) -> Iterator[Orthanc]:
+def orthanc(
+    folder: Path, bonewatch_port: int, *, bonewatch_host: str = LOOPBACK, dicomweb: bool = False
+) -> Iterator[Orthanc]:
     """Run an Orthanc that knows bonewatch at this port, and yield it."""
-    server = Orthanc(folder, bonewatch_port, dicomweb=dicomweb)
+    server = Orthanc(folder, bonewatch_port, bonewatch_host=bonewatch_host, dicomweb=dicomweb)
     server.start()
     try:
         yield server

@@ -11,9 +11,11 @@ from dicom_io.class_names import class_name
 from dicom_io.errors import PeerError, PeerRefused, StoreError
 from dicom_io.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, accepted_object_classes, echo
 from dicom_io.types import Destination
+from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.app import create_app
 from worker.archive_checks import check_archive
+from worker.current_bundle import shadow_bundle
 from worker.database import open_database
 from worker.errors import DatabaseError, DatabaseNotUpgraded, QueueUnavailable, StartRefused
 from worker.queues import CeleryQueue
@@ -33,6 +35,8 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
     yield "database", lambda: check_database(settings)
     yield "broker", lambda: check_broker(settings)
     yield "model", lambda: check_model(settings)
+    if (shadow := shadow_bundle(settings.home)) is not None:
+        yield "model in shadow", lambda: check_shadow(settings, shadow)
     yield "listener", lambda: check_listener(settings)
     for destination in settings.destinations_tuple():
         yield f"PACS {destination.name}", lambda each=destination: check_destination(each, settings)  # type: ignore[misc]
@@ -99,6 +103,29 @@ def check_model(settings: Settings) -> Check:
     except ModelError as error:
         return Check("model", Verdict.BAD, str(error), "install the bundle whole, or name another: BONEWATCH_BUNDLE")
     return Check("model", Verdict.GOOD, f"{version}, checksums right")
+
+
+def check_shadow(settings: Settings, folder: Path) -> Check:
+    """Load the bundle that runs in shadow; what is pushed is answered without it all the same."""
+    from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
+
+    name = "model in shadow"
+    try:
+        version = load_bundle(folder).version
+    except ModelError as error:
+        advice = "bonewatch models shadow with the whole bundle, or --off; today's answers come without it"
+        return Check(name, Verdict.BAD, str(error), advice)
+    if version == _answering(settings):
+        advice = "name another one with bonewatch models shadow, or --off"
+        return Check(name, Verdict.NOTE, f"{version} is also the model that answers: nothing is compared", advice)
+    return Check(name, Verdict.GOOD, f"{version}, checksums right; it sees what is pushed and its answers go nowhere")
+
+
+def _answering(settings: Settings) -> str | None:
+    try:
+        return read_manifest(settings.installed_bundle() or SHIPPED).version
+    except ModelError:
+        return None  # the check of the model says why
 
 
 def check_listener(settings: Settings) -> Check:

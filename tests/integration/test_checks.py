@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pynetdicom.sop_class import Comprehensive3DSRStorage, Verification
 
 from dicom_io.demo_pacs import DemoPacs
 from dicom_io.types import Destination
+from tests.bundles import write_tiny_bundle
 from tests.databases import sqlite_database
 from worker.checks import (
     Verdict,
@@ -19,7 +21,10 @@ from worker.checks import (
     check_disk,
     check_listener,
     check_model,
+    checks,
 )
+from worker.current_bundle import shadow_bundle
+from worker.promotion import run_in_shadow
 from worker.settings import Settings, load_settings
 
 
@@ -96,6 +101,21 @@ def test_a_bundle_that_is_not_there_is_bad(tmp_path: Path) -> None:
     check = check_model(load_settings(home=tmp_path, bundle=tmp_path / "nothing"))
     assert check.verdict is Verdict.BAD
     assert "bundle.json" in check.found
+
+
+def test_a_bundle_in_shadow_is_looked_at_where_there_is_one(settings: Settings, tmp_path: Path) -> None:
+    assert "model in shadow" not in dict(checks(settings))
+    written = write_tiny_bundle(tmp_path / "second")
+    run_in_shadow(written, settings.home, datetime.now().astimezone())
+    check = dict(checks(settings))["model in shadow"]
+
+    assert check().verdict is Verdict.GOOD
+    assert "tiny" in check().found
+    both = settings.model_copy(update={"bundle": written})
+    assert dict(checks(both))["model in shadow"]().verdict is Verdict.NOTE
+    (shadow_bundle(settings.home) / "detector.safetensors").write_bytes(b"damaged")
+    assert check().verdict is Verdict.BAD
+    assert "bonewatch models shadow" in check().advice
 
 
 def test_too_little_room_is_bad(settings: Settings, tmp_path: Path) -> None:

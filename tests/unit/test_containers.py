@@ -1,6 +1,6 @@
 """The container files: valid by their schemas, and agreeing with the settings, the commands and each other.
 
-No container engine runs here; `tests/e2e/test_roles.py` runs such roles as processes, with PostgreSQL and Redis.
+No container engine runs here; `tests/e2e/test_role_containers.py` starts the roles as processes with this environment.
 """
 
 from __future__ import annotations

@@ -144,8 +144,10 @@ def _estimate(database: Database, settings: Settings, request: Request, as_json:
 def _count_archive(database: Database, settings: Settings, request: Request, version: str) -> Estimate:
     from worker.archive_estimate import estimate_archive
     from worker.bootstrap import archive_parts
+    from worker.logs import configure_logs
     from worker.tables import utc_now
 
+    configure_logs("console", "WARNING")  # what libraries complain of is no part of the answer
     parts = archive_parts(settings, database)
     if parts is None:
         raise typer.Exit(ANSWER_IS_NO)
