@@ -37,7 +37,7 @@ class PageSite:
         return f"http://{LOOPBACK}:{self.bonewatch.page_port}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page_site(tmp_path_factory):
     """It has three studies: two views of a hand, one whose patient id is made of HTML, one with too few pixels."""
     folder = tmp_path_factory.mktemp("page")
@@ -65,7 +65,7 @@ def page_site(tmp_path_factory):
         bonewatch.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def masked_site(page_site):
     """The page of the same site once more: without a login, patients masked, and with the model that ships."""
     masked = Bonewatch(page_site.bonewatch.home, ui_mask_patients=True, ui_upload_megabytes=20)

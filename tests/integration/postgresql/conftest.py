@@ -18,7 +18,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.peer)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def postgresql():
     with postgres_server() as address:
         url = parse_database_url(address)
