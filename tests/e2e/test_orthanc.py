@@ -30,6 +30,10 @@ BOXES = """
     JOIN jobs j ON j.id = r.job_id JOIN reports p ON p.job_id = j.id
     WHERE p.sop_instance_uid = :report ORDER BY 1, 2, 3, 4, 5, 6
 """
+PICTURES = """
+    SELECT c.kind, c.sop_instance_uid, d.state, d.confirmed_by, r.sop_instance_uid AS report
+    FROM companions c JOIN reports r ON r.id = c.report_id LEFT JOIN deliveries d ON d.companion_id = c.id
+"""
 IMAGES = """
     SELECT i.sop_instance_uid, r.frame_number, r.outcome, r.probability
     FROM image_results r JOIN instances i ON i.id = r.instance_id
@@ -71,7 +75,7 @@ def site(tmp_path_factory):
     for name in ("dciodvfy", "dsrdump", "dcmsend", "storescu"):
         program(name)
     folder = tmp_path_factory.mktemp("orthanc")
-    bonewatch = Bonewatch(folder / "home")
+    bonewatch = Bonewatch(folder / "home", marked_image="findings", presentation_state=True)
     with orthanc(folder / "pacs", bonewatch.port) as pacs:
         for path in sample_files():
             pacs.upload(path)
@@ -90,7 +94,7 @@ def test_every_sample_gets_an_answer_and_one_report_that_the_pacs_committed(site
     studies = sample_studies()
 
     rows = site.bonewatch.rows("SELECT * FROM v_results")
-    deliveries = site.bonewatch.rows("SELECT state, confirmed_by FROM deliveries")
+    deliveries = site.bonewatch.rows("SELECT state, confirmed_by FROM deliveries WHERE report_id IS NOT NULL")
 
     assert {row["study_instance_uid"] for row in rows} == studies
     assert {row["outcome"] for row in rows} <= ANSWERS
@@ -156,6 +160,30 @@ def test_the_corners_of_a_report_equal_the_boxes_of_the_database_to_half_a_pixel
     assert compared > 0, "no report has a box: nothing was compared"
 
 
+def test_pictures_lie_beside_the_reports_committed_and_their_boxes_equal_those_of_the_database(site):
+    pictures = site.bonewatch.rows(PICTURES)
+    assert {picture["kind"] for picture in pictures} == {"capture", "presentation"}
+    assert {(picture["state"], picture["confirmed_by"]) for picture in pictures} == {("committed", "commitment")}
+    compared = 0
+    for picture in pictures:
+        path = site.pacs.download(site.pacs.find(picture["sop_instance_uid"]), site.folder / "pictures")
+        assert not reports.validator_errors(path)
+        if picture["kind"] == "presentation":
+            (drawn, image), rows = outlines(path), site.bonewatch.rows(BOXES, report=picture["report"])
+            known = [tuple(row.values())[2:] for row in rows if row["sop_instance_uid"] == image]
+            assert drawn == [pytest.approx(box, abs=0.5) for box in known]
+            compared += len(drawn)
+    assert compared > 0, "no presentation state has a box: nothing was compared"
+
+
+def outlines(path):
+    """Return the corners x1, y1, x2, y2 of every box that a presentation state draws, and the image they are on."""
+    (annotation,) = dcmread(path).GraphicAnnotationSequence
+    points = [outline.GraphicData for outline in annotation.GraphicObjectSequence]
+    boxes = sorted((min(each[::2]), min(each[1::2]), max(each[::2]), max(each[1::2])) for each in points)
+    return boxes, annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID
+
+
 def test_sql_and_the_reports_say_the_same(site):
     rows = {row["study_instance_uid"]: row for row in site.bonewatch.rows("SELECT * FROM v_results")}
     for path in site.reports():
@@ -182,11 +210,12 @@ def test_the_same_push_again_changes_nothing(site):
     site.pacs.push_everything()
     site.bonewatch.wait_until_committed(len(sample_studies()))
 
-    # The push holds our own reports now: accepted like anything a PACS has, and nothing to analyse.
+    # The push holds our own reports and pictures now: accepted like anything a PACS has, and nothing to analyse.
     after = site.bonewatch.rows(COUNTS)
     grown = {key for key in before[0] if after[0][key] != before[0][key]}
     assert grown <= {"instances"}
-    assert after[0]["instances"] == before[0]["instances"] + len(site.pacs.instances("SR"))
+    ours = len(site.pacs.instances()) - len(sample_files())
+    assert after[0]["instances"] == before[0]["instances"] + ours
     assert len(site.pacs.instances("SR")) == len(sample_studies())
 
 
