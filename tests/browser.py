@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.peers import program
 
@@ -30,7 +32,7 @@ NAMELESS = re.compile(
 MOST_TABS = 60
 
 
-@contextmanager
+@contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Run a browser. While it runs, no other asyncio can in this thread: keep it to a module."""
     with sync_playwright() as playwright:
@@ -89,6 +91,19 @@ class Visitor:
         expect(self.page.locator(SETTLED)).to_be_visible()
         # What stands for a part whose program the browser still fetches.
         expect(self.page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+    def choose(self, picker: Locator, name: re.Pattern[str]) -> None:
+        """Choose from a list. What Streamlit draws meanwhile may close it: then it is opened once more."""
+        option = self.page.get_by_role("option", name=name)
+        for _ in range(10):
+            self.rest()
+            picker.click()
+            with contextlib.suppress(PlaywrightTimeout):
+                option.click(timeout=10_000)
+                self.rest()
+                return
+            self.page.keyboard.press("Escape")
+        pytest.fail(f"{name.pattern} cannot be chosen")
 
     def upload(self, *files: Path) -> None:
         self.page.locator("input[type=file]").set_input_files(files)

@@ -88,9 +88,7 @@ def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visi
     assert left["x"] + 300 < right["x"]
     picker = page.get_by_role("combobox", name=re.compile("^Frame shown"))
     for number in (1, 2, 3):
-        picker.click()
-        page.get_by_role("option", name=re.compile(f"^Frame {number}: ")).click()
-        visitor.rest()
+        visitor.choose(picker, re.compile(f"^Frame {number}: "))
         expect(page.get_by_role("img", name=re.compile(f"^Radiograph, frame {number}, "))).to_be_visible()
         expect(page.get_by_role("img", name=re.compile("^Radiograph, frame "))).to_have_count(1)
     visitor.shoot("analyse-frames")
