@@ -141,7 +141,8 @@ class Analyzer:
         self, classifier_logit: float, candidates: tuple[ScoredBox, ...], minimum_score: float | None, seconds: float
     ) -> ImageAnalysis:
         best = candidates[0].score if candidates else 0.0
-        probability = self._calibration.probability(classifier_logit, best)
+        detector_score = self._calibration.detector_score(candidates)
+        probability = self._calibration.probability(classifier_logit, detector_score)
         candidates = self._calibration.rescore(classifier_logit, candidates)
         shown_from = self._points.box_score if minimum_score is None else minimum_score
         return ImageAnalysis(

@@ -38,28 +38,39 @@ class BoxCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A logistic function of the classifier's logit and of the best box's score, fitted on held-out images.
+    """A logistic function of the classifier's logit and of the detector's score, fitted on held-out images.
 
-    A weight of nought leaves the network's word out of the probability. `boxes` calibrates the boxes' scores; without
-    it they keep the detector's.
+    A weight of nought leaves the network's word out of the probability. The detector's score of an image is its best
+    box's, or with `any_box` the chance that any of its boxes is right. `boxes` calibrates the boxes' scores; without it
+    they keep the detector's.
     """
 
     intercept: float
     classifier_weight: float
     detector_weight: float
     boxes: BoxCalibration | None = None
+    any_box: bool = False
 
     def rescore(self, classifier_logit: float, boxes: Sequence[ScoredBox]) -> tuple[ScoredBox, ...]:
         """Return the boxes with the scores that decide and are shown, in the order they came in."""
         return self.boxes.rescore(classifier_logit, boxes) if self.boxes is not None else tuple(boxes)
 
-    def probability(self, classifier_logit: float, best_box_score: float) -> float:
-        """Return the probability of a fracture anywhere in the image; the best box's score is the detector's own."""
+    def detector_score(self, boxes: Sequence[ScoredBox]) -> float:
+        """Return the detector's score of an image, from all of its boxes as the detector scores them; 0 without one."""
+        return any_box_score(boxes) if self.any_box else max((box.score for box in boxes), default=0.0)
+
+    def probability(self, classifier_logit: float, detector_score: float) -> float:
+        """Return the probability of a fracture anywhere in the image; see `detector_score`."""
         return sigmoid(
             self.intercept
             + self.classifier_weight * classifier_logit
-            + self.detector_weight * score_logit(best_box_score)
+            + self.detector_weight * score_logit(detector_score)
         )
+
+
+def any_box_score(boxes: Sequence[ScoredBox]) -> float:
+    """Return the chance that any box is right, each taken on its own (a noisy or); several weak boxes add up."""
+    return 1.0 - math.prod(1.0 - box.score for box in boxes)
 
 
 def score_logit(score: float) -> float:

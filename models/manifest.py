@@ -99,11 +99,12 @@ class CalibrationEntry(_Strict):
     classifier_weight: Coefficient
     detector_weight: Coefficient
     boxes: BoxCalibrationEntry | None = None
+    any_box: bool = False
 
     def build(self) -> Calibration:
         """Return the plain value that computes the probability."""
         boxes = self.boxes.build() if self.boxes is not None else None
-        return Calibration(self.intercept, self.classifier_weight, self.detector_weight, boxes)
+        return Calibration(self.intercept, self.classifier_weight, self.detector_weight, boxes, self.any_box)
 
 
 class DecisionEntry(_Strict):
@@ -178,9 +179,12 @@ class Manifest(_Strict):
     @property
     def version(self) -> str:
         """`<date>-<name>+<8 hex digits>`: the digits change with everything that can change an answer."""
-        silent = {"intended_use", "training_data", "licences", "metrics"}
+        silent: dict[str, Any] = dict.fromkeys(("intended_use", "training_data", "licences", "metrics"), True)
         # Fields that came later count only where they are used, so that an older bundle keeps its version.
-        silent |= set() if self.detector_views else {"detector_views"}
+        if not self.detector_views:
+            silent["detector_views"] = True
+        if not self.calibration.any_box:
+            silent["calibration"] = {"any_box"}
         answering = self.model_dump(mode="json", exclude=silent, exclude_none=True)
         digest = hashlib.sha256(json.dumps(answering, sort_keys=True).encode()).hexdigest()
         return f"{self.date.isoformat()}-{self.name}+{digest[:8]}"

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from models.decision import BoxCalibration, Calibration, OperatingPoints, score_logit
-from training.evaluate import Prediction, boxes_of
+from models.decision import BoxCalibration, Calibration, OperatingPoints, any_box_score, score_logit
 from training.metrics import match
+from training.predictions import Prediction, boxes_of, probability_of
 
 SENSITIVITY = 0.93
 SPECIFICITY = 0.95
@@ -25,7 +25,7 @@ RULE = (
 
 
 def calibrate(predictions: Sequence[Prediction]) -> Calibration:
-    """Fit the logistic function of classifier logit and best box score (Platt's method with two inputs).
+    """Fit the logistic function of classifier logit and any box's score (Platt's method with two inputs).
 
     Three numbers from some three hundred images; a network whose weight comes out negative is left out. Where both do,
     the probability is the share of fractured images, whatever the networks say.
@@ -34,7 +34,7 @@ def calibrate(predictions: Sequence[Prediction]) -> Calibration:
     ----------
     J. Platt, "Probabilistic Outputs for Support Vector Machines", Advances in Large Margin Classifiers, 1999.
     """
-    inputs = np.array([(item.logit, score_logit(item.best_score)) for item in predictions])
+    inputs = np.array([(item.logit, score_logit(any_box_score(item.boxes))) for item in predictions])
     truth = np.array([item.radiograph.fractured for item in predictions])
     intercept, weights = _fit(inputs, truth)
     if (weights < 0).any():
@@ -45,7 +45,7 @@ def calibrate(predictions: Sequence[Prediction]) -> Calibration:
     if (weights < 0).any():
         share = truth.mean()
         intercept, weights = float(np.log(share / (1 - share))), np.zeros(2)
-    return Calibration(intercept, float(weights[0]), float(weights[1]), calibrate_boxes(predictions))
+    return Calibration(intercept, float(weights[0]), float(weights[1]), calibrate_boxes(predictions), any_box=True)
 
 
 def calibrate_boxes(predictions: Sequence[Prediction]) -> BoxCalibration | None:
@@ -74,7 +74,7 @@ def _fit(inputs: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, 
 def choose_points(predictions: Sequence[Prediction], calibration: Calibration) -> OperatingPoints:
     """Apply RULE."""
     truth = np.array([item.radiograph.fractured for item in predictions])
-    probability = np.array([calibration.probability(item.logit, item.best_score) for item in predictions])
+    probability = np.array([probability_of(item, calibration) for item in predictions])
     low = sensitive_point(probability[truth])
     high = max(low, specific_point(probability[~truth]))
     rescored = [replace(item, boxes=calibration.rescore(item.logit, item.boxes)) for item in predictions]

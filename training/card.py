@@ -84,13 +84,14 @@ def _design(manifest: Manifest) -> str:
         if manifest.detector_from_logit is None
         else f"only where the classifier's logit reaches {manifest.detector_from_logit:.2f}"
     )
+    word = "the chance that any box is right" if calibration.any_box else "the best box's score"
     lines = [
         f"- Classifier `{classifier.architecture}`: {_words(classifier)}; longest side "
         f"{classifier.preprocessing.longest_side} pixels, {_preparation(classifier)}.",
         f"- Detector `{detector.architecture}`: {_words(detector)}, {own}; longest side {looks} pixels, "
         f"{_preparation(detector)}. It runs {asked}.",
         f"- The image's probability is a logistic function of the classifier's logit (weight "
-        f"{calibration.classifier_weight:.2f}) and the logit of the best box's score (weight "
+        f"{calibration.classifier_weight:.2f}) and the logit of {word} (weight "
         f"{calibration.detector_weight:.2f}), intercept {calibration.intercept:.2f}.",
     ]
     if (boxes := calibration.boxes) is not None:

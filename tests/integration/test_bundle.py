@@ -1,4 +1,5 @@
 import hashlib
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,19 @@ def test_the_loaded_weights_are_those_of_the_file(folder: Path) -> None:
 
     assert stored.keys() == loaded.keys()
     assert all(torch.equal(stored[name].float(), loaded[name]) for name in stored)
+
+
+def test_a_calibration_of_any_box_has_a_version_of_its_own_and_one_without_the_field_keeps_its(folder: Path) -> None:
+    before = read_manifest(folder).version
+    content = json.loads((folder / "bundle.json").read_text())
+    versions = []
+    for any_box in (None, False, True):
+        calibration = {key: value for key, value in content["calibration"].items() if key != "any_box"}
+        calibration |= {} if any_box is None else {"any_box": any_box}
+        (folder / "bundle.json").write_text(json.dumps(content | {"calibration": calibration}))
+        versions.append(read_manifest(folder).version)
+    assert versions[:2] == [before, before]
+    assert versions[2] != before
 
 
 def test_the_version_changes_with_the_points_and_the_weights_but_not_with_the_metrics(folder: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from models.types import ScoredBox
 from training import calibration
 from training.dataset import Radiograph
-from training.evaluate import Prediction
+from training.predictions import Prediction, probability_of
 from training.runs import rate_at
 
 
@@ -46,7 +46,7 @@ def test_calibration_trusts_the_network_that_is_right_and_drops_the_one_that_is_
     assert fitted.classifier_weight > 1
     assert abs(fitted.detector_weight) < 0.5
     assert without_detector.detector_weight == 0
-    probability = np.array([fitted.probability(item.logit, item.best_score) for item in said])
+    probability = np.array([probability_of(item, fitted) for item in said])
     assert probability.mean() == pytest.approx(truth.mean(), abs=0.01)
 
 
