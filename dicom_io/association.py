@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydicom.uid import UID
 from pynetdicom import AE, _config, evt
 
+from dicom_io.answers import keep_answers
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
-from dicom_io.wire import hang_up, keep_answers
+from dicom_io.wire import hang_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

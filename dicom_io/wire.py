@@ -21,10 +21,10 @@ from functools import partial
 from typing import Any, BinaryIO
 
 import structlog
-from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.transport import AssociationServer
 
+from dicom_io.answers import AnswerKeepingDimse
 from dicom_io.errors import StoreError
 from dicom_io.incident import incident
 
@@ -129,30 +129,6 @@ class IncomingDataSet(io.BytesIO):
             self.truncate()
 
 
-class AnswerKeepingDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdicom is untyped here
-    """pynetdicom's DIMSE provider, but the answers to our questions are left to who waits for them.
-
-    pynetdicom 3 means to pause the thread that serves a peer's requests while a question waits for its answers, but
-    reads a flag that may be left from the pause before. Now and then that thread takes an answer, calls it unexpected
-    and throws it away: a study is missing from a C-FIND, and nobody hears of it. Who waits for an answer blocks; who
-    looks without blocking is that thread.
-
-    References
-    ----------
-    https://github.com/pydicom/pynetdicom/issues/875
-    """
-
-    def get_msg(self, block: bool = False) -> Any:
-        """Return the next message and its context, or two None; without blocking, never an answer."""
-        return super().get_msg(block) if block or not self._answer_is_next() else (None, None)
-
-    def _answer_is_next(self) -> bool:
-        with self.msg_queue.mutex:
-            waiting = self.msg_queue.queue[0][1] if self.msg_queue.queue else None
-        # What an abort puts there, no message at all, is for who waits, too.
-        return self.assoc.is_requestor and (waiting is None or waiting.MessageIDBeingRespondedTo is not None)
-
-
 class BoundedDimse(AnswerKeepingDimse):
     """pynetdicom's DIMSE provider with an IncomingDataSet in every message, and limits of time and number."""
 
@@ -237,11 +213,6 @@ class BoundedServer(AssociationServer):  # type: ignore[misc] # pynetdicom is un
         """Stop accepting and close the socket. pynetdicom's own expects to be in its list of servers."""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
-
-
-def keep_answers(event: Any) -> None:
-    """Let no answer be thrown away on a connection that was just opened (handler of EVT_CONN_OPEN)."""
-    event.assoc.dimse = AnswerKeepingDimse(event.assoc)
 
 
 def guard(event: Any, bounds: Bounds, spool: Callable[[], BinaryIO]) -> None:

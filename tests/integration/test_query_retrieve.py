@@ -2,16 +2,13 @@
 
 import threading
 from datetime import date
-from types import SimpleNamespace
 
 import pytest
-from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND
 
 from dicom_io.archive import StudyNotFound, StudyQuery
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.types import Destination, Registration
-from dicom_io.wire import AnswerKeepingDimse
 from tests.archive_pacs import STUDY, Door, answer, images, pacs
 from tests.builders import uid
 from tests.peers import LOOPBACK, free_port
@@ -87,48 +84,6 @@ def test_a_body_part_and_a_modality_that_the_pacs_ignores_are_looked_for_in_the_
         page = door.archive(pacs_).find(StudyQuery(modalities=("DX",), body_parts=("HAND", "WRIST")), 10)
     assert [each.study_instance_uid for each in page.studies] == [uid("hand")]
     assert page.questions == 4
-
-
-class NoPause:
-    """Stands for pynetdicom's pause of its serving thread where its race skips that: here it always does."""
-
-    def wait(self):
-        return True
-
-    set = clear = wait
-
-
-def test_no_answer_is_lost_where_pynetdicom_does_not_pause(door, monkeypatch):
-    monkeypatch.setattr(
-        Association, "_reactor_checkpoint", property(lambda _: NoPause(), lambda *_: None), raising=False
-    )
-    monkeypatch.setattr(Association, "_is_paused", property(lambda _: True, lambda *_: None), raising=False)
-
-    def handle(event):
-        if event.identifier.QueryRetrieveLevel == "STUDY":
-            yield from ((PENDING, each) for each in studies(150))
-        else:
-            yield (
-                PENDING,
-                answer(event.identifier.StudyInstanceUID, SeriesInstanceUID="2.25.1", BodyPartExamined="HEAD"),
-            )
-
-    with pacs(find=handle) as pacs_:
-        page = door.archive(pacs_).find(StudyQuery(body_parts=("HAND",)), 200)
-    assert (page.studies, page.questions) == ((), 151), "a study whose series were not answered is kept"
-
-
-@pytest.mark.parametrize("is_requestor", [True, False])
-def test_who_does_not_wait_gets_requests_and_no_answers(is_requestor):
-    dimse = AnswerKeepingDimse(SimpleNamespace(is_requestor=is_requestor, dimse_timeout=1, dul=None))
-    request, response = C_FIND(), C_FIND()
-    response.MessageIDBeingRespondedTo = 1
-    dimse.msg_queue.put((1, request))
-    dimse.msg_queue.put((1, response))
-    assert dimse.get_msg() == (1, request)
-    assert dimse.get_msg() == ((None, None) if is_requestor else (1, response))
-    if is_requestor:
-        assert dimse.get_msg(block=True) == (1, response)
 
 
 def test_past_the_limit_the_query_is_cancelled_and_the_page_says_that_there_is_more(door):
