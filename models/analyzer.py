@@ -141,8 +141,7 @@ class Analyzer:
         self, classifier_logit: float, candidates: tuple[ScoredBox, ...], minimum_score: float | None, seconds: float
     ) -> ImageAnalysis:
         best = candidates[0].score if candidates else 0.0
-        detector_score = self._calibration.detector_score(candidates)
-        probability = self._calibration.probability(classifier_logit, detector_score)
+        probability = self._calibration.probability(classifier_logit, self._calibration.evidence(candidates))
         candidates = self._calibration.rescore(classifier_logit, candidates)
         shown_from = self._points.box_score if minimum_score is None else minimum_score
         return ImageAnalysis(

@@ -38,10 +38,10 @@ class BoxCalibration:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A logistic function of the classifier's logit and of the detector's score, fitted on held-out images.
+    """A logistic function of the classifier's logit and of the detector's evidence, fitted on held-out images.
 
-    A weight of nought leaves the network's word out of the probability. The detector's score of an image is its best
-    box's, or with `any_box` the chance that any of its boxes is right. `boxes` calibrates the boxes' scores; without it
+    A weight of nought leaves the network's word out of the probability. The detector's evidence is its best box's
+    score, or with `any_box` the chance that any of its boxes is right. `boxes` calibrates the boxes' scores; without it
     they keep the detector's.
     """
 
@@ -55,16 +55,14 @@ class Calibration:
         """Return the boxes with the scores that decide and are shown, in the order they came in."""
         return self.boxes.rescore(classifier_logit, boxes) if self.boxes is not None else tuple(boxes)
 
-    def detector_score(self, boxes: Sequence[ScoredBox]) -> float:
-        """Return the detector's score of an image, from all of its boxes as the detector scores them; 0 without one."""
+    def evidence(self, boxes: Sequence[ScoredBox]) -> float:
+        """Return the detector's evidence, 0..1, from all of its boxes as the detector scores them; 0 without one."""
         return any_box_score(boxes) if self.any_box else max((box.score for box in boxes), default=0.0)
 
-    def probability(self, classifier_logit: float, detector_score: float) -> float:
-        """Return the probability of a fracture anywhere in the image; see `detector_score`."""
+    def probability(self, classifier_logit: float, evidence: float) -> float:
+        """Return the probability of a fracture anywhere in the image; see `evidence`."""
         return sigmoid(
-            self.intercept
-            + self.classifier_weight * classifier_logit
-            + self.detector_weight * score_logit(detector_score)
+            self.intercept + self.classifier_weight * classifier_logit + self.detector_weight * score_logit(evidence)
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import highdicom
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from tests.peers import run
@@ -29,6 +30,14 @@ def validator_errors(path: Path) -> list[str]:
     """Return the lines in which dciodvfy (dicom3tools) finds an error."""
     done = run("dciodvfy", path, expect=None)
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
+
+
+def outlines(path: Path) -> tuple[list[tuple[float, ...]], str]:
+    """Return the corners x1, y1, x2, y2 of every box that a presentation state draws, and the image they are on."""
+    (annotation,) = dcmread(path).GraphicAnnotationSequence
+    points = [outline.GraphicData for outline in annotation.GraphicObjectSequence]
+    boxes = sorted((min(each[::2]), min(each[1::2]), max(each[::2]), max(each[1::2])) for each in points)
+    return boxes, str(annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID)
 
 
 def dump(path: Path) -> str:

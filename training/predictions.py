@@ -44,7 +44,7 @@ class Prediction:
 
 def probability_of(item: Prediction, calibration: Calibration) -> float:
     """Return the image's probability of a fracture, as the product computes it."""
-    return calibration.probability(item.logit, calibration.detector_score(item.boxes))
+    return calibration.probability(item.logit, calibration.evidence(item.boxes))
 
 
 def rescored(item: Prediction, calibration: Calibration) -> Prediction:

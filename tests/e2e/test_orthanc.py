@@ -169,19 +169,11 @@ def test_pictures_lie_beside_the_reports_committed_and_their_boxes_equal_those_o
         path = site.pacs.download(site.pacs.find(picture["sop_instance_uid"]), site.folder / "pictures")
         assert not reports.validator_errors(path)
         if picture["kind"] == "presentation":
-            (drawn, image), rows = outlines(path), site.bonewatch.rows(BOXES, report=picture["report"])
+            (drawn, image), rows = reports.outlines(path), site.bonewatch.rows(BOXES, report=picture["report"])
             known = [tuple(row.values())[2:] for row in rows if row["sop_instance_uid"] == image]
             assert drawn == [pytest.approx(box, abs=0.5) for box in known]
             compared += len(drawn)
     assert compared > 0, "no presentation state has a box: nothing was compared"
-
-
-def outlines(path):
-    """Return the corners x1, y1, x2, y2 of every box that a presentation state draws, and the image they are on."""
-    (annotation,) = dcmread(path).GraphicAnnotationSequence
-    points = [outline.GraphicData for outline in annotation.GraphicObjectSequence]
-    boxes = sorted((min(each[::2]), min(each[1::2]), max(each[::2]), max(each[1::2])) for each in points)
-    return boxes, annotation.ReferencedImageSequence[0].ReferencedSOPInstanceUID
 
 
 def test_sql_and_the_reports_say_the_same(site):

@@ -44,12 +44,12 @@ def test_known_coefficients_give_the_known_probability() -> None:
     assert calibration.probability(0.0, 0.75) == pytest.approx(0.75)
 
 
-def test_the_detectors_score_is_its_best_boxs_or_the_chance_of_any() -> None:
+def test_the_detectors_evidence_is_its_best_box_or_the_chance_of_any() -> None:
     boxes = [ScoredBox(1, 1, 9, 9, score) for score in (0.5, 0.4, 0.1)]
 
-    assert Calibration(0.0, 1.0, 1.0).detector_score(boxes) == 0.5
-    assert Calibration(0.0, 1.0, 1.0, any_box=True).detector_score(boxes) == pytest.approx(1 - 0.5 * 0.6 * 0.9)
-    assert [Calibration(0.0, 1.0, 1.0, any_box=any_box).detector_score([]) for any_box in (False, True)] == [0, 0]
+    assert Calibration(0.0, 1.0, 1.0).evidence(boxes) == 0.5
+    assert Calibration(0.0, 1.0, 1.0, any_box=True).evidence(boxes) == pytest.approx(1 - 0.5 * 0.6 * 0.9)
+    assert [Calibration(0.0, 1.0, 1.0, any_box=any_box).evidence([]) for any_box in (False, True)] == [0, 0]
 
 
 @pytest.mark.parametrize(("logit", "score"), [(1e9, 1.0), (-1e9, 0.0)])
