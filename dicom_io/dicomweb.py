@@ -31,8 +31,6 @@ from dicom_io.types import Peer
 from dicom_io.uids import is_safe_uid
 from dicom_io.wire import IncomingDataSet
 
-__all__ = ["DicomwebArchive", "DicomwebServer"]
-
 PAGE = 500
 MAXIMUM_INSTANCES = 10_000
 MAXIMUM_SERIES = 1000

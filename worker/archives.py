@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from dicom_io.archive import Archive, Receive
-from dicom_io.dicomweb import DicomwebArchive, DicomwebServer
+from dicom_io.dicomweb import DicomwebArchive
+from dicom_io.dicomweb_session import DicomwebServer
 from dicom_io.query_retrieve import Announce, DimseArchive, RetrieveRule
 from dicom_io.reception import Reception
 from dicom_io.types import Destination

@@ -13,7 +13,8 @@ import pytest
 
 from dicom_io import dicomweb_session
 from dicom_io.archive import StudyQuery
-from dicom_io.dicomweb import DicomwebArchive, DicomwebServer
+from dicom_io.dicomweb import DicomwebArchive
+from dicom_io.dicomweb_session import DicomwebServer
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.reception import Reception
 from dicom_io.store import InstanceStore
