@@ -1,0 +1,36 @@
+"""A database, an archive, a clock, and what a run over that archive works with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.archive_nights import NEW
+from tests.databases import Clock, sqlite_database
+from tests.fakes_archive import FakeArchive
+from tests.fakes_worker import FakeStore
+from worker.archive_parts import ArchiveParts, ArchiveRule
+from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
+
+
+@pytest.fixture
+def database(tmp_path):
+    made = sqlite_database(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def archive(database):
+    return FakeArchive(database)
+
+
+@pytest.fixture
+def parts(database, clock, archive, tmp_path):
+    rule = ArchiveRule(queries_a_minute=6000, retrievals_a_minute=6000, at_once=1, page=10)
+    ways = ArchiveParts(archive, lambda _: 0, rule, clock.advance)
+    return ReanalysisCollaborators(database, lambda: NEW, ReanalysisRule(), clock, FakeStore(tmp_path), ways)
