@@ -52,6 +52,14 @@ class Arrival:
     study_instance_uid: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What who brings an instance hears: a status of C-STORE, and in words why it is not Success."""
+
+    status: int
+    reason: str = ""
+
+
 class _Refused(Exception):
     """The request gets a failure status. `keep` says whether the data set is put aside in quarantine."""
 
@@ -77,14 +85,14 @@ class Reception:
         message_id = event.request.MoveOriginatorMessageID
         moved = message_id if isinstance(message_id, int) else None
         peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc), move_message_id=moved)
-        return self._answer(arrival_of(event, peer))
+        return _status(self.take(arrival_of(event, peer)))
 
     def receive(self, arrival: Arrival) -> int:
         """Take an instance that we asked for; return the status that a C-STORE of it gets."""
-        return int(self._answer(arrival).Status)
+        return self.take(arrival).status
 
-    def _answer(self, request: Arrival) -> Dataset:
-        """Take an instance, whichever way it came.
+    def take(self, request: Arrival) -> Reply:
+        """Take an instance, whichever way it came; never raises.
 
         1. Parse the header; refuse what cannot be parsed, lacks its identity, or is not what the command says.
         2. Write the data set, unchanged, durably.
@@ -101,7 +109,7 @@ class Reception:
             return self._refuse(request, unexpected)
         finally:
             request.data_set.close()
-        return _status(SUCCESS)
+        return Reply(SUCCESS)
 
     def commitment(self, event: Any) -> tuple[int, None]:
         """Answer an N-EVENT-REPORT request of storage commitment (handler of EVT_N_EVENT_REPORT)."""
@@ -154,7 +162,7 @@ class Reception:
             quarantine_path=self._store.quarantine(stored, header.sop_instance_uid),
         )
 
-    def _refuse(self, request: Arrival, refused: _Refused) -> Dataset:
+    def _refuse(self, request: Arrival, refused: _Refused) -> Reply:
         """Put aside, record, answer. When the record fails, the answer is "later": a refusal unseen is a loss."""
         status = refused.status
         uid = request.sop_instance_uid if is_safe_uid(request.sop_instance_uid) else None
@@ -171,7 +179,7 @@ class Reception:
         except Exception as error:  # noqa: BLE001 - the edge to the network
             log.critical("rejection_not_recorded", code=refused.code, **incident(error))
             status = OUT_OF_RESOURCES
-        return _status(status, refused.reason)
+        return Reply(status, refused.reason)
 
     def _quarantine(self, request: Arrival) -> str | None:
         prefix = encode_file_meta(
@@ -257,11 +265,11 @@ def _checked_header(request: Arrival) -> InstanceHeader:
     return header
 
 
-def _status(status: int, comment: str = "") -> Dataset:
+def _status(reply: Reply) -> Dataset:
     answer = Dataset()
-    answer.Status = status
-    if comment:
-        answer.ErrorComment = comment[:64]  # (0000,0902) is LO
+    answer.Status = reply.status
+    if reply.reason:
+        answer.ErrorComment = reply.reason[:64]  # (0000,0902) is LO
     return answer
 
 

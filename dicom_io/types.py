@@ -53,9 +53,9 @@ class InstanceHeader:
 class Peer:
     """Who sent something: the calling AE title and the network address it came from, and how it came.
 
-    `source` is 'push' where the other side called us, else 'get' or 'dicomweb': we asked for it and it came on our own
-    connection. What is pushed may say that a C-MOVE with `move_message_id` set it off (PS3.7 9.1.1.1); whether that is
-    so, and was ours, is for the intake to find out.
+    `source` is 'push' where the other side called us, 'upload' where a person brought a file, else 'get' or 'dicomweb':
+    we asked for it and it came on our own connection. What is pushed may say that a C-MOVE with `move_message_id` set
+    it off (PS3.7 9.1.1.1); whether that is so, and was ours, is for the intake to find out.
     """
 
     ae_title: str

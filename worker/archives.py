@@ -8,12 +8,10 @@ from dicom_io.archive import Archive, Receive
 from dicom_io.dicomweb import DicomwebArchive
 from dicom_io.dicomweb_session import DicomwebServer
 from dicom_io.query_retrieve import Announce, DimseArchive, RetrieveRule
-from dicom_io.reception import Reception
 from dicom_io.types import Destination
 from dicom_io.wire import Bounds
-from worker.delivery_rule import DeliveryRule
-from worker.intake import SqlIntake
 from worker.moves import MoveLedger
+from worker.receptions import build_reception
 from worker.stores import store_of
 from worker.tables import utc_now
 
@@ -39,12 +37,8 @@ def archive_of(settings: Settings, archive: ArchiveSetting, announce: Announce) 
 
 
 def build_receive(settings: Settings, database: Database) -> Receive:
-    """Return the way in for what an archive hands over: store and intake of the listener."""
-    rule = DeliveryRule(
-        backoff_seconds=settings.delivery_backoff_seconds,
-        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
-    )
-    return Reception(store_of(settings), SqlIntake(database, settings.scope(), rule.backoff)).receive
+    """Return the way in for what an archive hands over: that of the listener."""
+    return build_reception(settings, database).receive
 
 
 def _dicomweb(settings: Settings, archive: ArchiveSetting, url: str) -> DicomwebArchive:

@@ -26,7 +26,7 @@ from worker.errors import DatabaseError
 from worker.events import record
 from worker.file_removal import restore
 from worker.moves import source_of
-from worker.tables import Base, Instance, Rejection, Study, utc_now
+from worker.tables import BROUGHT, Base, Instance, Rejection, Study, utc_now
 
 
 class SqlIntake:
@@ -189,7 +189,7 @@ def _compare(
     study = existing.study
     if existing.digest != stored.digest or study.study_instance_uid != header.study_instance_uid:
         return Registration.CONFLICT
-    if source == "push" and study.source != "push" and existing.out_of_scope_reason is None:
+    if source in BROUGHT and study.source not in BROUGHT and existing.out_of_scope_reason is None:
         study.source = source
     return Registration.RESTORED if restore(session, existing) else Registration.DUPLICATE
 
@@ -243,8 +243,9 @@ def _describe(session: Session, study: Study, header: InstanceHeader, now: datet
 def _touch(session: Session, study: Study, now: datetime, source: str, *, in_scope: bool) -> None:
     """Start the quiet time anew; re-open the study for an image that came late.
 
-    An image that is pushed makes the study today's work, also where we are just fetching it from an archive. A study
-    that was pushed once and is complete is the archive's work where fetching it brings another image to light.
+    An image that is pushed or uploaded makes the study today's work, also where we are just fetching it from an
+    archive. A study that was brought here once and is complete is the archive's work where fetching it brings another
+    image to light.
     """
     if study.state == "complete":
         if not in_scope:
@@ -253,7 +254,7 @@ def _touch(session: Session, study: Study, now: datetime, source: str, *, in_sco
         study.completed_at = None
         study.source = source
         record(session, "reopened", now, study_id=study.id)
-    if source == "push" and in_scope:
+    if source in BROUGHT and in_scope:
         study.source = source
     # Listeners on two machines may disagree about the time by a little: it never runs backwards here.
     study.last_instance_at = max(study.last_instance_at, now)

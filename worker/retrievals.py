@@ -26,7 +26,7 @@ from worker.jobs import changed_rows
 from worker.outcomes import shortened
 from worker.reanalysis_runs import RunLease
 from worker.reanalysis_tables import TO_RETRIEVE
-from worker.tables import Instance, ReanalysisItem, ReanalysisRun, Study
+from worker.tables import BROUGHT, Instance, ReanalysisItem, ReanalysisRun, Study
 
 LEFT_BEHIND = timedelta(minutes=15)
 PATIENCE = 3
@@ -79,7 +79,7 @@ def begin(database: Database, held: RunLease, item_id: int, source: str, now: da
             run.night_studies += 1
         item.state, item.retrieval_at, item.next_attempt_at, item.copy_here = "retrieving", now, None, True
         item.attempts += 1
-        if study is not None and study.source == "push" and not _has_files(session, study):
+        if study is not None and study.source in BROUGHT and not _has_files(session, study):
             study.source = source
         return item.study_instance_uid
 
@@ -153,7 +153,7 @@ def _recovered(run: ReanalysisRun) -> None:
 def _give_up(session: Session, item: ReanalysisItem, study: Study | None, trouble: Trouble, now: datetime) -> None:
     item.state, item.reason_code, item.reason = "failed", trouble.code, shortened(trouble.reason)
     item.finished_at, item.next_attempt_at = now, None
-    ours = study is not None and study.source != "push"
+    ours = study is not None and study.source not in BROUGHT
     record(
         session, "retrieval_failed", now, study_id=None if study is None else study.id, run_id=item.run_id,
         code=trouble.code, reason=item.reason,

@@ -1,7 +1,7 @@
 """The files of retrieved studies: how much of the disk they hold, and their deletion once their studies are answered.
 
-The archive has them all; what is kept here is rows. A study that was pushed as well is today's work, and its files are
-nobody's to delete but `bonewatch purge`'s.
+The archive has them all; what is kept here is rows. A study that was pushed or uploaded as well is today's work, and
+its files are nobody's to delete but `bonewatch purge`'s.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.file_removal import RETRIEVED_COPY, FileStore, ended, mark, remove_marked
 from worker.jobs import changed_rows
 from worker.reanalysis_tables import OPEN_ITEMS
-from worker.tables import Instance, ReanalysisItem, Study
+from worker.tables import BROUGHT, Instance, ReanalysisItem, Study
 
 BY = "the archive's night"
 CLOSED = ReanalysisItem.state.in_(("done", "failed"))
@@ -34,7 +34,7 @@ def copied_bytes(database: Database) -> int:
         size = session.scalar(
             select(func.coalesce(func.sum(Instance.size_bytes), 0))
             .join(Instance.study)
-            .where(retrieved, Study.source != "push", Instance.file_deleted_at.is_(None))
+            .where(retrieved, Study.source.not_in(BROUGHT), Instance.file_deleted_at.is_(None))
         )
         return int(size or 0)
 
@@ -48,7 +48,9 @@ def delete_answered(database: Database, store: FileStore, *, now: datetime, limi
     ready = (
         select(ReanalysisItem.study_instance_uid, Study.id, Study.source)
         .join(Study, Study.study_instance_uid == ReanalysisItem.study_instance_uid, isouter=True)
-        .where(ReanalysisItem.copy_here.is_(True), CLOSED, or_(Study.id.is_(None), Study.source == "push", _unneeded()))
+        .where(
+            ReanalysisItem.copy_here.is_(True), CLOSED, or_(Study.id.is_(None), Study.source.in_(BROUGHT), _unneeded())
+        )
         .distinct()
         .limit(limit)
     )
@@ -56,8 +58,8 @@ def delete_answered(database: Database, store: FileStore, *, now: datetime, limi
         found = session.execute(ready).all()
     deleted = 0
     for uid, study_id, source in found:
-        if study_id is not None and source != "push":
-            mark(database, study_id, _unneeded() & (Study.source != "push"), RETRIEVED_COPY)
+        if study_id is not None and source not in BROUGHT:
+            mark(database, study_id, _unneeded() & (Study.source.not_in(BROUGHT)), RETRIEVED_COPY)
             try:
                 removed = remove_marked(database, store, study_id, by=BY, now=now)
             except StoreError as error:
@@ -80,7 +82,7 @@ def _forget(database: Database, study_instance_uid: str) -> None:
     """Note that no retrieved file of a study is here, if that is so."""
     kept = exists().where(
         Study.study_instance_uid == study_instance_uid,
-        Study.source != "push",
+        Study.source.not_in(BROUGHT),
         Instance.study_id == Study.id,
         Instance.file_deleted_at.is_(None),
     )

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
-from worker.tables import ANSWER, SHADOW, Instance, Job, ReanalysisItem, Study
+from worker.tables import ANSWER, BROUGHT, SHADOW, Instance, Job, ReanalysisItem, Study
 
 SHADOW_REVISION = 0
 """Of every job in shadow, of which there is one for each contents and model; answers count from 1."""
@@ -91,7 +91,7 @@ def _is_quiet(cutoff: datetime) -> ColumnElement[bool]:
         ReanalysisItem.study_instance_uid == Study.study_instance_uid, ReanalysisItem.state == "retrieving"
     )
     return and_(
-        Study.state == "receiving", Study.last_instance_at <= cutoff, or_(Study.source == "push", ~retrieved_now)
+        Study.state == "receiving", Study.last_instance_at <= cutoff, or_(Study.source.in_(BROUGHT), ~retrieved_now)
     )
 
 
@@ -110,7 +110,7 @@ def _close(database: Database, study_id: int, models: Models, cutoff: datetime, 
         if session.scalar(select(_is_known(study_id, digest, models.current, ANSWER))):
             return None
         study = session.get_one(Study, study_id)
-        lane = "live" if study.source == "push" else "archive"
+        lane = "live" if study.source in BROUGHT else "archive"
         job_id = add_job(session, study_id, digest=digest, model_version=models.current, lane=lane, now=now)
         if lane == "live" and digest != NO_IMAGES:
             _add_shadow(session, study_id, digest, models, now)

@@ -77,6 +77,11 @@ GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
 
 
+BROUGHT = ("push", "upload")
+"""Sources of what somebody brought here: today's work, and nobody's to delete but `bonewatch purge`'s. All others are
+how we fetched it from an archive."""
+
+
 class Study(Base):
     """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes.
 

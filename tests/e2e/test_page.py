@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import numpy as np
@@ -10,8 +11,10 @@ import requests
 from PIL import Image
 from playwright.sync_api import expect
 
+from dicom_io.header import read_header
 from tests.builders import build_dx, write_part10
 from tests.e2e.conftest import HOSTILE_ACCESSION, HOSTILE_ID, PASSWORD, limb
+from tests.product import SAMPLES
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -20,6 +23,10 @@ OUTCOMES = re.compile("Fracture suspected|Unclear: look closely|No fracture foun
 
 def events(site, kind):
     return site.bonewatch.rows("SELECT study_id, detail FROM events WHERE kind = :kind ORDER BY id", kind=kind)
+
+
+def stored_files(site):
+    return sorted(path for path in (site.bonewatch.home / "store").rglob("*") if path.is_file())
 
 
 def test_only_name_and_password_lead_in_and_logging_out_leads_out(visit, page_site):
@@ -68,6 +75,48 @@ def test_uploaded_images_are_analysed_and_forgotten(visit, page_site, tmp_path):
     visitor.shoot("analyse")
     assert page_site.bonewatch.one("SELECT count(*) FROM studies") == studies
     assert not list(page_site.bonewatch.home.rglob("*upload*"))
+
+
+def test_a_sample_that_an_operator_ticks_to_keep_is_answered_and_stands_in_the_worklist(visit, page_site):
+    sample = SAMPLES / "01-hand-positive-cr" / "image-1.dcm"
+    header = read_header(sample)
+    stored = page_site.bonewatch.one("SELECT count(*) FROM instances")
+    files = stored_files(page_site)
+    visitor = visit("operator")
+    page = visitor.see("analyse", "Analyse an X-ray")
+    visitor.upload(sample)
+
+    tick = page.get_by_role("checkbox", name=re.compile("^Keep: "))
+    expect(tick).not_to_be_checked()
+    visitor.rest()
+    visitor.shoot("analyse-keep")
+    assert page_site.bonewatch.one("SELECT count(*) FROM instances") == stored, "not ticked, not stored"
+    assert stored_files(page_site) == files
+
+    page.get_by_text(re.compile("^Keep: ")).click()
+    expect(page.get_by_text(re.compile("^Stored. It stands in the worklist"))).to_be_visible()
+    expect(tick).to_have_count(0)
+    visitor.shoot("analyse-kept")
+    (event,) = events(page_site, "upload_kept")
+    assert json.loads(event["detail"]) == {"by": "operator"}
+    assert page_site.bonewatch.one("SELECT count(*) FROM instances") == stored + 1
+    page_site.bonewatch.wait_for(
+        "SELECT count(*) FROM v_results WHERE study_instance_uid = :uid AND outcome IN ('present', 'absent', "
+        "'inconclusive')",
+        120,
+        "the kept study is answered",
+        uid=header.study_instance_uid,
+    )
+    (way,) = page_site.bonewatch.rows(
+        "SELECT source, lane, report_state FROM v_results JOIN studies ON studies.id = v_results.study_id "
+        "JOIN jobs ON jobs.id = job_id WHERE v_results.study_instance_uid = :uid",
+        uid=header.study_instance_uid,
+    )
+    assert (way["source"], way["lane"]) == ("upload", "live")
+    assert way["report_state"] != "none", "reported by the ordinary policy"
+    page = visitor.see("", "Worklist")
+    row = page.get_by_role("table").get_by_role("row", name=re.compile(header.patient_id))
+    expect(row.get_by_text(OUTCOMES)).to_be_visible()
 
 
 def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visit, tmp_path):

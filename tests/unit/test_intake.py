@@ -371,3 +371,15 @@ def test_a_commitment_that_is_not_about_ours_is_on_the_trace_and_no_error(
     intake.commitment(CommitmentReport(transaction, (instance,)))
     assert only(database, Delivery).state == "sent"
     assert kinds(database) == ["commitment_unknown"]
+
+
+def test_what_a_person_uploads_is_todays_work_also_where_it_was_fetched_before(intake, database, clock):
+    intake.register(header(), stored(), Peer("", "archive.example", "dicomweb"))
+    assert only(database, Study).source == "dicomweb"
+    clock.advance(5)
+    assert intake.register(header(), stored(), Peer("", "page", "upload")) is Registration.DUPLICATE
+    assert only(database, Study).source == "upload", "its files are nobody's to delete any more"
+    clock.advance(1000)
+    (job_id,) = close_quiet_studies(database, Models("m"), quiet_seconds=30, now=clock(), limit=10)
+    with database.read() as session:
+        assert session.get_one(Job, job_id).lane == "live"

@@ -1,12 +1,15 @@
-"""Analyse an X-ray without a browser: frames of an image, and images of one study; the model is told its answers."""
+"""Analyse an X-ray without a browser: frames, images of one study, the tick to keep; the model is told its answers."""
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
+from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from models.manifest import SHIPPED, read_manifest
@@ -14,7 +17,9 @@ from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_dx, part10_bytes, ramp
 from tests.databases import sqlite_database
 from worker.settings import load_settings
+from worker.tables import Event, Instance, Rejection, Study
 from worker.ui import page_analyse
+from worker.ui.keeping import LABEL, PICTURE, STORED
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 
@@ -38,10 +43,16 @@ class Told:
 
 
 @pytest.fixture
-def upload(tmp_path, monkeypatch):
-    """Upload images, each a name and a data set, and return the page once it has shown them."""
-    database = sqlite_database(tmp_path)
-    visit = Visit(load_settings(home=tmp_path), database, "local", "operator")
+def database(tmp_path):
+    made = sqlite_database(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def upload(tmp_path, monkeypatch, database):
+    """Upload images, each a name and a data set or a file's content; return the page once it has shown them."""
+    settings = load_settings(home=tmp_path, minimum_free_bytes=0)
     shown = []
     monkeypatch.setattr(page_analyse, "show_image", lambda pixels, boxes, words, *_: shown.append((pixels, words)))
 
@@ -50,19 +61,22 @@ def upload(tmp_path, monkeypatch):
 
         page_analyse.show(visit)
 
-    def uploading(answers, **images):
+    def uploading(answers, role="operator", **images):
+        visit = Visit(settings, database, "ada", role)
         model = SharedModel(Told(*answers), read_manifest(SHIPPED))
         monkeypatch.setattr(page_analyse, "current_model", lambda _: model)
         test = AppTest.from_function(page, kwargs={"visit": visit}, default_timeout=30).run()
         test.file_uploader[0].set_value(
-            [(f"{name}.dcm", part10_bytes(ds), "application/dicom") for name, ds in images.items()]
+            [
+                (f"{name}.dcm", ds if isinstance(ds, bytes) else part10_bytes(ds), "application/dicom")
+                for name, ds in images.items()
+            ]
         )
         test.run()
         assert not test.exception
         return test, shown
 
-    yield uploading
-    database.close()
+    return uploading
 
 
 def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload):
@@ -125,3 +139,89 @@ def test_an_image_of_one_frame_has_no_picker(upload):
     page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
     assert not page.selectbox
     assert shown[-1][1] == "Radiograph, present, 2 boxes"
+
+
+def rows(database, table):
+    with database.read() as session:
+        return session.scalars(select(table).order_by(table.id)).all()
+
+
+def events(database):
+    return [(each.kind, each.detail.get("by"), each.detail.get("reason")) for each in rows(database, Event)]
+
+
+def stored_files(folder):
+    return sorted(path.suffix for path in folder.joinpath("store").rglob("*") if path.is_file())
+
+
+def test_nothing_is_stored_unless_somebody_ticks_so(upload, database, tmp_path):
+    page, _ = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
+    (tick,) = page.checkbox
+    assert (tick.label, tick.value) == (LABEL, False)
+    page.pills[0].set_value(["Boxes"]).run()
+    assert rows(database, Instance) == []
+    assert stored_files(tmp_path) == []
+
+
+def test_what_is_kept_is_a_study_of_today_with_a_trace_of_who_kept_it(upload, database, tmp_path):
+    page, _ = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
+    page.checkbox[0].check().run()
+    assert [each.value for each in page.success] == [STORED]
+    assert not page.checkbox
+    (study,), (instance,) = rows(database, Study), rows(database, Instance)
+    assert (study.source, study.state, instance.source) == ("upload", "receiving", "upload")
+    assert (tmp_path / "store" / instance.path).is_file()
+    assert ("page_pressed", "ada", None) in events(database)
+    assert events(database)[-1] == ("upload_kept", "ada", None)
+
+    page.pills[0].set_value([]).run()
+    assert [each.value for each in page.success] == [STORED]
+    assert len([kind for kind, *_ in events(database) if kind == "upload_kept"]) == 1, "kept once, whatever runs again"
+
+
+def test_images_of_one_study_are_kept_by_one_tick(upload, database):
+    pa, ll = (build_dx(pixels=ramp(40, 60), study="one", instance=view) for view in ("PA", "LL"))
+    page, _ = upload([ABSENT, PRESENT], pa=pa, ll=ll)
+    (tick,) = page.checkbox
+    tick.check().run()
+    assert len(rows(database, Instance)) == 2
+    assert len(rows(database, Study)) == 1
+
+
+def test_a_viewer_is_not_offered_to_keep(upload, database):
+    page, _ = upload([PRESENT], role="viewer", hand=build_dx(pixels=ramp(40, 60)))
+    assert not page.checkbox
+    assert any("let the PACS send it" in each.value for each in page.caption)
+
+
+def test_a_picture_cannot_be_kept_and_the_page_says_why(upload):
+    file = io.BytesIO()
+    Image.fromarray(ramp(40, 60).astype(np.uint8)).save(file, "PNG")
+    page, _ = upload([PRESENT], hand=file.getvalue())
+    assert not page.checkbox
+    assert PICTURE in [each.value for each in page.caption]
+
+
+def test_other_content_under_a_known_uid_is_refused_in_words_and_the_first_stays(upload, database):
+    page, _ = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
+    page.checkbox[0].check().run()
+    page, _ = upload([PRESENT], other=build_dx(pixels=ramp(40, 60)[::-1]))
+    page.checkbox[0].check().run()
+    (error,) = [each.value for each in page.error if "not stored" in each.value]
+    assert "different content is stored already" in error.replace("\\", "")
+    assert not page.success
+    assert len(rows(database, Instance)) == 1
+    assert [each.code for each in rows(database, Rejection)] == ["duplicate_uid"]
+    assert events(database)[-1][0] == "upload_refused"
+
+    page.checkbox[0].uncheck().run()
+    assert not [each for each in page.error if "not stored" in each.value]
+
+
+def test_a_file_that_does_not_say_what_it_is_is_refused_in_words(upload, database):
+    whole = part10_bytes(build_dx(pixels=ramp(40, 60)))
+    page, _ = upload([], broken=whole[:200])
+    page.checkbox[0].check().run()
+    assert [each.value for each in page.error if each.value.startswith("broken\\.dcm was not stored\\: ")]
+    assert rows(database, Instance) == []
+    assert events(database)[-1][0] == "upload_refused"

@@ -1,8 +1,9 @@
-"""Analyse an X-ray: files in, outcome, boxes and heat out; nothing is stored."""
+"""Analyse an X-ray: files in, outcome, boxes and heat out; nothing is stored unless an operator ticks so."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -12,6 +13,7 @@ from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer
 from worker.outcomes import gravest
 from worker.ui.answer import show_outcome, show_probability
+from worker.ui.keeping import offer_to_keep
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import Analysed, analysed, at_frame, by_study
@@ -30,10 +32,7 @@ ADVICE = {
 def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Analyse an X-ray")
-    st.caption(
-        "DICOM, PNG or JPEG. What you upload is analysed and forgotten when you leave; to keep a study, let the PACS "
-        "send it."
-    )
+    st.caption(f"DICOM, PNG or JPEG. What you upload is analysed and forgotten when you leave{_unless(visit)}.")
     uploads = st.file_uploader(
         f"Up to {visit.settings.ui_uploads} files of up to {visit.settings.ui_upload_megabytes} MB",
         accept_multiple_files=True,
@@ -50,26 +49,39 @@ def show(visit: Visit) -> None:
         return
     found = analysed(visit, model, uploads)
     groups = by_study(found)
+    alone = partial(_show_alone, visit, model)
     if len(found) == 2 and len(groups) == 2:
-        _side_by_side(found, model)  # whoever uploads two files compares them
+        _side_by_side(found, alone)  # whoever uploads two files compares them
         return
     for group in groups:
         if len(group) > 1:
             together = outcome_words(gravest(each.answer.outcome for each in group).value)
             st.subheader(f"{len(group)} images of one study: {together}")
-            _side_by_side(group, model)
+            _side_by_side(group, partial(_show, model))
+            offer_to_keep(visit, group)
         else:
-            _show(group[0], model)
+            alone(group[0])
 
 
-def _side_by_side(images: Sequence[Analysed], model: SharedModel) -> None:
+def _unless(visit: Visit) -> str:
+    if visit.may_act:
+        return ", unless you tick to keep it"
+    return "; to keep a study, let the PACS send it"
+
+
+def _side_by_side(images: Sequence[Analysed], show_one: Callable[[Analysed], None]) -> None:
     for start in range(0, len(images), 2):
         for column, each in zip(st.columns(2), images[start : start + 2], strict=False):
             with column:
-                _show(each, model)
+                show_one(each)
 
 
-def _show(each: Analysed, model: SharedModel) -> None:
+def _show_alone(visit: Visit, model: SharedModel, each: Analysed) -> None:
+    _show(model, each)
+    offer_to_keep(visit, [each])
+
+
+def _show(model: SharedModel, each: Analysed) -> None:
     key = each.upload.file_id
     with st.container(border=True):
         st.text(each.name)

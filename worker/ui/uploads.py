@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dicom_io.errors import DicomError
 from dicom_io.pixels import read_frames
 from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
-from worker.candidates import select
+from worker.candidates import Kind, select
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 
@@ -25,13 +25,14 @@ KNOWN = "analysed"
 
 @dataclass(frozen=True, slots=True)
 class Analysed:
-    """An upload and what was said of it.
+    """An upload, what it is by its content, and what was said of it.
 
     `shown` is the frame looked at, the gravest at first; `grey` its image, 16 bits a pixel to save memory, None where
     there is none. The images of all other frames are in the upload alone.
     """
 
     upload: Any
+    kind: Kind
     answer: Answer
     shown: FrameAnswer | None
     grey: NDArray[np.uint16] | None
@@ -86,7 +87,7 @@ def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
     with _on_disk(upload) as path:
         (candidate,) = select([path]).candidates
         answer = analyze_file(candidate, Workbench(lambda: model, visit.settings.scope()))
-    return Analysed(upload, answer.without_pixels(), answer.frame, _grey(answer.pixels))
+    return Analysed(upload, candidate.kind, answer.without_pixels(), answer.frame, _grey(answer.pixels))
 
 
 @contextmanager

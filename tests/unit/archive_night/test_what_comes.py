@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from sqlalchemy import select, update
 
 from tests.archive_nights import DAY, NEW, NEWER, OLD, ask, count, files, items, night, the_run
@@ -12,7 +13,7 @@ from worker import reanalysis_runs as runs
 from worker.reanalysis import step
 from worker.reanalysis_runs import ARCHIVE, Request
 from worker.studies import current_digest
-from worker.tables import Instance, Job, Study
+from worker.tables import BROUGHT, Instance, Job, Study
 
 
 def test_a_night_finds_retrieves_analyses_and_deletes_what_it_brought(database, parts, archive):
@@ -81,12 +82,13 @@ def test_a_study_that_was_purged_is_retrieved_and_its_copy_goes_again(database, 
     assert files(database) == 0
 
 
-def test_a_study_that_is_pushed_while_it_is_retrieved_keeps_its_files(database, parts, archive):
+@pytest.mark.parametrize("source", BROUGHT)
+def test_a_study_that_is_brought_here_while_it_is_retrieved_keeps_its_files(database, parts, archive, source):
     archive.studies = {1: DAY}
     ask(parts)
     step(parts)
     with database.write() as session:
-        session.execute(update(Study).values(source="push"))
+        session.execute(update(Study).values(source=source))
 
     night(parts)
 

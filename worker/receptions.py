@@ -1,0 +1,23 @@
+"""The way in for what does not come through the listener's port: what an archive hands over, what a person uploads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dicom_io.reception import Reception
+from worker.delivery_rule import DeliveryRule
+from worker.intake import SqlIntake
+from worker.stores import store_of
+
+if TYPE_CHECKING:
+    from worker.database import Database
+    from worker.settings import Settings
+
+
+def build_reception(settings: Settings, database: Database) -> Reception:
+    """Return the reception of a site: store and intake of the listener."""
+    rule = DeliveryRule(
+        backoff_seconds=settings.delivery_backoff_seconds,
+        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
+    )
+    return Reception(store_of(settings), SqlIntake(database, settings.scope(), rule.backoff))
