@@ -68,7 +68,7 @@ def page_site(tmp_path_factory):
 @pytest.fixture(scope="package")
 def masked_site(page_site):
     """The page of the same site once more: without a login, patients masked, and with the model that ships."""
-    masked = Bonewatch(page_site.bonewatch.home, ui_mask_patients=True, ui_upload_megabytes=20)
+    masked = Bonewatch(page_site.bonewatch.home, ui_mask_patients=True, ui_upload_megabytes=20, ui_uploads=5)
     try:
         masked.start_page(seconds=120)
         yield PageSite(masked, page_site.pictures)

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENTS = ("TWO-VIEWS", "TEST^PHANTOM", HOSTILE_ID, "owned", "BROKEN")
 MIB = 2**20
 LIMIT, SENT = 20 * MIB, 300 * MIB
+UPLOADS = 5
 BOUNDARY = "of-the-tests"
 HEAD = (
     f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.dcm"\r\n'
@@ -143,6 +144,55 @@ def test_too_large_an_upload_is_refused_by_the_server_itself(masked_site, ticket
     assert memory(server, "VmHWM") - before < 2 * LIMIT
     assert not [link for link in open_files(server) if "(deleted)" in link and "/tmp" in link]
     assert not list(masked_site.bonewatch.home.rglob("*upload*"))
+
+
+def test_no_more_files_lie_at_the_servers_own_address_than_the_page_takes(masked_site, ticket):
+    port, (path, headers) = masked_site.bonewatch.page_port, ticket
+    server = Path(f"/proc/{masked_site.bonewatch.main.pid}")
+    session = path.rsplit("/", 1)[0]
+    names = [f"{session}/file{number}" for number in range(UPLOADS + 2)]
+
+    answers = [put(port, (name, headers), MIB, chunked=False) for name in names]
+
+    # The page's own file is one of them.
+    assert answers == [204] * (UPLOADS - 1) + [413] * 3
+    before = memory(server, "VmRSS")
+    (server / "clear_refs").write_text("5")
+    assert put(port, (names[-1], headers), LIMIT - MIB, chunked=False) == 413
+    assert memory(server, "VmHWM") - before < LIMIT // 2
+
+    assert delete(port, (names[0], headers)) == 204
+    assert put(port, (names[-1], headers), MIB, chunked=False) == 204, "a file taken away frees its room"
+    assert put(port, (names[-2], headers), MIB, chunked=False) == 413
+
+
+def test_what_was_uploaded_is_forgotten_on_another_page(browser, masked_site, tmp_path):
+    letter = tmp_path / "letter.txt"
+    letter.write_text("This is not an image.\n")
+    visitor = Visitor(browser, masked_site.address, masked_site.pictures)
+    try:
+        page = visitor.see("analyse", "Analyse an X-ray")
+        for _ in range(UPLOADS + 1):
+            visitor.upload(letter)
+            expect(page.get_by_text("Could not be analysed")).to_be_visible()
+            page.get_by_role("link", name="Operations").first.click()
+            expect(page.get_by_role("heading", name="Operations", level=1)).to_be_visible()
+            visitor.rest()
+            page.get_by_role("link", name="Analyse an X-ray").first.click()
+            expect(page.get_by_role("heading", name="Analyse an X-ray", level=1)).to_be_visible()
+            visitor.rest()
+    finally:
+        visitor.close()
+
+
+def delete(port, ticket):
+    path, headers = ticket
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
+    try:
+        connection.request("DELETE", path, headers=headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def open_files(server):

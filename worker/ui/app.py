@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from worker.ui import page_analyse, page_archive, page_model, page_operations, page_study, page_worklist
+from worker.ui.uploads import forget_uploads
 from worker.ui.visit import current_visit, plain
 
 st.set_page_config(page_title="bonewatch", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
@@ -17,6 +18,9 @@ if visit.role not in ("viewer", "operator"):
     st.stop()
 
 study = st.Page(partial(page_study.show, visit), title="Study", icon=":material/radiology:", url_path="study")
+analyse = st.Page(
+    partial(page_analyse.show, visit), title="Analyse an X-ray", icon=":material/upload:", url_path="analyse"
+)
 archive = partial(page_archive.show, visit, study)
 PAGES = [
     st.Page(
@@ -27,7 +31,7 @@ PAGES = [
         default=True,
     ),
     study,
-    st.Page(partial(page_analyse.show, visit), title="Analyse an X-ray", icon=":material/upload:", url_path="analyse"),
+    analyse,
     st.Page(archive, title="Archive night", icon=":material/bedtime:", url_path="archive"),
     st.Page(
         partial(page_operations.show, visit), title="Operations", icon=":material/monitoring:", url_path="operations"
@@ -35,6 +39,8 @@ PAGES = [
     st.Page(partial(page_model.show, visit), title="Model", icon=":material/insights:", url_path="model"),
 ]
 chosen = st.navigation(PAGES, position="top")
+if chosen != analyse:
+    forget_uploads()
 st.html(Path(__file__).with_name("page.css"))
 with st.container(horizontal=True, horizontal_alignment="distribute"):
     st.caption("Decision support, never a diagnosis. Every answer needs a radiologist.", width="content")

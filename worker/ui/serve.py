@@ -25,6 +25,7 @@ from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.table_base import utc_now
 from worker.ui.login import Door
+from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
 from worker.ui.ways import Ways
 
 log = structlog.get_logger(__name__)
@@ -65,6 +66,11 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 https_only=ways.provider is not None and ways.provider.settings.page.startswith("https:"),
             ),
             Middleware(Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=told),
+            Middleware(
+                UploadRoom,
+                room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
+                held=held_by_streamlit,
+            ),
         ],
         lifespan=lifespan,
         on_script_error=_script_error,

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
 from dicom_io.pixels import read_frames
@@ -57,6 +58,14 @@ def analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[A
         bar.empty()
     st.session_state[KNOWN] = kept
     return [kept[each.file_id] for each in uploads]
+
+
+def forget_uploads() -> None:
+    """Let go of what was uploaded: the visitor is on another page, and Streamlit would keep it until they leave."""
+    st.session_state.pop(KNOWN, None)
+    context = get_script_run_ctx()
+    if context is not None:
+        context.uploaded_file_mgr.remove_session_files(context.session_id)
 
 
 def at_frame(each: Analysed, frame: FrameAnswer) -> Analysed:
