@@ -120,7 +120,11 @@ class Instance(Base):
     """
 
     __tablename__ = "instances"
-    __table_args__ = (Index("ix_instances_going", "study_id", sqlite_where=text(GOING), postgresql_where=text(GOING)),)
+    __table_args__ = (
+        Index("ix_instances_going", "study_id", sqlite_where=text(GOING), postgresql_where=text(GOING)),
+        # As the worklist compares it: the standard wants upper case (PS3.5 6.2, VR CS), not every modality gives it.
+        Index("ix_instances_part", text("upper(body_part_examined)")),
+    )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
     study_id: Mapped[int] = mapped_column(ForeignKey("studies.id"), index=True)

@@ -25,7 +25,8 @@ PATIENCE_SECONDS = 0.5
 FIRST_WINDOW, LARGEST_WINDOW = 2_000, 32_000
 """Studies looked through by one statement."""
 RARE = 2_000
-"""An outcome of no more jobs than this is found through its index, a more common one on the way."""
+"""An outcome of no more jobs than this, or a body part of no more images, is found through its index, a more common one
+on the way."""
 WAITING = "waiting"
 NAMES = ("patient_id", "accession_number", "study_instance_uid")
 POSITIVE = (Outcome.PRESENT.value, Outcome.INCONCLUSIVE.value)
@@ -85,7 +86,7 @@ def worklist_page(
 ) -> WorklistPage:
     """Return a page of the worklist, the study that arrived last first.
 
-    1. Which keys the dates and the text leave.
+    1. Which keys the dates, the text and a rare body part leave.
     2. Group by group, window by window, until the page is full, all was looked at, or patience ends.
 
     Raises
@@ -96,12 +97,13 @@ def worklist_page(
     started = time.monotonic()
     found: list[tuple[int, ResultRow]] = []
     with database.read() as session:
-        bottom, top = _keys(session, wanted)
-        for group, query in enumerate(_groups(session, wanted)):
+        few = _few_with_part(session, wanted)
+        bottom, top = _keys(session, wanted, few)
+        for group, query in enumerate(_groups(session, wanted, few)):
             if place is not None and group < place.group:
                 continue
             below = min(top, place.below) if place is not None and group == place.group else top
-            window = FIRST_WINDOW
+            window = FIRST_WINDOW if few is None else max(below - bottom, 1)
             while below > bottom:
                 low = max(bottom, below - window)
                 found += [(group, row) for row in _rows(session, query, low, below, size + 1 - len(found))]
@@ -120,8 +122,10 @@ def _rows(session: Session, query: Select[Any], low: int, below: int, limit: int
     return [ResultRow(*row) for row in session.execute(page)]
 
 
-def _keys(session: Session, wanted: WorklistFilter) -> tuple[int, int]:
+def _keys(session: Session, wanted: WorklistFilter, few: frozenset[int] | None) -> tuple[int, int]:
     """Return the lowest study key that can match, and one more than the highest."""
+    if few is not None and not few:
+        return 0, 0
     low, high = select(func.min(Study.id)), select(func.max(Study.id))
     for name in _names(wanted):
         low, high = low.where(name), high.where(name)
@@ -134,11 +138,15 @@ def _keys(session: Session, wanted: WorklistFilter) -> tuple[int, int]:
     if wanted.until is not None:
         last = session.scalar(select(Study.id).where(arrival < wanted.until).order_by(arrival.desc()).limit(1))
         top = bottom if last is None else min(top, last + FIRST_WINDOW)
-    return bottom, top
+    return (bottom, top) if few is None else (max(bottom, min(few)), min(top, max(few) + 1))
 
 
-def _groups(session: Session, wanted: WorklistFilter) -> list[Select[Any]]:
+def _groups(session: Session, wanted: WorklistFilter, few: frozenset[int] | None) -> list[Select[Any]]:
     query = select(V_RESULTS).where(*_conditions(wanted))
+    if few is not None:
+        query = query.where(V_RESULTS.c.study_id.in_(few))
+    elif wanted.body_part:
+        query = query.where(exists().where(Instance.study_id == V_RESULTS.c.study_id, _same_part(wanted.body_part)))
     if wanted.outcome is not None:
         return [query.where(_has_outcome(session, (wanted.outcome,)))]
     if not wanted.positive_first:
@@ -163,6 +171,19 @@ def _has_outcome(session: Session, outcomes: tuple[str, ...]) -> ColumnElement[b
     return and_(c.study_id.in_(keys), condition) if len(keys) <= RARE else condition
 
 
+def _few_with_part(session: Session, wanted: WorklistFilter) -> frozenset[int] | None:
+    """Return the studies with a body part, by its index; None where they are many, or no part is asked for."""
+    if not wanted.body_part:
+        return None
+    with_it = select(Instance.study_id).where(_same_part(wanted.body_part)).limit(RARE + 1)
+    keys = session.scalars(with_it).all()
+    return frozenset(keys) if len(keys) <= RARE else None
+
+
+def _same_part(body_part: str) -> ColumnElement[bool]:
+    return func.upper(Instance.body_part_examined) == body_part.upper()
+
+
 def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
     c = V_RESULTS.c
     found: list[ColumnElement[bool]] = []
@@ -170,9 +191,6 @@ def _conditions(wanted: WorklistFilter) -> list[ColumnElement[bool]]:
         found.append(c.received_at >= wanted.since)
     if wanted.until is not None:
         found.append(c.received_at < wanted.until)
-    if wanted.body_part:
-        part = func.upper(Instance.body_part_examined) == wanted.body_part.upper()
-        found.append(exists().where(Instance.study_id == c.study_id, part))
     if wanted.model:
         found.append(c.model_version.startswith(wanted.model, autoescape=True))
     if wanted.text:

@@ -30,7 +30,8 @@ INSERT INTO instances (id, study_id, sop_instance_uid, sop_class_uid, series_ins
                        size_bytes, calling_ae_title, peer_address, received_at)
 SELECT 2 * n - image, n, '2.25.' || n || '.' || image, '1.2.840.10008.5.1.4.1.1.1.1', '2.25.' || n || '.5',
        '1.2.840.10008.1.2.1', 'P-' || n % 400000, (ARRAY['CR', 'DX'])[1 + n % 2],
-       (ARRAY['HAND', 'WRIST', 'ANKLE', 'KNEE', 'SHOULDER', 'HIP', 'FOOT', 'ELBOW'])[1 + n % 8], 1,
+       CASE WHEN n % 9973 = 0 THEN 'JAW'
+            ELSE (ARRAY['HAND', 'WRIST', 'ANKLE', 'KNEE', 'SHOULDER', 'HIP', 'FOOT', 'ELBOW'])[1 + n % 8] END, 1,
        CASE outcome WHEN 'out_of_scope' THEN 'no radiograph' END,
        'instances/2.25.' || n || '/' || image || '.dcm', md5(image::text) || md5(n::text), 8000000 + n % 4000000,
        (ARRAY['PACS', 'PACS', 'PACS', 'EMERGENCY', 'WARD7'])[1 + n % 5], '10.0.0.' || n % 5,

@@ -13,7 +13,7 @@ from tests.databases import MORNING, sqlite_database
 from worker.connection_url import driver_arguments, parse_database_url
 from worker.database import Database, current_revision, open_database, upgrade
 from worker.errors import DatabaseNotUpgraded, DatabaseUnavailable
-from worker.tables import Study
+from worker.tables import Instance, Study
 
 
 def new_study(number=1, **values):
@@ -124,3 +124,11 @@ def test_the_filters_of_every_day_reach_their_study_by_an_index(database, column
         plan = session.execute(text(f"EXPLAIN QUERY PLAN SELECT * FROM v_results WHERE {column} = 'x'")).all()  # noqa: S608
     assert any(f"({column}=?)" in row.detail for row in plan)
     assert not any(row.detail.startswith("SCAN") and "listed" not in row.detail for row in plan)
+
+
+def test_a_body_part_is_counted_by_its_index(database):
+    part = select(Instance.study_id).where(func.upper(Instance.body_part_examined) == "JAW").limit(5)
+    with database.read() as session:
+        words = str(part.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
+        (step,) = session.execute(text(f"EXPLAIN QUERY PLAN {words}")).all()
+    assert "ix_instances_part" in step.detail

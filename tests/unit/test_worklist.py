@@ -8,6 +8,7 @@ import pytest
 
 from tests.databases import MORNING, a_job, a_study, an_instance, sqlite_database
 from worker import worklist
+from worker.tables import Study
 from worker.worklist import Place, WorklistFilter, parse_place, worklist_page
 
 EARLIER = "2025-01-01-other+89abcdef"
@@ -108,8 +109,19 @@ def test_each_filter_leaves_what_it_names(database, wanted, expected):
     assert numbers(worklist_page(database, WorklistFilter(**wanted))) == expected
 
 
+@pytest.mark.parametrize("rare", [0, 1, 2, 9])
+def test_a_body_part_is_found_through_its_index_and_on_the_way_alike(database, monkeypatch, rare):
+    monkeypatch.setattr(worklist, "RARE", rare)
+    fill(database, ["absent"] * 5)
+    with database.write() as session:
+        an_instance(session, session.get_one(Study, 4), 2, body_part_examined="Hand")
+        an_instance(session, session.get_one(Study, 5), 2, body_part_examined="hand")
+    assert walk(database, WorklistFilter(body_part="hand"), 3) == [[5, 4, 3], [1]]
+
+
 def test_a_page_that_took_too_long_says_so_and_goes_on_where_it_ended(database, monkeypatch):
     monkeypatch.setattr(worklist, "FIRST_WINDOW", 2)
+    monkeypatch.setattr(worklist, "RARE", 0)
     fill(database, ["present", *["absent"] * 5])
     wanted = WorklistFilter(model="2026", body_part="HAND")
     page = worklist_page(database, wanted, size=5, patience_seconds=0)
