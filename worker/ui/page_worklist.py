@@ -9,7 +9,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from worker.results import ResultRow
 from worker.ui.rows import Row, show_rows
-from worker.ui.visit import Visit
+from worker.ui.visit import Visit, plain
 from worker.ui.words import OUTCOMES, duration, moment, outcome_words, short_model
 from worker.worklist import WAITING, WorklistFilter, WorklistPage, parse_place, worklist_page
 
@@ -97,7 +97,8 @@ def _table(visit: Visit, study_page: StreamlitPage, wanted: WorklistFilter) -> N
     elif page.looked_at_all:
         st.info("No study matches." if place is None else "No older study matches.")
     _paging(page, is_first=place is None)
-    st.caption(f"As of {datetime.now().astimezone():%H:%M:%S}; looked up anew every {REFRESH.seconds} s.")
+    # As plain text: Streamlit takes what stands between two colons for an emoji, and fetches all that it knows of them.
+    st.caption(plain(f"As of {datetime.now().astimezone():%H:%M:%S}; looked up anew every {REFRESH.seconds} s."))
 
 
 def _paging(page: WorklistPage, *, is_first: bool) -> None:

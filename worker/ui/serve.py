@@ -24,6 +24,7 @@ from worker.events import record
 from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.table_base import utc_now
+from worker.ui.assets import Assets, AssetServer
 from worker.ui.login import Door
 from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
 from worker.ui.ways import Ways
@@ -41,10 +42,13 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
         with database.write() as session:
             record(session, kind, utc_now(), by=by)
 
+    assets = Assets()
+
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[dict[str, Any]]:
         for page in PAGES:  # the first visitor must not wait for what they import
             import_module(page)
+        await assets.prepare()
         announce_ready()
         yield {}
 
@@ -71,6 +75,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
                 held=held_by_streamlit,
             ),
+            Middleware(AssetServer, assets=assets),
         ],
         lifespan=lifespan,
         on_script_error=_script_error,
