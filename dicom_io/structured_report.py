@@ -197,13 +197,16 @@ def _check_image(image: ReportedImage, source: SourceImage) -> None:
 
 
 def _document(content: ReportContent, reference: ReportReference, entries: Sequence[Entry]) -> Dataset:
-    tree = measurement_report(entries, content.outcome, content.algorithm)
+    (root,) = measurement_report(entries, content.outcome, content.algorithm)
+    # highdicom copies all that it is given, converts the copy and walks it twice: half of a report's cost, to see that
+    # each image in the tree is in the evidence. Both are made from `entries` here; so it is given the root alone.
+    children, root.ContentSequence = root.ContentSequence, []
     identified = [entry.source for entry in entries if entry.source.patient_id_as_sent]
     shared = (identified or [entries[0].source])[0].patient_and_study
     moment = wall_clock(content.content_datetime, shared)
     ds = Comprehensive3DSR(
         evidence=_evidence(entries),
-        content=tree[0],
+        content=root,
         series_instance_uid=reference.series_instance_uid,
         series_number=SERIES_NUMBER,
         series_description=SERIES_DESCRIPTION,
@@ -221,6 +224,7 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
         previous_versions=[_predecessor(content.predecessor)] if content.predecessor else None,
         transfer_syntax_uid=ExplicitVRLittleEndian,
     )
+    ds.ContentSequence = children
     ds.InstanceCreationDate, ds.InstanceCreationTime = ds.ContentDate, ds.ContentTime
     # highdicom names itself here with the time of day, which would make every build another file.
     del ds.ContributingEquipmentSequence

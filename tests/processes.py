@@ -72,6 +72,16 @@ def command_line(pid: int) -> str:
         return ""
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process and the living ones below it have used (proc(5), utime and stime)."""
+    ticks = 0
+    for member in tree(pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def left_behind(known: frozenset[int] = frozenset()) -> dict[int, str]:
     """Return the living children of the tests that are not `known`, with their command lines.
 

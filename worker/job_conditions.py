@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, exists, or_
@@ -41,8 +42,12 @@ def waits_in(lane: str, shadow: str | None) -> ColumnElement[bool]:
     return and_(waits, Job.purpose == SHADOW, Job.model_version == shadow, answered)
 
 
+@functools.cache
 def waits_for_another() -> ColumnElement[bool]:
-    """Return the condition that another job of the study runs, or waits before this one in its lane."""
+    """Return the condition that another job of the study runs, or waits before this one in its lane.
+
+    Every claim asks it, and to put it together takes longer than to ask it: so it is made once.
+    """
     # No report follows from a shadow: it keeps no answer waiting.
     other = aliased(Job)
     older_in_lane = and_(other.state == "queued", other.lane == Job.lane, other.id < Job.id)

@@ -278,6 +278,21 @@ def test_every_image_is_in_the_evidence_even_without_a_finding(tmp_path):
     assert named == {uid("study", "series", "instance"), uid("study", "cr", "instance")}
 
 
+def test_whatever_the_tree_refers_to_is_in_the_evidence(dx, tmp_path):
+    frames = [reported(stored(build_dx(instance="frames", NumberOfFrames=2), tmp_path), Outcome.PRESENT, 2, frame=2)]
+    other = tmp_path / "report.dcm"
+    other.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
+    images = [reported(dx, Outcome.PRESENT, boxes=3), *frames, reported(other, Outcome.OUT_OF_SCOPE)]
+    ds = dataset(build_report(content_of(*images)))
+
+    evidence = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
+    references = [item.ReferencedSOPSequence[0] for item in walk(ds) if "ReferencedSOPSequence" in item]
+
+    assert {item.ReferencedSOPInstanceUID for item in references} == {
+        item.ReferencedSOPInstanceUID for item in evidence
+    } == {uid("study", "series", name) for name in ("instance", "frames")}  # fmt: skip
+
+
 def test_the_flags_say_complete_unverified_and_preliminary(dx):
     ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT))))
     assert (ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")

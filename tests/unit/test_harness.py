@@ -39,6 +39,14 @@ def test_a_process_whose_parent_died_is_found_and_ended(tmp_path):
     assert orphan not in processes.left_behind()
 
 
+def test_the_processor_time_of_a_process_holds_its_childrens():
+    with subprocess.Popen(["sh", "-c", "sh -c 'while :; do :; done' & wait"]) as shell:
+        try:
+            wait_until(lambda: processes.processor_seconds(shell.pid) > 0.1, 60, "the child of the shell works")
+        finally:
+            processes.kill_tree(shell.pid)
+
+
 def test_a_service_that_dies_while_it_starts_fails_with_what_it_said(tmp_path):
     service = Service("broken", [sys.executable, "-c", "print('no such luck')"], tmp_path / "log")
 
