@@ -1,7 +1,8 @@
 """Whole nights over the own store, with a real Orthanc that keeps the reports, and kill -9 in the middle.
 
-Studies have the answer of one model. Another is installed; at the next night (here every minute begins one) each of
-them gets its answer, once, though everything is killed three times. The night after that does nothing.
+Studies have the answer of one model. A second is installed, and a command lets it see some of them. Then a third comes;
+at the next night (here every minute begins one) each study gets its answer, once, though everything is killed three
+times, and all changes are listed. The night after that does nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from tests.servers import orthanc
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STUDIES = 24
+ONCE = 5
+"""Studies of the run by the command."""
+FIRST, SECOND, THIRD = "2026-01-01", "2026-02-02", "2026-03-03"
+"""The dates, and so the beginnings of the versions, of three bundles."""
 NIGHT_SECONDS = 60
 ANSWERED = "SELECT count(*) FROM jobs WHERE model_version LIKE :model AND state = 'done'"
 OF_MODEL = "SELECT study_id, count(*) AS jobs FROM jobs WHERE model_version LIKE :model GROUP BY study_id"
@@ -28,6 +33,7 @@ REPORTS = """
     WHERE j.model_version LIKE :model GROUP BY j.study_id
 """
 FINISHED = "SELECT count(*) FROM reanalysis_runs WHERE state = 'finished'"
+MORE_FINISHED = FINISHED.replace("count(*)", "count(*) > :before")
 
 
 @pytest.fixture(scope="module")
@@ -56,58 +62,69 @@ def radiograph(number):
     return build_dx(**words, pixels=ramp(120 + number, 160))
 
 
-def test_a_night_answers_every_study_once_though_killed_three_times_and_the_next_does_nothing(site):
-    pacs, bonewatch, bundle = site
-    bonewatch.kill()
-    write_manifest(bundle, tiny_manifest(bundle) | {"date": "2026-02-02"})
-    bonewatch.settings["reanalysis_crontab"] = "* * * * *"
-
-    for killed_at in (3, 9, 15):
-        bonewatch.start("up")
-        bonewatch.wait_for(
-            f"{ANSWERED.replace('count(*)', f'count(*) >= {killed_at}')}", 120, "answers", model="2026-02-02%"
-        )
-        bonewatch.kill()
-        assert bonewatch.one(ANSWERED, model="2026-02-02%") < STUDIES, "killed too late to show anything"
-    bonewatch.start("up")
-    bonewatch.wait_for(FINISHED.replace("count(*)", "count(*) >= 1"), 180, "the run has finished")
-    bonewatch.wait_until_committed(STUDIES, seconds=180)
-
-    one_each = dict.fromkeys(range(1, STUDIES + 1), 1)
-    for model in ("2026-01-01%", "2026-02-02%"):
-        assert {row["study_id"]: row["jobs"] for row in bonewatch.rows(OF_MODEL, model=model)} == one_each
-    assert {row["study_id"]: row["reports"] for row in bonewatch.rows(REPORTS, model="2026-02-02%")} == one_each
-    assert len(pacs.instances("SR")) == 2 * STUDIES
-    assert bonewatch.one("SELECT count(*) FROM jobs WHERE lane = 'archive'") == STUDIES
-    assert bonewatch.rows("SELECT state, count(*) AS studies FROM reanalysis_items GROUP BY state") == [
-        {"state": "done", "studies": STUDIES}
-    ]
-
-    before, jobs = bonewatch.one(FINISHED), bonewatch.one("SELECT count(*) FROM jobs")
-    later = FINISHED.replace("count(*)", f"count(*) > {before}")
-    bonewatch.wait_for(later, NIGHT_SECONDS + 60, "another night has passed")
-    assert bonewatch.one("SELECT count(*) FROM jobs") == jobs
+def install(bundle, date, **decision):
+    """Replace the bundle by one of another version, while others may read it."""
+    manifest = tiny_manifest(bundle) | {"date": date}
+    manifest["decision"] |= decision
+    write_manifest(bundle, manifest)
 
 
 def test_the_command_says_what_a_run_would_take_and_follows_it_to_its_end(site):
     _, bonewatch, bundle = site
-    bonewatch.kill()
-    del bonewatch.settings["reanalysis_crontab"]
-    write_manifest(bundle, tiny_manifest(bundle) | {"date": "2026-03-03"})
-    bonewatch.start("up")
+    install(bundle, SECOND)
 
     dry = json.loads(bonewatch.command("reanalyze", "--dry-run", "--json").stdout)
-    ran = bonewatch.command("reanalyze", "--limit", "5", "--follow", "--order", "oldest", seconds=180)
+    ran = bonewatch.command("reanalyze", "--limit", str(ONCE), "--follow", "--order", "oldest", seconds=180)
     shown = json.loads(bonewatch.command("reanalyze", "--status", "--json").stdout)
 
     assert (dry["studies"], dry["images"]) == (STUDIES, STUDIES)
     assert dry["hours"] > 0
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "5 done, 0 failed" in ran.stdout
-    assert (shown[0]["state"], shown[0]["done"]) == ("finished", 5)
+    assert f"{ONCE} done, 0 failed" in ran.stdout
+    assert (shown[0]["state"], shown[0]["done"]) == ("finished", ONCE)
     oldest = bonewatch.rows(
-        "SELECT s.study_date FROM jobs j JOIN studies s ON s.id = j.study_id WHERE j.model_version LIKE '2026-03-03%' "
-        "ORDER BY j.id"
+        "SELECT s.study_date FROM jobs j JOIN studies s ON s.id = j.study_id WHERE j.model_version LIKE :model "
+        "ORDER BY j.id",
+        model=f"{SECOND}%",
     )
-    assert [row["study_date"] for row in oldest] == [f"202601{day:02d}" for day in range(1, 6)]
+    assert [row["study_date"] for row in oldest] == [f"202601{day:02d}" for day in range(1, ONCE + 1)]
     wait_until(lambda: "re-analysis" in bonewatch.command("status").stdout, 30, "a line of status")
+
+
+def test_a_night_answers_every_study_once_though_killed_three_times_and_the_next_does_nothing(site):
+    pacs, bonewatch, bundle = site
+    bonewatch.wait_until_committed(STUDIES)
+    bonewatch.kill()
+    jobs, runs, reports = bonewatch.one("SELECT count(*) FROM jobs"), bonewatch.one(FINISHED), len(pacs.instances("SR"))
+    install(bundle, THIRD, low=0.01, high=0.02)
+    bonewatch.settings["reanalysis_crontab"] = "* * * * *"
+
+    for killed_at in (3, 9, 15):
+        bonewatch.start("up")
+        bonewatch.wait_for(
+            f"{ANSWERED.replace('count(*)', f'count(*) >= {killed_at}')}", 120, "answers", model=f"{THIRD}%"
+        )
+        bonewatch.kill()
+        assert bonewatch.one(ANSWERED, model=f"{THIRD}%") < STUDIES, "killed too late to show anything"
+    bonewatch.start("up")
+    bonewatch.wait_for(MORE_FINISHED, 180, "the run has finished", before=runs)
+    bonewatch.wait_until_committed(STUDIES, seconds=180)
+
+    one_each = dict.fromkeys(range(1, STUDIES + 1), 1)
+    for model in (FIRST, THIRD):
+        assert {row["study_id"]: row["jobs"] for row in bonewatch.rows(OF_MODEL, model=f"{model}%")} == one_each
+    assert {row["study_id"]: row["reports"] for row in bonewatch.rows(REPORTS, model=f"{THIRD}%")} == one_each
+    assert len(pacs.instances("SR")) == reports + STUDIES
+    assert bonewatch.rows("SELECT DISTINCT state FROM reanalysis_items") == [{"state": "done"}]
+    assert listed_changes(bonewatch) == [("inconclusive", "present")] * STUDIES
+
+    bonewatch.wait_for(MORE_FINISHED, NIGHT_SECONDS + 60, "another night has passed", before=runs + 1)
+    assert bonewatch.one("SELECT count(*) FROM jobs") == jobs + STUDIES
+
+
+def listed_changes(bonewatch):
+    """Return what `bonewatch changes` says of the first model's answers and those of the one that is current."""
+    first = bonewatch.one("SELECT min(model_version) FROM jobs")
+    listed = bonewatch.command("changes", "--from", first, "--format", "json")
+    assert listed.returncode == 0, listed.stderr
+    return [(row["from_outcome"], row["to_outcome"]) for row in json.loads(listed.stdout)]
