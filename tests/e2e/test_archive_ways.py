@@ -9,6 +9,8 @@ import pytest
 
 from tests.archive_site import FIRST, SECOND, archive_site
 from tests.servers import redis_server
+from worker.connection_url import parse_database_url
+from worker.database import upgrade
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -22,8 +24,7 @@ def site(tmp_path, request):
     pace = {"reanalysis_retrievals_a_minute": 60, "reanalysis_retrievals_at_once": 1}
     with redis_server(tmp_path / "redis") as url, archive_site(tmp_path, STUDIES, redis_url=url, **pace) as site:
         site.use(request.param)
-        upgraded = site.bonewatch.command("db", "upgrade")
-        assert upgraded.returncode == 0, upgraded.stderr
+        upgrade(parse_database_url(f"sqlite:///{site.bonewatch.home}/bonewatch.sqlite3"))
         site.bonewatch.start_role("listen")
         site.bonewatch.start_role("work")
         yield site
@@ -37,6 +38,7 @@ def test_studies_come_once_though_the_scheduler_is_killed_and_again_for_another_
         bonewatch.wait_for(TAKEN.format(killed_at), 120, f"{killed_at} studies were retrieved")
         scheduler.kill()
         assert not bonewatch.one(TAKEN.format(STUDIES)), "killed too late to show anything"
+    bonewatch.settings["reanalysis_retrievals_a_minute"] = 6000  # slow no more: nothing is to be killed
     bonewatch.start_role("schedule")
     site.wait_for_runs(1)
     site.expect_one_each()
