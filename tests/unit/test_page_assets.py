@@ -36,7 +36,11 @@ def folder(tmp_path):
 async def streamlit(scope, receive, send):
     """Answer as Streamlit does, in two parts."""
     kind = b"text/html; charset=utf-8" if scope["path"] in ("/", "/study") else b"text/javascript"
-    headers = [(b"content-type", kind), (b"content-length", str(len(PAGE)).encode())]
+    headers = [(b"content-type", kind), (b"content-length", str(len(PAGE)).encode()), (b"etag", b"its-own")]
+    if dict(scope["headers"]).get(b"if-none-match") == b"its-own":
+        await send({"type": "http.response.start", "status": 304, "headers": []})
+        await send({"type": "http.response.body"})
+        return
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": PAGE[:20], "more_body": True})
     await send({"type": "http.response.body", "body": PAGE[20:]})
@@ -90,6 +94,13 @@ def test_the_worklists_page_names_what_it_needs_beyond_every_pages_scripts(folde
     assert body.startswith(b"<html><head><title>a</title><link ")
     assert headers["content-length"] == str(len(body))
     assert get(Assets(folder), "/study")[1] == PAGE
+
+
+def test_a_browser_that_was_here_before_gets_the_page_anew(folder):
+    headers, body = get(Assets(folder), "/", if_none_match="its-own")
+    assert b"modulepreload" in body
+    assert "etag" not in headers
+    assert get(Assets(folder), "/study", if_none_match="its-own")[1] == b""
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,10 @@ def test_too_long_a_form_is_not_read(site):
     assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=120).status_code == 413
 
 
-def test_an_open_websocket_ends_when_its_visitor_is_taken_out(site):
+@pytest.mark.parametrize("change", ["taken out", "viewer"])
+def test_an_open_websocket_ends_when_its_visitor_is_taken_out_or_may_do_less(site, change):
     _, file, _, clock = site
-    set_password(file, "eve", "viewer", PASSWORD)
+    set_password(file, "eve", "operator", PASSWORD)
     seen = []
 
     async def receive():
@@ -120,13 +121,17 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out(site):
     async def listening(scope, receive, send):
         scope["session"] = {}  # as Streamlit does
         seen.append((await receive())["type"])
-        take_out(file, "eve")
+        seen.append((await receive())["type"])
+        if change == "viewer":
+            set_password(file, "eve", "viewer", PASSWORD)
+        else:
+            take_out(file, "eve")
         seen.append((await receive())["type"])
 
     session = {"name": "eve", "until": clock.now + HOUR}
     scope = {"type": "websocket", "path": "/_stcore/stream", "headers": [], "session": session}
     asyncio.run(Door(listening, Ways(People(file)), HOUR, print, clock)(scope, receive, None))
-    assert seen == ["websocket.receive", "websocket.disconnect"]
+    assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
 
 
 @pytest.fixture(scope="module")

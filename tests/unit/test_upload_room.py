@@ -39,9 +39,10 @@ def room(held):
     return UploadRoom(held.app, Room(files=3, file_bytes=MIB), lambda: held.files)
 
 
-async def put(room, session, file, *, size=1, name="ada", says_size=True, method="PUT"):
+async def put(room, session, file, *, size=1, name="ada", says_size=True, chunked=False, method="PUT"):
     headers = [(NAME_HEADER.encode(), name.encode()), (b"x-size", b"%d" % size)]
-    headers += [(b"content-length", b"%d" % size)] if says_size else [(b"transfer-encoding", b"chunked")]
+    headers += [(b"content-length", b"%d" % size)] if says_size else []
+    headers += [(b"transfer-encoding", b"chunked")] if chunked else []
     sent = []
 
     async def send(message):
@@ -88,11 +89,12 @@ def test_the_files_of_all_pages_of_a_person_are_bounded_together(room):
     asyncio.run(story())
 
 
-def test_who_does_not_say_how_large_a_file_is_needs_room_for_the_largest(room):
+@pytest.mark.parametrize("says_size", [False, True])
+def test_who_does_not_say_how_large_a_file_is_or_sends_it_in_chunks_needs_room_for_the_largest(room, says_size):
     async def story():
         assert await fill(room, "a", 2, size=MIB) == [204, 204]
         assert await put(room, "b", "one", size=10) == 204
-        assert await put(room, "b", "two", size=10, says_size=False) == 413
+        assert await put(room, "b", "two", size=10, says_size=says_size, chunked=True) == 413
 
     asyncio.run(story())
 

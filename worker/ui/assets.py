@@ -77,7 +77,7 @@ class AssetServer:
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
         elif scope["path"] == "/":
-            await self.app(scope, receive, _Hinting(send, self.assets.hints))
+            await self.app(_unconditional(scope), receive, _Hinting(send, self.assets.hints))
         elif scope["path"] in self.assets and _takes_packed(Headers(scope=scope)):
             await _response(scope["path"], await self.assets.get(scope["path"]))(scope, receive, send)
         else:
@@ -86,6 +86,12 @@ class AssetServer:
 
 def _takes_packed(headers: Headers) -> bool:
     return "gzip" in headers.get("accept-encoding", "") and "range" not in headers
+
+
+def _unconditional(scope: Scope) -> Scope:
+    """Ask for the whole page: what a browser has kept of it may hold other hints."""
+    conditions = (b"if-none-match", b"if-modified-since", b"if-range", b"range")
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name.lower() not in conditions]}
 
 
 def _response(path: str, content: bytes) -> Response:
@@ -119,7 +125,10 @@ class _Hinting:
 
     async def _finish(self, start: Message) -> None:
         body = self._body.replace(b"</head>", self._hints + b"</head>", 1)
-        MutableHeaders(scope=start)["Content-Length"] = str(len(body))
+        headers = MutableHeaders(scope=start)
+        headers["Content-Length"] = str(len(body))
+        for of_the_file in ("ETag", "Last-Modified", "Accept-Ranges"):
+            del headers[of_the_file]
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
 

@@ -76,18 +76,21 @@ class Door:
             await response(scope, receive, _hardened(send))
         elif person is not None or path == "/_stcore/health":
             _name_visitor(scope, person)
-            await self.app(scope, self._watched(session, receive), _hardened(send))
+            await self.app(scope, self._watched(session, person, receive), _hardened(send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
             await _away(scope)(scope, receive, _hardened(send))
 
-    def _watched(self, session: Mapping[str, Any], receive: Receive) -> Receive:
-        """End a WebSocket at the first message after its login has: a page left open must not outlive it."""
+    def _watched(self, session: Mapping[str, Any], person: Person | None, receive: Receive) -> Receive:
+        """End a WebSocket at the first message after its login has ended, or the person has another role.
+
+        A page left open must not outlive either: it knows the role of the day it was opened.
+        """
 
         async def receiving() -> Message:
             message = await receive()
-            if message["type"] == "websocket.receive" and self._person(session) is None:
+            if message["type"] == "websocket.receive" and self._person(session) != person:
                 return {"type": "websocket.disconnect", "code": 1008}
             return message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
+from streamlit import runtime
 from streamlit.starlette import App
 
 from dicom_io.incident import incident
@@ -25,6 +27,7 @@ from worker.readiness import announce_ready
 from worker.settings import Settings
 from worker.table_base import utc_now
 from worker.ui.assets import Assets, AssetServer
+from worker.ui.closed_pages import ClosedPages
 from worker.ui.login import Door
 from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
 from worker.ui.ways import Ways
@@ -49,8 +52,10 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
         for page in PAGES:  # the first visitor must not wait for what they import
             import_module(page)
         await assets.prepare()
+        watching = asyncio.create_task(_closed_pages().watch())
         announce_ready()
         yield {}
+        watching.cancel()
 
     # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding). Of an IPv6 address
     # the middleware compares what stands before its first colon.
@@ -92,6 +97,8 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "server.fileWatcherType": "none",
             "server.maxUploadSize": settings.ui_upload_megabytes,
             "server.enableStaticServing": False,
+            # The bound on uploads knows their address at the root alone.
+            "server.baseUrlPath": "",
             "browser.gatherUsageStats": False,
             "client.showErrorDetails": "none",
             "client.toolbarMode": "minimal",
@@ -100,6 +107,14 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "theme.light.primaryColor": "#0b6bcb",
             "theme.dark.primaryColor": "#6cb2ff",
         }
+    )
+
+
+def _closed_pages() -> ClosedPages:
+    return ClosedPages(
+        held_by_streamlit,
+        lambda session: runtime.get_instance().is_active_session(session),
+        lambda session: runtime.get_instance().close_session(session),
     )
 
 

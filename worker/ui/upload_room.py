@@ -1,7 +1,8 @@
 """How much may lie at Streamlit's upload address, which bounds each file but not their sum.
 
 It is posted to directly as well, so the widget's own counting binds nobody. A file that has no room is refused before a
-byte of it is read; room is free again when a file is taken away or its page is closed.
+byte of it is read; room is free again when a file is taken away, and soon after its page was closed
+(`worker.ui.closed_pages`).
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class UploadRoom:
     def _announced(self, headers: Headers) -> int:
         """Return how large it says it is, and the most that it may be where it does not say."""
         length = headers.get("content-length", "")
-        return int(length) if length.isdecimal() and len(length) < 20 else self.room.file_bytes
+        # Of a request with both, the server reads the chunks and leaves the length standing.
+        says_size = "transfer-encoding" not in headers and length.isdecimal() and len(length) < 20
+        return int(length) if says_size else self.room.file_bytes
 
     def _refusal(self, coming: _Upload, name: str) -> str | None:
         # One event loop serves all requests, and nothing is awaited here: no other upload comes in between.
