@@ -2,62 +2,134 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_io.errors import HeaderError
+from dicom_io.admission import TRANSFER_SYNTAXES, is_storage_class
+from dicom_io.errors import HeaderError, StoreError
 from dicom_io.header import read_header
-from dicom_io.reception import CANNOT_UNDERSTAND, SUCCESS, Arrival, Reception, Reply, arrival_of_part10
-from dicom_io.types import Peer
+from dicom_io.incident import incident
+from dicom_io.intake import IntakeUnavailable
+from dicom_io.reception import SUCCESS, Reception, arrival_of_part10
+from dicom_io.types import InstanceHeader, Peer, Rejection
 from dicom_io.wire import IncomingDataSet
-from worker.database import Database
+from worker.errors import DatabaseError
 from worker.events import record
-from worker.receptions import build_reception
-from worker.settings import Settings
+from worker.receptions import build_intake
 from worker.stores import store_of
 from worker.table_base import utc_now
 from worker.tables import Study
 
-PEER = Peer("", "page", "upload")
+if TYPE_CHECKING:
+    from dicom_io.intake import Intake
+    from dicom_io.stores import Store
+    from worker.database import Database
+    from worker.settings import Settings
+
+PEER = Peer("UPLOAD", "page", "upload")
+"""As whom the tables know everybody at the page: by its title, queries tell them from every PACS."""
+UNTRACED = (
+    "may be stored already, but the database cannot record now who kept it. "
+    "Tick again later: the same file twice changes nothing."
+)
 
 log = structlog.get_logger(__name__)
 
 
-def keep_upload(settings: Settings, database: Database, part10: bytes, by: str) -> str | None:
-    """Keep a Part 10 file; return None once it is durable here, otherwise in words why it is not.
+class KeptUploads:
+    """Keeps the uploads of a site; safe to use from many threads.
 
-    1. The reception stores and records it, or refuses it and records that. The same file again changes nothing.
-    2. What came of it and who asked for it become an event.
+    Parameters
+    ----------
+    database : Database
+        Where the trace goes.
+    store, intake : Store, Intake
+        Those of the listener.
+    maximum_bytes : int
+        The largest instance.
+    """
+
+    def __init__(self, database: Database, store: Store, intake: Intake, maximum_bytes: int) -> None:
+        self._database = database
+        self._store = store
+        self._intake = intake
+        self._reception = Reception(store, intake)
+        self._maximum_bytes = maximum_bytes
+
+    def keep(self, part10: bytes, by: str) -> str | None:
+        """Keep a Part 10 file; return None once it is durable here, otherwise what became of it ("was not ...").
+
+        1. What the listener would never have let in is refused, and that is recorded.
+        2. The reception stores and records it, or refuses it and records that. The same file again changes nothing.
+        3. What came of it and who asked for it become an event; without it, nobody hears of success.
+        """
+        study_instance_uid, refusal = self._take(part10)
+        kind = "upload_kept" if refusal is None else "upload_refused"
+        why: dict[str, Any] = {} if refusal is None else {"reason": refusal}
+        try:
+            with self._database.write() as session:
+                study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == study_instance_uid))
+                record(session, kind, utc_now(), study_id=study_id, by=by, **why)
+        except (DatabaseError, SQLAlchemyError) as error:
+            log.warning("upload_not_traced", kind=kind, **incident(error))
+            if refusal is None:
+                return UNTRACED
+        return None if refusal is None else f"was not stored: {refusal}"
+
+    def _take(self, part10: bytes) -> tuple[str | None, str | None]:
+        """Return the study that it belongs to, if known, and in words why it was refused, None where it was not."""
+        try:
+            header = read_header(part10)
+        except HeaderError as error:
+            aside = self._put_aside(part10)
+            return None, self._refuse(Rejection(error.code, str(error), PEER, quarantine_path=aside))
+        study_instance_uid = header.study_instance_uid
+        inadmissible = _inadmissible(header)
+        if inadmissible is not None:
+            return study_instance_uid, self._refuse(inadmissible)
+        incoming = IncomingDataSet(self._store.spool, self._maximum_bytes)
+        identity = (header.sop_class_uid, header.sop_instance_uid)
+        reply = self._reception.take(arrival_of_part10(part10, incoming, identity, PEER, study_instance_uid))
+        return study_instance_uid, None if reply.status == SUCCESS else reply.reason
+
+    def _refuse(self, rejection: Rejection) -> str:
+        log.warning("upload_refused", code=rejection.code)
+        try:
+            self._intake.reject(rejection)
+        except IntakeUnavailable:
+            # The refusal stands without it: the person reads it, and still has the file.
+            log.warning("rejection_not_recorded", code=rejection.code)
+        return rejection.reason
+
+    def _put_aside(self, part10: bytes) -> str | None:
+        try:
+            return self._store.quarantine(part10, "upload")
+        except StoreError as error:
+            log.warning("quarantine_failed", code=error.code)
+            return None
+
+
+def build_kept_uploads(settings: Settings, database: Database) -> KeptUploads:
+    """Return what keeps the uploads of a site.
 
     Raises
     ------
-    worker.errors.DatabaseError
-        The event cannot be recorded now. The file may be kept all the same; to ask again does no harm.
+    dicom_io.errors.StoreError
+        The packages for the site's store are not installed.
     """
-    study_instance_uid, reply = _take(settings, build_reception(settings, database), part10)
-    with database.write() as session:
-        study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == study_instance_uid))
-        if reply.status == SUCCESS:
-            record(session, "upload_kept", utc_now(), study_id=study_id, by=by)
-        else:
-            record(session, "upload_refused", utc_now(), study_id=study_id, by=by, reason=reply.reason)
-    return None if reply.status == SUCCESS else reply.reason
+    store, intake = store_of(settings), build_intake(settings, database)
+    return KeptUploads(database, store, intake, settings.maximum_instance_bytes)
 
 
-def _take(settings: Settings, reception: Reception, part10: bytes) -> tuple[str | None, Reply]:
-    try:
-        arrival = _arrival(part10, store_of(settings).spool, settings.maximum_instance_bytes)
-    except HeaderError as error:
-        log.warning("upload_refused", code=error.code)
-        return None, Reply(CANNOT_UNDERSTAND, str(error))
-    return arrival.study_instance_uid, reception.take(arrival)
-
-
-def _arrival(part10: bytes, spool: Callable[[], BinaryIO], maximum_bytes: int) -> Arrival:
-    header = read_header(io.BytesIO(part10))
-    identity = (header.sop_class_uid, header.sop_instance_uid)
-    return arrival_of_part10(part10, IncomingDataSet(spool, maximum_bytes), identity, PEER, header.study_instance_uid)
+def _inadmissible(header: InstanceHeader) -> Rejection | None:
+    """Say what the listener says before anything is sent: it accepts no presentation context for such an object."""
+    if not is_storage_class(header.sop_class_uid):
+        code, reason = "sop_class_unsuitable", f"SOP class {header.sop_class_uid} is not one of objects that are stored"
+    elif header.transfer_syntax_uid not in TRANSFER_SYNTAXES:
+        code, reason = "transfer_syntax_unknown", f"transfer syntax {header.transfer_syntax_uid} is unknown"
+    else:
+        return None
+    return Rejection(code, reason, PEER, sop_instance_uid=header.sop_instance_uid)

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
 
 def build_reception(settings: Settings, database: Database) -> Reception:
     """Return the reception of a site: store and intake of the listener."""
+    return Reception(store_of(settings), build_intake(settings, database))
+
+
+def build_intake(settings: Settings, database: Database) -> SqlIntake:
+    """Return the listener's way into the database."""
     rule = DeliveryRule(
         backoff_seconds=settings.delivery_backoff_seconds,
         backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
     )
-    return Reception(store_of(settings), SqlIntake(database, settings.scope(), rule.backoff))
+    return SqlIntake(database, settings.scope(), rule.backoff)

@@ -22,6 +22,7 @@ from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 
 KNOWN = "analysed"
+KEPT = "kept"  # what came of ticks, see `worker.ui.keeping`
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[A
 def forget_uploads() -> None:
     """Let go of what was uploaded: the visitor is on another page, and Streamlit would keep it until they leave."""
     st.session_state.pop(KNOWN, None)
+    st.session_state.pop(KEPT, None)
     context = get_script_run_ctx()
     if context is not None:
         context.uploaded_file_mgr.remove_session_files(context.session_id)
