@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from tests import processes
+from tests.databases import Clock, sqlite_database
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,6 +30,20 @@ def no_process_is_left_behind():
     for pid in left:
         processes.kill_tree(pid)
     assert not left, f"the tests have left processes behind: {left}"
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Return a database with its tables, and nothing in them."""
+    made = sqlite_database(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def clock():
+    """Return a clock that stands still until it is told."""
+    return Clock()
 
 
 @pytest.fixture(autouse=True)

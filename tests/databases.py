@@ -9,13 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from dicom_io.types import InstanceHeader
 from worker.connection_url import parse_database_url
 from worker.database import Database, open_database, upgrade
-from worker.tables import Base, Delivery, Finding, ImageResult, Instance, Job, Report, Study
+from worker.tables import Base, Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
 
 MORNING = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 
@@ -169,3 +169,21 @@ def a_delivery(session: Session, job: Job, destination: str = "pacs", **values: 
     session.add(delivery)
     session.flush()
     return delivery
+
+
+def only(database: Database, table: type[Base]) -> Any:
+    """Return the only row."""
+    with database.read() as session:
+        return session.scalars(select(table)).one()
+
+
+def count(database: Database, table: type[Base]) -> Any:
+    """Return how many rows there are."""
+    with database.read() as session:
+        return session.scalar(select(func.count()).select_from(table))
+
+
+def kinds(database: Database) -> list[str]:
+    """Return the kinds of all events, in their order."""
+    with database.read() as session:
+        return list(session.scalars(select(Event.kind).order_by(Event.id)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
+from dicom_io import structured_report
 from dicom_io.structured_report import ReportContent
 from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from tests.builders import write_part10
@@ -22,6 +24,8 @@ ALGORITHM = Algorithm(
     "The bonewatch authors",
     ("high operating point = 0.62", "low operating point = 0.21", "score threshold = 0.3"),
 )
+build_report = functools.cache(structured_report.build_report)
+"""Many tests look at the same few reports."""
 MOMENT = datetime(2026, 11, 22, 20, 15, 30)  # noqa: DTZ001 - a report carries the wall clock
 BOXES = tuple(Box(1.5 + 5 * n, 2.25 + n, 5.125 + 5 * n, 9.75 + 2 * n, 0.9 - 0.1 * n) for n in range(5))
 REASON = "the pixel data are shorter than declared"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from dicom_io.structured_report import Report
 from tests.peers import run
 
 FRACTURE = "72704001"  # SCT
@@ -96,3 +100,39 @@ def answers(report: Dataset) -> list[ReadAnswer]:
 
 def _is(item: Dataset, value_type: str, concept: str) -> bool:
     return item.ValueType == value_type and item.ConceptNameCodeSequence[0].CodeValue == concept
+
+
+def dataset(report: Report) -> Dataset:
+    """Return a report that was just built."""
+    return dcmread(BytesIO(report.part10))
+
+
+def tree(report: Report) -> Any:
+    """Return its content as highdicom's reader gives it."""
+    return highdicom.sr.srread(BytesIO(report.part10)).content
+
+
+def presence(report: Report) -> list[str | None]:
+    """Return the SNOMED codes of the answers, None for an image without one, in the order of the images."""
+    found = []
+    for group in tree(report).get_image_measurement_groups():
+        values = [e.value.value for e in group.get_qualitative_evaluations() if e.name.value == FRACTURE]
+        found.append(values[0] if values else None)
+    return found
+
+
+def comments(report: Report) -> list[str]:
+    """Return every text of the tree named Comment."""
+    return [str(item.TextValue) for item in walk(dataset(report)) if "TextValue" in item and concept(item) == "121106"]
+
+
+def walk(item: Dataset) -> Iterator[Dataset]:
+    """Yield every item of the content below one, depth first."""
+    for child in item.get("ContentSequence", []):
+        yield child
+        yield from walk(child)
+
+
+def concept(item: Dataset) -> str | None:
+    """Return the code of an item's concept name."""
+    return item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else None

@@ -31,13 +31,13 @@ from worker.database import Database, open_database
 from worker.delivery import DeliveryCollaborators
 from worker.delivery_rule import DeliveryRule
 from worker.errors import EnvironmentUnfit
-from worker.intake import SqlIntake
 from worker.night import NightRule
 from worker.pacs import RemotePacs
 from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
 from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import ARCHIVE, Request
+from worker.receptions import build_intake
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.sweep import SweepCollaborators, SweepRule
@@ -289,8 +289,4 @@ def archive_parts(settings: Settings, database: Database) -> ArchiveParts | None
 
 def build_listener(settings: Settings, database: Database) -> Listener:
     """Return the listener of a site, not started, with its store and its intake."""
-    rule = DeliveryRule(
-        backoff_seconds=settings.delivery_backoff_seconds,
-        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
-    )
-    return Listener(settings.listener(), store_of(settings), SqlIntake(database, settings.scope(), rule.backoff))
+    return Listener(settings.listener(), store_of(settings), build_intake(settings, database))

@@ -1,4 +1,4 @@
-"""The way in for what does not come through the listener's port: what an archive hands over, what a person uploads."""
+"""The one way in: for what is sent to the listener, what an archive hands over, and what a person uploads."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def build_reception(settings: Settings, database: Database) -> Reception:
-    """Return the reception of a site: store and intake of the listener."""
+    """Return the way in for what does not come through the listener's port; the listener has its own, of the same."""
     return Reception(store_of(settings), build_intake(settings, database))
 
 
 def build_intake(settings: Settings, database: Database) -> SqlIntake:
-    """Return the listener's way into the database."""
+    """Return the way into the database."""
     rule = DeliveryRule(
         backoff_seconds=settings.delivery_backoff_seconds,
         backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,

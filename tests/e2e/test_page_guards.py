@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser import Visitor
 from tests.e2e.conftest import HOSTILE_ID
-from tests.peers import LOOPBACK
+from tests.peers import LOOPBACK, wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -81,7 +81,13 @@ def test_a_masked_patient_reaches_no_browser(browser, page_site, masked_site, vi
 
 @pytest.fixture
 def ticket(browser, masked_site, tmp_path):
-    """Upload a file as a browser does; while its page is open, return the path and the headers that let it."""
+    visitor, ticket = uploading(browser, masked_site, tmp_path)
+    yield ticket
+    visitor.close()
+
+
+def uploading(browser, masked_site, tmp_path):
+    """Upload a file as a browser does; return the visitor, and the path and headers that let it."""
     letter = tmp_path / "letter.txt"
     letter.write_text("This is not an image.\n")
     visitor = Visitor(browser, masked_site.address, masked_site.pictures)
@@ -91,8 +97,7 @@ def ticket(browser, masked_site, tmp_path):
     expect(visitor.page.get_by_text("Could not be analysed")).to_be_visible()
     headers = request.value.all_headers()
     path = urlsplit(request.value.url).path.rsplit("/", 1)[0] + "/another"
-    yield path, {name: headers[name] for name in ("cookie", "x-xsrftoken")}
-    visitor.close()
+    return visitor, (path, {name: headers[name] for name in ("cookie", "x-xsrftoken")})
 
 
 def put(port, ticket, size, *, chunked):
@@ -183,6 +188,25 @@ def test_what_was_uploaded_is_forgotten_on_another_page(browser, masked_site, tm
             visitor.rest()
     finally:
         visitor.close()
+
+
+def test_what_lies_on_a_closed_page_makes_room_soon(browser, masked_site, tmp_path):
+    port = masked_site.bonewatch.page_port
+
+    def fill(ticket):
+        path, headers = ticket
+        names = [f"{path}{number}" for number in range(UPLOADS - 1)]  # beside the page's own file
+        return [put(port, (name, headers), LIMIT - MIB, chunked=False) for name in names]
+
+    visitor, ticket = uploading(browser, masked_site, tmp_path)
+    wait_until(lambda: set(fill(ticket)) == {204}, 180, "files of pages closed before have gone", every=5)
+    other, another = uploading(browser, masked_site, tmp_path)
+    try:
+        visitor.close()
+        assert 413 in fill(another)
+        wait_until(lambda: set(fill(another)) == {204}, 180, "the closed page's files have gone", every=5)
+    finally:
+        other.close()
 
 
 def delete(port, ticket):

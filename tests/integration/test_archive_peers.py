@@ -10,7 +10,6 @@ from sqlalchemy import select
 from dicom_io.archive import StudyNotFound, StudyQuery
 from dicom_io.store import InstanceStore
 from tests.builders import build_cr, build_dx, ramp, uid, write_part10
-from tests.databases import sqlite_database
 from tests.peers import LOOPBACK, free_port
 from tests.scu import data_set
 from tests.servers import orthanc
@@ -48,13 +47,6 @@ def held(tmp_path_factory):
         for path in (*hand, chest):
             server.upload(path)
         yield server, port, {uid("hand", "series", path.stem): data_set(path) for path in hand}
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def settings_for(held, folder, way):

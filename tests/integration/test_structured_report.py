@@ -1,55 +1,23 @@
-import functools
-import io
+"""A structured report: identity, answers, boxes, dates, and the patient."""
+
+from __future__ import annotations
+
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
-import highdicom
 import numpy as np
 import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
 from dicom_io import structured_report
-from dicom_io.errors import ReportError
 from dicom_io.structured_report import as_comprehensive_sr
 from dicom_io.types import Box, Outcome, ReportReference
-from tests.builders import build_cr, build_dx, build_sc, uid
-from tests.reporting import ALGORITHM, BOXES, REASON, content_of, reported, stored, with_raw
+from tests.builders import build_dx, uid
+from tests.reporting import ALGORITHM, BOXES, REASON, build_report, content_of, reported, stored
+from tests.reports import comments, concept, dataset, presence, tree, walk
 
-build_report = functools.cache(structured_report.build_report)  # many tests look at the same few reports
 PRESENT, ABSENT, UNDETERMINED = "52101004", "272519000", "373068000"
-
-
-def dataset(report):
-    return pydicom.dcmread(io.BytesIO(report.part10))
-
-
-def tree(report):
-    return highdicom.sr.srread(io.BytesIO(report.part10)).content
-
-
-def presence(report):
-    """Return the SNOMED codes of the answers, None for an image without one, in the order of the images."""
-    found = []
-    for group in tree(report).get_image_measurement_groups():
-        values = [e.value.value for e in group.get_qualitative_evaluations() if e.name.value == "72704001"]
-        found.append(values[0] if values else None)
-    return found
-
-
-def comments(report):
-    """Return every text of the tree named Comment."""
-    return [str(item.TextValue) for item in walk(dataset(report)) if "TextValue" in item and concept(item) == "121106"]
-
-
-def walk(item):
-    for child in item.get("ContentSequence", []):
-        yield child
-        yield from walk(child)
-
-
-def concept(item):
-    return item.ConceptNameCodeSequence[0].CodeValue if "ConceptNameCodeSequence" in item else None
 
 
 @pytest.fixture(scope="module")
@@ -223,76 +191,6 @@ def test_an_error_of_rounding_ends_at_the_edge_of_the_image(tmp_path):
     assert (group.roi.value.min(axis=0).tolist(), group.roi.value.max(axis=0).tolist()) == ([0, 3], [32, 24])
 
 
-def test_frames_of_a_multi_frame_image_are_referenced_by_number(tmp_path):
-    path = stored(build_sc(pixels=np.zeros((3, 24, 32), np.uint16)), tmp_path)
-    images = [reported(path, Outcome.PRESENT, 1, frame=2), reported(path, Outcome.ABSENT, frame=3)]
-    groups = tree(build_report(content_of(*images)))
-    frames = [g.source_images[0].referenced_frame_numbers for g in groups.get_image_measurement_groups()]
-    assert frames == [[2], [3]]
-    (region,) = groups.get_planar_roi_measurement_groups()
-    assert region.roi.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber == 2
-
-
-def test_frame_zero_means_the_whole_instance(tmp_path):
-    path = stored(build_sc(pixels=np.zeros((3, 24, 32), np.uint16)), tmp_path)
-    (group,) = tree(build_report(content_of(reported(path, Outcome.FAILED, frame=0)))).get_image_measurement_groups()
-    assert group.source_images[0].referenced_frame_numbers is None
-
-
-def test_a_single_frame_image_is_referenced_without_a_frame_number(dx):
-    assert b"ReferencedFrameNumber" not in build_report(content_of(reported(dx, Outcome.ABSENT))).part10
-    (group,) = tree(build_report(content_of(reported(dx, Outcome.ABSENT)))).get_image_measurement_groups()
-    assert group.source_images[0].referenced_frame_numbers is None
-
-
-def has_image_library(report):
-    return any(concept(item) == "111028" for item in walk(dataset(report)))
-
-
-def test_a_complete_dx_gets_an_image_library(dx):
-    assert has_image_library(build_report(content_of(reported(dx, Outcome.ABSENT))))
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        build_dx(ImagerPixelSpacing=None),
-        build_dx(PatientOrientation=None),
-        build_dx(PatientOrientation=""),
-        build_cr(),
-        build_sc(),
-    ],
-)
-def test_without_its_mandatory_attributes_the_image_library_is_left_out(tmp_path, source):
-    report = build_report(content_of(reported(stored(source, tmp_path), Outcome.ABSENT)))
-    assert not has_image_library(report)
-    assert presence(report) == [ABSENT]
-
-
-def test_every_image_is_in_the_evidence_even_without_a_finding(tmp_path):
-    a, b = stored(build_dx(), tmp_path, "a"), stored(build_cr(series="cr"), tmp_path, "b")
-    ds = dataset(build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.FAILED))))
-    (study,) = ds.CurrentRequestedProcedureEvidenceSequence
-    items = [item for series in study.ReferencedSeriesSequence for item in series.ReferencedSOPSequence]
-    named = {item.ReferencedSOPInstanceUID for item in items}
-    assert named == {uid("study", "series", "instance"), uid("study", "cr", "instance")}
-
-
-def test_whatever_the_tree_refers_to_is_in_the_evidence(dx, tmp_path):
-    frames = [reported(stored(build_dx(instance="frames", NumberOfFrames=2), tmp_path), Outcome.PRESENT, 2, frame=2)]
-    other = tmp_path / "report.dcm"
-    other.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
-    images = [reported(dx, Outcome.PRESENT, boxes=3), *frames, reported(other, Outcome.OUT_OF_SCOPE)]
-    ds = dataset(build_report(content_of(*images)))
-
-    evidence = ds.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence
-    references = [item.ReferencedSOPSequence[0] for item in walk(ds) if "ReferencedSOPSequence" in item]
-
-    assert {item.ReferencedSOPInstanceUID for item in references} == {
-        item.ReferencedSOPInstanceUID for item in evidence
-    } == {uid("study", "series", name) for name in ("instance", "frames")}  # fmt: skip
-
-
 def test_the_flags_say_complete_unverified_and_preliminary(dx):
     ds = dataset(build_report(content_of(reported(dx, Outcome.ABSENT))))
     assert (ds.CompletionFlag, ds.VerificationFlag, ds.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
@@ -341,101 +239,8 @@ def test_the_other_class_has_the_same_tree_and_its_own_instance(dx):
     assert original == changed
 
 
-@pytest.mark.parametrize("part10", [b"", b"not dicom at all", b"\0" * 200])
-def test_what_is_no_report_cannot_become_the_other_class(part10):
-    with pytest.raises(ReportError):
-        as_comprehensive_sr(part10)
-
-
-def test_a_comprehensive_sr_is_not_turned_twice(dx):
-    other = as_comprehensive_sr(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
-    with pytest.raises(ReportError):
-        as_comprehensive_sr(other.part10)
-
-
-def test_images_of_two_studies_are_refused(tmp_path):
-    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(study="other"), tmp_path, "b")
-    with pytest.raises(ReportError, match="more than one study"):
-        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
-
-
-def test_images_of_two_patients_are_refused(tmp_path):
-    a, b = stored(build_dx(), tmp_path, "a"), stored(build_dx(instance="b", PatientID="TEST-0002"), tmp_path, "b")
-    with pytest.raises(ReportError, match="more than one patient"):
-        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
-
-
 def test_an_image_without_an_identifier_does_not_hide_the_patient(tmp_path):
     a = stored(build_dx(PatientID=""), tmp_path, "a")
     b = stored(build_dx(instance="b"), tmp_path, "b")
     report = build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
     assert dataset(report).PatientID == "TEST-0001"
-
-
-def test_patients_whose_identifiers_differ_behind_the_64th_character_are_two(tmp_path):
-    a = stored(with_raw(build_dx(), PatientID=b"9" * 64 + b"A"), tmp_path, "a")
-    b = stored(with_raw(build_dx(instance="b"), PatientID=b"9" * 64 + b"B"), tmp_path, "b")
-    with pytest.raises(ReportError, match="more than one patient"):
-        build_report(content_of(reported(a, Outcome.ABSENT), reported(b, Outcome.ABSENT)))
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"images": ()}, "at least one image"),
-        ({"outcome": Outcome.ABSENT}, "gravest"),
-    ],
-)
-def test_a_study_that_contradicts_its_images_is_refused(dx, changes, words):
-    with pytest.raises(ReportError, match=words):
-        build_report(replace(content_of(reported(dx, Outcome.FAILED)), **changes))
-
-
-@pytest.mark.parametrize(
-    ("outcome", "changes"),
-    [
-        (Outcome.ABSENT, {"probability": None}),
-        (Outcome.FAILED, {"probability": 0.1}),
-        (Outcome.PRESENT, {"probability": 1.5}),
-        (Outcome.PRESENT, {"probability": float("nan")}),
-        (Outcome.ABSENT, {"boxes": BOXES[:1]}),
-        (Outcome.FAILED, {"boxes": BOXES[:1]}),
-        (Outcome.PRESENT, {"boxes": (Box(-1, 0, 5, 5, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 32.6, 5, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 24.6, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(5, 0, 5, 5, 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, float("nan"), 0.5),)}),
-        (Outcome.PRESENT, {"boxes": (Box(0, 0, 5, 5, 1.01),)}),
-        (Outcome.PRESENT, {"frame_number": 2}),
-        (Outcome.PRESENT, {"frame_number": -1}),
-    ],
-)
-def test_an_image_that_contradicts_itself_or_its_source_is_refused(dx, outcome, changes):
-    with pytest.raises(ReportError):
-        build_report(content_of(replace(reported(dx, outcome), **changes)))
-
-
-def test_the_same_frame_twice_is_refused(dx):
-    with pytest.raises(ReportError, match="twice"):
-        build_report(content_of(reported(dx, Outcome.ABSENT), reported(dx, Outcome.ABSENT)))
-
-
-def test_a_source_that_is_gone_is_refused_without_its_path(tmp_path):
-    with pytest.raises(ReportError) as raised:
-        build_report(content_of(reported(tmp_path / "SECRET.dcm", Outcome.ABSENT)))
-    assert "SECRET" not in str(raised.value)
-
-
-def test_a_report_on_a_report_alone_is_refused(dx, tmp_path):
-    report = tmp_path / "report.dcm"
-    report.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
-    with pytest.raises(ReportError, match="no image"):
-        build_report(content_of(reported(report, Outcome.OUT_OF_SCOPE)))
-
-
-def test_an_object_that_is_no_image_is_named_in_words_and_not_referenced(dx, tmp_path):
-    other = tmp_path / "report.dcm"
-    other.write_bytes(build_report(content_of(reported(dx, Outcome.ABSENT))).part10)
-    report = build_report(content_of(reported(dx, Outcome.ABSENT), reported(other, Outcome.OUT_OF_SCOPE)))
-    assert presence(report) == [ABSENT]
-    assert any(words.startswith("Image 2 of 2") and "outside the scope" in words for words in comments(report))

@@ -7,7 +7,7 @@ from datetime import date
 import pytest
 
 from dicom_io.errors import PeerUnreachable
-from tests.databases import Clock, a_job, a_study, an_instance, sqlite_database
+from tests.databases import Clock, a_job, a_study, an_instance
 from tests.fakes_archive import FakeArchive
 from tests.fakes_worker import Script
 from worker import archive_estimate
@@ -19,13 +19,6 @@ from worker.tables import ReanalysisItem
 
 MODEL, DAYS = "2026-09-01-second+89abcdef", {1: "20260227", 2: "20260228", 3: "20260228"}
 LAST_DAYS = Request(ARCHIVE, since=date(2026, 2, 27), until=date(2026, 2, 28))
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def count(database, archive, request=LAST_DAYS, page=10):

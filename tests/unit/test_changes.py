@@ -8,19 +8,12 @@ from datetime import timedelta
 import pytest
 from typer.testing import CliRunner
 
-from tests.databases import MORNING, a_job, a_study, sqlite_database
+from tests.databases import MORNING, a_job, a_study
 from worker import changes as module
 from worker.changes import changes, earlier_model
 from worker.cli.root import app
 
 OLD, NEW, THIRD = "2026-03-01-old+01234567", "2026-03-02-new+89abcdef", "2026-03-03-third+00000000"
-
-
-@pytest.fixture
-def database(tmp_path):
-    opened = sqlite_database(tmp_path)
-    yield opened
-    opened.close()
 
 
 def said(session, number, *answers):

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import CheckConstraint, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from tests.databases import MORNING, sqlite_database
+from tests.databases import MORNING
 from worker import tables
 from worker.database import check_revision, upgrade
 from worker.errors import DatabaseNotUpgraded, DatabaseTooNew
@@ -30,13 +30,6 @@ def write_and_fail(session):
 def words(sql):
     """Return the words in quotes, which every database keeps, whatever else it makes of a condition."""
     return sorted(re.findall(r"'(\w+)'", sql))
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 # Neither reads back an index on an expression from SQLite; from PostgreSQL both do.

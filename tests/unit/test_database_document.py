@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import inspect, text
 
-from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
+from tests.databases import a_delivery, a_job, a_study, an_image, an_instance
 from tests.documents import DATABASE, queries
 from worker.events import record
 from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisRun, Rejection
@@ -16,13 +16,6 @@ from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisR
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
 YESTERDAY = datetime(2026, 3, 8, 8, 0, tzinfo=UTC)
 TITLES = [title for title, _ in queries("sqlite")]
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def answered(session, number, at, seconds=100, **values):

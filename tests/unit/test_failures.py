@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import select
 
-from tests.databases import MORNING, a_delivery, a_job, a_study, an_instance, sqlite_database
+from tests.databases import MORNING, a_delivery, a_job, a_study, an_instance
 from tests.fakes_worker import VERSION
 from worker.delivery_states import REPORT_UNUSABLE
 from worker.failures import FailureGroup, failure_groups, retry_group
@@ -15,13 +14,6 @@ from worker.tables import Delivery, Job, Report
 
 NOW = MORNING + timedelta(hours=1)
 BROKEN = {"state": "failed", "outcome": "failed", "probability": None}
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def add(database, number, **of_job):

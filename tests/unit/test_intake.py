@@ -7,35 +7,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import event, func, select, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy import event, select, text
 
 from dicom_io.intake import IntakeUnavailable
 from dicom_io.scope import ScopeRule
-from dicom_io.types import CommitmentReport, Peer, Registration, StoredFile
+from dicom_io.types import Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
-from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, header, sqlite_database
-from worker.database import Database
-from worker.errors import DatabaseUnavailable
+from tests.databases import MORNING, count, header, kinds, only
 from worker.intake import SqlIntake
 from worker.studies import Models, close_quiet_studies, study_digest
-from worker.tables import Delivery, Event, Instance, Job, Rejection, Study
+from worker.tables import Event, Instance, Job, Rejection, Study
 
 PEER = Peer("PACS", "10.0.0.5")
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
 TRANSACTION = "2.25.777"
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture
@@ -45,21 +30,6 @@ def intake(database, clock):
 
 def stored(digest="a"):
     return StoredFile(f"instances/{digest}.dcm", digest * 64, 4711)
-
-
-def only(database, table):
-    with database.read() as session:
-        return session.scalars(select(table)).one()
-
-
-def count(database, table):
-    with database.read() as session:
-        return session.scalar(select(func.count()).select_from(table))
-
-
-def kinds(database):
-    with database.read() as session:
-        return list(session.scalars(select(Event.kind).order_by(Event.id)))
 
 
 def complete(database, clock):
@@ -263,36 +233,6 @@ def test_a_refusal_is_recorded_whatever_its_sender_calls_itself(intake, database
     assert len(row.sop_instance_uid) == 64
 
 
-class Broken(Database):
-    """A database that answers as told."""
-
-    def __init__(self, error):
-        self._error = error
-
-    def write(self):
-        raise self._error
-
-    read = write
-
-
-@pytest.mark.parametrize(
-    "error", [DatabaseUnavailable("the disk is full"), ProgrammingError("INSERT", {"patient_id": "P-1"}, Exception())]
-)
-def test_a_database_that_cannot_take_it_is_unavailable_and_never_success(error):
-    intake = SqlIntake(Broken(error), ScopeRule(), backoff=float)
-    calls = [
-        lambda: intake.register(header(), stored(), PEER),
-        lambda: intake.reject(Refusal("x", "y", PEER)),
-        lambda: intake.existing("2.25.101"),
-        lambda: intake.commitment(CommitmentReport(TRANSACTION, ())),
-    ]
-    for call in calls:
-        with pytest.raises(IntakeUnavailable) as caught:
-            call()
-        assert caught.value.retryable
-        assert "P-1" not in str(caught.value)
-
-
 def test_a_vanished_table_is_unavailable_and_never_success(intake, database):
     with database.write() as session:
         session.execute(text("ALTER TABLE instances RENAME TO elsewhere"))
@@ -302,75 +242,6 @@ def test_a_vanished_table_is_unavailable_and_never_success(intake, database):
     finally:
         with database.write() as session:
             session.execute(text("ALTER TABLE elsewhere RENAME TO instances"))
-
-
-# Storage commitment
-
-
-@pytest.fixture
-def delivery(database):
-    with database.write() as session:
-        job = a_job(session, a_study(session))
-        return a_delivery(
-            session, job, state="sent", attempts=2, transaction_uid=TRANSACTION, sent_at=MORNING, claim_token="token"
-        )
-
-
-def test_a_commitment_is_final(intake, database, delivery, clock):
-    clock.advance(60)
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
-    row = only(database, Delivery)
-    assert (row.state, row.committed_at, row.confirmed_by) == ("committed", clock(), "commitment")
-    assert (row.sent_at, row.claim_token, row.next_attempt_at) == (MORNING, None, None)
-    assert kinds(database) == ["committed"]
-
-
-def test_the_same_commitment_twice_counts_once(intake, database, delivery, clock):
-    for _ in range(2):
-        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
-        clock.advance(60)
-    assert only(database, Delivery).committed_at == MORNING
-    assert kinds(database) == ["committed"]
-
-
-def test_a_commitment_may_come_before_its_sender_has_noted_that_it_sent(intake, database, delivery):
-    with database.write() as session:
-        row = session.get_one(Delivery, delivery.id)
-        row.state, row.sent_at = "sending", None
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
-    row = only(database, Delivery)
-    assert (row.state, row.sent_at, row.claim_token) == ("committed", MORNING, None)
-
-
-def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, delivery):
-    failed = CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0112),))
-    intake.commitment(failed)
-    intake.commitment(failed)
-    row = only(database, Delivery)
-    assert (row.state, row.next_attempt_at) == ("pending", MORNING + timedelta(seconds=20))
-    assert row.reason == "pacs did not commit the report: it does not have the object (0x0112)"
-    assert kinds(database) == ["commitment_failed"]
-
-
-def test_a_commitment_is_not_undone_by_a_late_failure(intake, database, delivery):
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
-    intake.commitment(CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0110),)))
-    assert only(database, Delivery).state == "committed"
-
-
-def test_an_object_named_as_committed_and_failed_is_failed(intake, database, delivery):
-    uid = delivery.sop_instance_uid
-    intake.commitment(CommitmentReport(TRANSACTION, (uid,), ((uid, 0x0110),)))
-    assert only(database, Delivery).state == "pending"
-
-
-@pytest.mark.parametrize(("transaction", "instance"), [("2.25.778", "2.25.9001"), (TRANSACTION, "2.25.1")])
-def test_a_commitment_that_is_not_about_ours_is_on_the_trace_and_no_error(
-    intake, database, delivery, transaction, instance
-):
-    intake.commitment(CommitmentReport(transaction, (instance,)))
-    assert only(database, Delivery).state == "sent"
-    assert kinds(database) == ["commitment_unknown"]
 
 
 def test_what_a_person_uploads_is_todays_work_also_where_it_was_fetched_before(intake, database, clock):

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select
 
-from tests.databases import MORNING, a_job, a_study, an_instance, sqlite_database
+from tests.databases import MORNING, a_job, a_study, an_instance
 from worker import jobs, retries, studies
 from worker.completion import JobResult, finish
 from worker.errors import LeaseLost, UnknownStudy
@@ -15,13 +15,6 @@ from worker.studies import Models, close_quiet_studies, images_of_digest, study_
 from worker.tables import Event, Instance, Job, Report, Study
 
 LATER = MORNING + timedelta(hours=1)
-
-
-@pytest.fixture
-def database(tmp_path):
-    database = sqlite_database(tmp_path)
-    yield database
-    database.close()
 
 
 def queued(database, number=1, **values) -> int:

@@ -9,7 +9,6 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from tests.builders import build_dx, part10_bytes, ramp
-from tests.databases import sqlite_database
 from tests.fakes import FakeIntake
 from worker import kept_uploads
 from worker.errors import DatabaseUnavailable
@@ -20,13 +19,6 @@ from worker.tables import Event, Instance, Rejection
 WHOLE = part10_bytes(build_dx(pixels=ramp(40, 60)))
 DIRECTORY = "1.2.840.10008.1.3.10"
 PRIVATE = "1.2.840.113619.5.2"
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Peer, StoredFile
-from tests.databases import Clock, header, sqlite_database
+from tests.databases import header
 from worker.intake import SqlIntake
 from worker.moves import MoveLedger
 from worker.studies import Models, close_quiet_studies
@@ -14,18 +14,6 @@ from worker.tables import Instance, Job, Move, Study
 STUDY = "2.25.1"
 PUSH = Peer("PACS", "10.0.0.5")
 GET = Peer("PACS", "10.0.0.5", "get")
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

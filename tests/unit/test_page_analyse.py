@@ -15,7 +15,6 @@ from streamlit.testing.v1 import AppTest
 from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_dx, part10_bytes, ramp
-from tests.databases import sqlite_database
 from worker.settings import load_settings
 from worker.tables import Event, Instance, Rejection, Study
 from worker.ui import page_analyse
@@ -40,13 +39,6 @@ class Told:
         if isinstance(answer, Exception):
             raise answer
         return answer
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from streamlit.testing.v1 import AppTest
 
 from dicom_io.errors import StoreError
 from tests.builders import build_dx, part10_bytes, ramp
-from tests.databases import sqlite_database
 from worker import kept_uploads
 from worker.candidates import Kind
 from worker.errors import DatabaseUnavailable
@@ -30,13 +29,6 @@ class Upload:
 
     def getvalue(self):
         return self.content
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

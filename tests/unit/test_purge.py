@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import select
@@ -12,7 +11,7 @@ from typer.testing import CliRunner
 from dicom_io.errors import StoreError
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
-from tests.databases import MORNING, a_study, an_instance, header, sqlite_database
+from tests.databases import MORNING, a_study, an_instance, header
 from worker.cli.root import app
 from worker.errors import FilesDeleted
 from worker.file_removal import PURGED, mark, marked, remove_marked
@@ -35,13 +34,6 @@ class Store:
         if self.broken:
             raise StoreError("the disk is read-only")
         self.gone.append(stored.path)
-
-
-@pytest.fixture
-def database(tmp_path: Path):
-    opened = sqlite_database(tmp_path)
-    yield opened
-    opened.close()
 
 
 def fill(database, number=1, *, job="done", outcome="present", report="built", deliveries=("committed",), **values):

@@ -8,7 +8,7 @@ from datetime import date, time, timedelta
 import pytest
 from sqlalchemy import func, select, update
 
-from tests.databases import MORNING, Clock, a_job, a_study, an_instance, sqlite_database
+from tests.databases import MORNING, a_job, a_study, an_instance
 from tests.fakes_worker import FakeStore
 from worker import reanalysis
 from worker import reanalysis_runs as runs
@@ -30,18 +30,6 @@ from worker.studies import current_digest
 from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
 
 OLD, NEW = "2026-03-01-first+01234567", "2026-09-01-second+89abcdef"
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

@@ -9,17 +9,10 @@ import pytest
 from sqlalchemy import inspect
 
 from dicom_io.types import Outcome
-from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
+from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from worker import results as module
 from worker.results import FindingRow, ResultFilter, ResultRow, findings, jobs, results
 from worker.tables import Report
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def minutes(number):

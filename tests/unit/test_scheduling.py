@@ -4,22 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 from sqlalchemy import select, update
 
-from tests.databases import sqlite_database
 from worker.errors import DatabaseUnavailable
 from worker.scheduling import Identity, Turn, give_up, present, take
 from worker.tables import Event, Scheduler, SchedulerLease, utc_now
 
 FIRST, SECOND = Identity("1", "first:1"), Identity("2", "second:2")
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def fall_silent(database):

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from tests.databases import MORNING, sqlite_database
+from tests.databases import MORNING
 from worker.connection_url import driver_arguments, parse_database_url
 from worker.database import Database, current_revision, open_database, upgrade
 from worker.errors import DatabaseNotUpgraded, DatabaseUnavailable
@@ -18,13 +18,6 @@ from worker.tables import Instance, Study
 
 def new_study(number=1, **values):
     return Study(study_instance_uid=f"2.25.{number}", first_instance_at=MORNING, last_instance_at=MORNING, **values)
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_missing_database_names_the_command_that_makes_it_and_leaves_no_file(tmp_path):

@@ -5,19 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from html.parser import HTMLParser
 
-import pytest
-
-from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
+from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from worker.tables import Companion, Delivery, Event
 from worker.ui.report_tree import as_lists
 from worker.ui.study_view import load_study
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def after(seconds):

@@ -6,19 +6,12 @@ from datetime import timedelta
 
 import pytest
 
-from tests.databases import MORNING, a_job, a_study, an_instance, sqlite_database
+from tests.databases import MORNING, a_job, a_study, an_instance
 from worker import worklist
 from worker.tables import Study
 from worker.worklist import Place, WorklistFilter, parse_place, worklist_page
 
 EARLIER = "2025-01-01-other+89abcdef"
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
 
 
 def fill(database, outcomes, **of_job):

@@ -28,9 +28,16 @@ def postgresql():
         opened.close()
 
 
+@pytest.fixture
+def database(postgresql):
+    return emptied(postgresql)
+
+
 @pytest.fixture(autouse=True)
 def on_postgresql(request, monkeypatch, postgresql):
     # The globals of a test are those of the unit module that it comes from.
     words = request.function.__globals__
-    assert "sqlite_database" in words, "this test makes its database in another way"
-    monkeypatch.setitem(words, "sqlite_database", lambda _folder: emptied(postgresql))
+    if "sqlite_database" in words:
+        monkeypatch.setitem(words, "sqlite_database", lambda _folder: emptied(postgresql))
+    elif "database" not in request.fixturenames:
+        assert "open_database" not in words, "this test makes its database in another way"

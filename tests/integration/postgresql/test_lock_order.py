@@ -3,19 +3,13 @@
 import threading
 import time
 
-import pytest
 from sqlalchemy import select, text, update
 
-from tests.databases import MORNING, a_job, a_study, sqlite_database
+from tests.databases import MORNING, a_job, a_study
 from worker import studies
 from worker.tables import Job, Study
 
 PATIENCE_SECONDS = 60.0
-
-
-@pytest.fixture
-def database(tmp_path):
-    return sqlite_database(tmp_path)
 
 
 def until_somebody_waits(database):

@@ -1,27 +1,14 @@
-"""A database, an archive, a clock, and what a run over that archive works with."""
+"""An archive, and what a run over it works with."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.archive_nights import NEW
-from tests.databases import Clock, sqlite_database
 from tests.fakes_archive import FakeArchive
 from tests.fakes_worker import FakeStore
 from worker.archive_parts import ArchiveParts, ArchiveRule
 from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
-
-
-@pytest.fixture
-def database(tmp_path):
-    made = sqlite_database(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def clock():
-    return Clock()
 
 
 @pytest.fixture

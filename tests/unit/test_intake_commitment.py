@@ -1,0 +1,86 @@
+"""What a PACS says of what it was sent, on SQLite here and on PostgreSQL in tests/integration/postgresql."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from dicom_io.scope import ScopeRule
+from dicom_io.types import CommitmentReport
+from tests.databases import MORNING, a_delivery, a_job, a_study, kinds, only
+from worker.intake import SqlIntake
+from worker.tables import Delivery
+
+TRANSACTION = "2.25.777"
+
+
+@pytest.fixture
+def intake(database, clock):
+    return SqlIntake(database, ScopeRule(), backoff=lambda attempts: 10.0 * attempts, clock=clock)
+
+
+@pytest.fixture
+def delivery(database):
+    with database.write() as session:
+        job = a_job(session, a_study(session))
+        return a_delivery(
+            session, job, state="sent", attempts=2, transaction_uid=TRANSACTION, sent_at=MORNING, claim_token="token"
+        )
+
+
+def test_a_commitment_is_final(intake, database, delivery, clock):
+    clock.advance(60)
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    row = only(database, Delivery)
+    assert (row.state, row.committed_at, row.confirmed_by) == ("committed", clock(), "commitment")
+    assert (row.sent_at, row.claim_token, row.next_attempt_at) == (MORNING, None, None)
+    assert kinds(database) == ["committed"]
+
+
+def test_the_same_commitment_twice_counts_once(intake, database, delivery, clock):
+    for _ in range(2):
+        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+        clock.advance(60)
+    assert only(database, Delivery).committed_at == MORNING
+    assert kinds(database) == ["committed"]
+
+
+def test_a_commitment_may_come_before_its_sender_has_noted_that_it_sent(intake, database, delivery):
+    with database.write() as session:
+        row = session.get_one(Delivery, delivery.id)
+        row.state, row.sent_at = "sending", None
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    row = only(database, Delivery)
+    assert (row.state, row.sent_at, row.claim_token) == ("committed", MORNING, None)
+
+
+def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, delivery):
+    failed = CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0112),))
+    intake.commitment(failed)
+    intake.commitment(failed)
+    row = only(database, Delivery)
+    assert (row.state, row.next_attempt_at) == ("pending", MORNING + timedelta(seconds=20))
+    assert row.reason == "pacs did not commit the report: it does not have the object (0x0112)"
+    assert kinds(database) == ["commitment_failed"]
+
+
+def test_a_commitment_is_not_undone_by_a_late_failure(intake, database, delivery):
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    intake.commitment(CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0110),)))
+    assert only(database, Delivery).state == "committed"
+
+
+def test_an_object_named_as_committed_and_failed_is_failed(intake, database, delivery):
+    uid = delivery.sop_instance_uid
+    intake.commitment(CommitmentReport(TRANSACTION, (uid,), ((uid, 0x0110),)))
+    assert only(database, Delivery).state == "pending"
+
+
+@pytest.mark.parametrize(("transaction", "instance"), [("2.25.778", "2.25.9001"), (TRANSACTION, "2.25.1")])
+def test_a_commitment_that_is_not_about_ours_is_on_the_trace_and_no_error(
+    intake, database, delivery, transaction, instance
+):
+    intake.commitment(CommitmentReport(transaction, (instance,)))
+    assert only(database, Delivery).state == "sent"
+    assert kinds(database) == ["commitment_unknown"]
