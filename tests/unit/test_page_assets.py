@@ -85,9 +85,10 @@ def test_what_is_asked_for_otherwise_is_answered_by_streamlit(folder, path, aske
     assert "content-encoding" not in headers
 
 
-def test_the_worklists_page_names_what_it_needs_beyond_every_pages_scripts(folder):
+def test_the_worklists_page_names_every_script_it_needs(folder):
     headers, body = get(Assets(folder), "/")
     assert re.findall(rb'rel="modulepreload" crossorigin href="\./([^"]*)"', body) == [
+        b"static/js/index.js",
         b"static/js/part.js",
         b"static/js/shared.js",
     ]

@@ -20,6 +20,7 @@ from worker.ui.ways import Ways
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 HOUR = 3600
+PROGRAM = "/static/program.js"
 
 
 async def inside(scope, receive, send):
@@ -38,9 +39,18 @@ class Clock:
         return self.now
 
 
+class Programs:
+    """One program of the browser."""
+
+    hints = b'<link rel="modulepreload" href="./static/program.js">'
+
+    def __contains__(self, path):
+        return path == PROGRAM
+
+
 @contextmanager
 def door(ways, port, clock, told=lambda kind, by: None):
-    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, clock), secret_key="of the tests"), port):
+    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, Programs(), clock), secret_key="of the tests"), port):
         yield f"http://{LOOPBACK}:{port}"
 
 
@@ -104,6 +114,17 @@ def test_a_login_ends_with_its_time_and_by_logging_out(site):
     assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
 
 
+def test_the_login_names_the_programs_and_they_alone_are_anybodys(site):
+    address = site[0]
+    assert Programs.hints in requests.get(f"{address}/login", timeout=120).content
+    answer = requests.get(f"{address}{PROGRAM}", headers={NAME_HEADER: "bob"}, timeout=120)
+    assert answer.json() == {"path": PROGRAM, "who": [None, None]}
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert requests.post(f"{address}{PROGRAM}", timeout=120).status_code == 401
+    for path in ("/static/other.js", f"{PROGRAM}/x", "/"):
+        assert requests.get(f"{address}{path}", timeout=120, allow_redirects=False).status_code == 303
+
+
 def test_too_long_a_form_is_not_read(site):
     assert requests.post(f"{site[0]}/login", b"name=" + bytes(20_000), timeout=120).status_code == 413
     assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=120).status_code == 413
@@ -130,7 +151,7 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out_or_may_do_less(sit
 
     session = {"name": "eve", "until": clock.now + HOUR}
     scope = {"type": "websocket", "path": "/_stcore/stream", "headers": [], "session": session}
-    asyncio.run(Door(listening, Ways(People(file)), HOUR, print, clock)(scope, receive, None))
+    asyncio.run(Door(listening, Ways(People(file)), HOUR, print, Programs(), clock)(scope, receive, None))
     assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
 
 

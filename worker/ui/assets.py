@@ -1,5 +1,7 @@
 """Streamlit's programs for the browser: served packed, out of memory, and named before the browser finds out by itself.
 
+The page of the login names them too, so that they come while a person types.
+
 A browser that was never here fetches a hundred of them before the worklist stands. Streamlit reads each anew for each
 visitor, several threads a file, and does not pack them; half of them the browser would ask for only when the first
 elements arrive. Nothing of Streamlit's is changed: what is not served here, it serves.
@@ -40,9 +42,10 @@ class Assets:
         self._files = {f"/{file.relative_to(folder).as_posix()}": file for file in found}
         self._packed: dict[str, bytes] = {}
         first, later = _scripts(folder)
-        self._first = [f"/{name}" for name in (*first, *later)]
-        self.hints = "".join(f'<link rel="modulepreload" crossorigin href="./{name}">' for name in later).encode()
-        """What stands in the head of the worklist: the browser then fetches all at once."""
+        named = (*first, *later)
+        self._first = [f"/{name}" for name in named]
+        self.hints = "".join(f'<link rel="modulepreload" crossorigin href="./{name}">' for name in named).encode()
+        """What stands in the head of the login and of the worklist: the browser then fetches all at once."""
 
     def __contains__(self, path: object) -> bool:
         """Say whether this is the path of one."""

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from anyio import CapacityLimiter, to_thread
@@ -34,7 +34,7 @@ SECURITY_HEADERS = {
 }
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>bonewatch: log in</title><style>
+<title>bonewatch: log in</title>__HINTS__<style>
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5 }
 main { max-width: 22rem; margin: 12vh auto; padding: 0 1rem } h1 { font-size: 1.5rem }
 label { display: block; margin-top: 1rem } input { width: 100%; padding: .6rem; font: inherit; box-sizing: border-box }
@@ -51,6 +51,15 @@ FORM = """<form method="post" action="/login"><input type="hidden" name="next" v
 <button type="submit">Log in</button></form>"""
 
 
+class Programs(Protocol):
+    """The browser's programs: the same for everybody, anybody's to read, fetched by the login's page already."""
+
+    hints: bytes
+
+    def __contains__(self, path: object) -> bool:
+        """Say whether this is the path of one."""
+
+
 @dataclass
 class Door:
     """ASGI middleware behind a session: lets through who has logged in, or everybody where no login is wanted."""
@@ -59,6 +68,7 @@ class Door:
     ways: Ways
     login_seconds: float
     told: Callable[[str, str], None]
+    programs: Programs
     clock: Callable[[], float] = time.time
     _one_password_at_a_time: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     _failure_told_at: float = -math.inf
@@ -74,7 +84,7 @@ class Door:
         if scope["type"] == "http" and not self.ways.is_open and path in OWN_PATHS:
             response = await self._log_in_or_out(Request(scope, receive))
             await response(scope, receive, _hardened(send))
-        elif person is not None or path == "/_stcore/health":
+        elif person is not None or path == "/_stcore/health" or _reads(scope, self.programs):
             _name_visitor(scope, person)
             await self.app(scope, self._watched(session, person, receive), _hardened(send))
         elif scope["type"] == "websocket":
@@ -174,7 +184,8 @@ class Door:
         if self.ways.provider is not None:
             label = html.escape(self.ways.provider.settings.label)
             form += f'<p><a class="button" href="/login/provider?next={quote(inside, safe="")}">{label}</a></p>'
-        return HTMLResponse(PAGE.replace("__ALERT__", words).replace("__FORM__", form), status)
+        page = PAGE.replace("__HINTS__", self.programs.hints.decode())
+        return HTMLResponse(page.replace("__ALERT__", words).replace("__FORM__", form), status)
 
 
 def _inside(address: str) -> str:
@@ -182,6 +193,10 @@ def _inside(address: str) -> str:
     parts = urlsplit(address)
     inside = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return address if inside and address.isprintable() else "/"
+
+
+def _reads(scope: Scope, programs: Programs) -> bool:
+    return scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in programs
 
 
 def _away(scope: Scope) -> Response:

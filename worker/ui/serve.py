@@ -74,7 +74,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 same_site="lax",
                 https_only=ways.provider is not None and ways.provider.settings.page.startswith("https:"),
             ),
-            Middleware(Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=told),
+            Middleware(Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=told, programs=assets),
             Middleware(
                 UploadRoom,
                 room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
