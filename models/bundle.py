@@ -124,8 +124,10 @@ def _build(
         raise BundleError(f"unknown architecture {name!r}; known: {', '.join(sorted(registry))}")
     try:
         module = registry[name](**options)
-    except TypeError as error:
-        raise BundleError(f"{name} does not take the options {', '.join(sorted(options))}") from error
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise BundleError(
+            f"{name} cannot be built with {', '.join(f'{k}={options[k]}' for k in sorted(options))}"
+        ) from error
     try:
         module.load_state_dict(tensors, strict=True)
     except RuntimeError as error:  # missing, unexpected or misshapen tensors; torch lists them after the first line

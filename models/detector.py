@@ -6,8 +6,6 @@ References
 ----------
 S. Ren et al., "Faster R-CNN: Towards Real-Time Object Detection with Region Proposal Networks", NeurIPS 2015.
 T.-Y. Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017.
-S. Gidaris, N. Komodakis, "Object Detection via a Multi-Region and Semantic Segmentation-Aware CNN Model", ICCV 2015
-(section 4.2, box voting).
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
-from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
+from models.box_heads import Reading, box_heads
 from models.mobilenet import MobileNetV2Deep, level_channels
 from models.vgg import VGG16Block5, map_channels
 
@@ -36,24 +32,20 @@ VGG16_ANCHORS: AnchorSides = ((16, 24), (36, 54), (80, 128))
 # The same boxes at a longest side of 704, the input of the MobileNetV2 detector.
 MOBILENET_V2_ANCHORS: AnchorSides = ((20, 30), (44, 66), (98, 156))
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
-# Boxes of this side and more are read from the coarser level.
-ROI_CANONICAL_SIDE = 112
-ROI_CELLS = 7
 LEVELS = ("fine", "middle", "coarse")
-CLASSES = 2  # background, fracture
 
 
 class FasterRCNNDetector(nn.Module):
     """Feature pyramid, region proposals and box heads on top of a trunk's map; a subclass brings the deeper layers."""
 
     def __init__(
-        self, channels: list[int], anchors: AnchorSides, pyramid_channels: int, representation: int, voting_iou: float
+        self, channels: list[int], anchors: AnchorSides, pyramid_channels: int, representation: int, reading: Reading
     ) -> None:
         super().__init__()
         extra = LastLevelMaxPool() if len(channels) < len(anchors) else None
         self.pyramid = FeaturePyramidNetwork(channels, pyramid_channels, extra, _group_norm)
         self.rpn = _proposals(pyramid_channels, anchors)
-        self.roi_heads = _box_heads(pyramid_channels, representation, voting_iou)
+        self.roi_heads = box_heads(pyramid_channels, representation, reading)
 
     @property
     @abstractmethod
@@ -104,9 +96,15 @@ class VGG16Detector(FasterRCNNDetector):
     """On VGG16: the trunk's map, block 5 and a pooled level."""
 
     def __init__(
-        self, width: float = 1.0, pyramid_channels: int = 128, representation: int = 512, voting_iou: float = 0.0
+        self,
+        width: float = 1.0,
+        pyramid_channels: int = 128,
+        representation: int = 512,
+        voting_iou: float = 0.0,
+        readings: int = 1,
     ) -> None:
-        super().__init__([map_channels(width)] * 2, VGG16_ANCHORS, pyramid_channels, representation, voting_iou)
+        reading = Reading(voting_iou, readings)
+        super().__init__([map_channels(width)] * 2, VGG16_ANCHORS, pyramid_channels, representation, reading)
         self.block5 = VGG16Block5(width)
 
     @property
@@ -123,9 +121,15 @@ class MobileNetV2Detector(FasterRCNNDetector):
     """On MobileNetV2: the trunk's map and the maps at strides 16 and 32."""
 
     def __init__(
-        self, width: float = 1.0, pyramid_channels: int = 128, representation: int = 512, voting_iou: float = 0.0
+        self,
+        width: float = 1.0,
+        pyramid_channels: int = 128,
+        representation: int = 512,
+        voting_iou: float = 0.0,
+        readings: int = 1,
     ) -> None:
-        super().__init__(level_channels(width), MOBILENET_V2_ANCHORS, pyramid_channels, representation, voting_iou)
+        reading = Reading(voting_iou, readings)
+        super().__init__(level_channels(width), MOBILENET_V2_ANCHORS, pyramid_channels, representation, reading)
         self.deep = MobileNetV2Deep(width)
 
     @property
@@ -147,50 +151,6 @@ class _Float32RPNHead(RPNHead):  # type: ignore[misc]  # torchvision ships no ty
         return [level.float() for level in logits], [level.float() for level in deltas]
 
 
-class _BoxHead(TwoMLPHead):  # type: ignore[misc]  # torchvision ships no types
-    """Two fully connected layers in the type of their weights, float32 out."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = super().forward(x.to(self.fc6.weight.dtype))
-        return out.float()
-
-
-class _BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
-    """torchvision's, where a box that is kept may move to the mean of the candidates that it stands for.
-
-    Readers draw a fracture's box now tighter, now looser; a mean of many candidates lies better than any of them. With
-    `voting_iou` 0 the best candidate stays where it is.
-    """
-
-    voting_iou = 0.0
-
-    def postprocess_detections(
-        self,
-        class_logits: Tensor,
-        box_regression: Tensor,
-        proposals: list[Tensor],
-        image_shapes: list[tuple[int, int]],
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Choose the boxes of each image; see torchvision's."""
-        boxes, scores, labels = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        if self.voting_iou > 0:
-            counts = [len(each) for each in proposals]
-            decoded = self.box_coder.decode(box_regression, proposals)[:, 1].split(counts)
-            weights = torch.split(torch.softmax(class_logits, -1)[:, 1], counts)
-            boxes = [
-                _voted(kept, clip_boxes_to_image(candidates, shape), weight, self.voting_iou)
-                for kept, candidates, weight, shape in zip(boxes, decoded, weights, image_shapes, strict=True)
-            ]
-        return boxes, scores, labels
-
-
-def _voted(kept: Tensor, candidates: Tensor, weights: Tensor, voting_iou: float) -> Tensor:
-    """Return the mean (k, 4) of the candidates (n, 4) that overlap each box (k, 4) so far, weighted by score."""
-    votes: Tensor = (box_iou(kept, candidates) >= voting_iou) * weights
-    # Each box is one of the candidates, so that every row has a vote.
-    return votes @ candidates / votes.sum(1, keepdim=True)
-
-
 def _group_norm(channels: int) -> nn.GroupNorm:
     """VGG's maps reach values of thousands; without a norm the pyramid's first steps are wild."""
     return nn.GroupNorm(min(16, channels), channels)
@@ -209,25 +169,6 @@ def _proposals(channels: int, sides: AnchorSides) -> RegionProposalNetwork:
         post_nms_top_n={"training": 200, "testing": 200},
         nms_thresh=0.7,
     )
-
-
-def _box_heads(channels: int, representation: int, voting_iou: float) -> RoIHeads:
-    heads = _BoxHeads(
-        MultiScaleRoIAlign(["fine", "middle"], ROI_CELLS, 2, canonical_scale=ROI_CANONICAL_SIDE, canonical_level=4),
-        _BoxHead(channels * ROI_CELLS**2, representation),
-        FastRCNNPredictor(representation, CLASSES),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=48,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
-        # Every candidate leaves the network; which are shown is the bundle's and the caller's choice.
-        score_thresh=0.01,
-        nms_thresh=0.3,
-        detections_per_img=30,
-    )
-    heads.voting_iou = voting_iou
-    return heads
 
 
 def detections_of(output: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

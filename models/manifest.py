@@ -31,6 +31,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=2000)]
 Probability = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Width = Annotated[float, Field(gt=0, le=1)]
+# Widths of layers and the like: what a manifest asks for must not fill the memory.
+Option = Annotated[int | float, Field(ge=0, le=4096, allow_inf_nan=False)]
 Coefficient = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 
@@ -74,7 +76,7 @@ class NetworkEntry(_Strict):
     """One network: its name in the registry, the options it is built with, its trunk, input and weights."""
 
     architecture: str
-    options: dict[str, int | float] = Field(default_factory=dict)
+    options: dict[str, Option] = Field(default_factory=dict)
     file: FileName
     trunk: TrunkEntry
     preprocessing: PreprocessingEntry

@@ -202,8 +202,9 @@ def main() -> None:
         action="append",
         help="folder of a run or a bundle; several are averaged",
     )
+    parser.add_argument("--voting-iou", type=float, help="candidates that overlap a box so far move it; 0: none do")
     parser.add_argument(
-        "--voting-iou", type=float, default=0.0, help="candidates that overlap a box so far move it; 0: none do"
+        "--readings", type=int, help="how often the box heads look at a candidate, where it lies by then"
     )
     parser.add_argument(
         "--stretch",
@@ -221,9 +222,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one there is replaced")
     given = parser.parse_args()
     detector = averaged([read_part(folder, "detector") for folder in given.detector])
-    if given.voting_iou:
-        options = {**detector.design.options, "voting_iou": given.voting_iou}
-        detector = replace(detector, design=replace(detector.design, options=options))
+    asked = {"voting_iou": given.voting_iou, "readings": given.readings}
+    options = {**detector.design.options, **{name: value for name, value in asked.items() if value is not None}}
+    detector = replace(detector, design=replace(detector.design, options=options))
     parts = read_part(given.classifier, "classifier"), detector
     if given.stretch:
         parts = stretched(parts[0], *given.stretch), stretched(parts[1], *given.stretch)
