@@ -1,14 +1,17 @@
-"""What is in each proposed region, and where exactly: torchvision's box heads, which may look twice and vote.
+"""What is in each proposed region, and where exactly: torchvision's box heads, one stage after another.
+
+The first stage learns to tell a region that overlaps a fracture by half from one that does not. Each later one begins
+where the one before has put the regions, and asks for more overlap: what it learns to like lies better.
 
 References
 ----------
+Z. Cai, N. Vasconcelos, "Cascade R-CNN: Delving Into High Quality Object Detection", CVPR 2018.
 S. Gidaris, N. Komodakis, "Object Detection via a Multi-Region and Semantic Segmentation-Aware CNN Model", ICCV 2015
-(sections 4.1 and 4.2, iterative localization and box voting).
+(section 4.2, box voting).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,16 +24,33 @@ from torchvision.ops import MultiScaleRoIAlign, box_iou, clip_boxes_to_image
 ROI_CANONICAL_SIDE = 112
 ROI_CELLS = 7
 CLASSES = 2  # background, fracture
-MOST_READINGS = 4
+# What a later stage learns from beside the regions that it is given: true boxes, moved by so much of their sides.
+NEAR_BOXES = 4
+NEAR = 0.08
 Shapes = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How regions become boxes; neither has weights, so that a trained network can be read in another way.
+class Stage:
+    """How a stage learns: overlap of what it calls a fracture, scale of its deltas, samples an image."""
 
-    `voting_iou`: candidates that overlap a kept box so far move it to their mean; 0 leaves it where it is. `readings`:
-    how often the heads look, each time where they have put the candidates the time before; all of them are candidates.
+    iou: float
+    delta_weights: tuple[float, float, float, float]
+    samples: int
+    positives: float  # the most of the samples that are fractures
+
+
+STAGES = (
+    Stage(0.5, (10.0, 10.0, 5.0, 5.0), 48, 0.25),
+    # What is left to move is small, so that its deltas are scaled up; and there are more good regions by then.
+    Stage(0.6, (20.0, 20.0, 10.0, 10.0), 64, 0.375),
+    Stage(0.7, (30.0, 30.0, 15.0, 15.0), 64, 0.375),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BoxHeadOptions:
+    """What a bundle chooses: width of the hidden layer, overlap from which candidates vote (0: none do), stages.
 
     Raises
     ------
@@ -38,14 +58,15 @@ class Reading:
         A number is out of its range.
     """
 
+    representation: int
     voting_iou: float = 0.0
-    readings: int = 1
+    stages: int = 1
 
     def __post_init__(self) -> None:
         if not 0 <= self.voting_iou <= 1:
             raise ValueError("voting_iou lies between 0 and 1")
-        if self.readings not in range(1, MOST_READINGS + 1):
-            raise ValueError(f"readings is a whole number from 1 to {MOST_READINGS}")
+        if self.stages not in range(1, len(STAGES) + 1):
+            raise ValueError(f"a detector has from 1 to {len(STAGES)} stages")
 
 
 class _BoxHead(TwoMLPHead):  # type: ignore[misc]  # torchvision ships no types
@@ -56,56 +77,23 @@ class _BoxHead(TwoMLPHead):  # type: ignore[misc]  # torchvision ships no types
         return out.float()
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """One reading: of each image's n regions logits (n, 2), deltas (n, 8) and the regions themselves (n, 4)."""
+class BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
+    """One stage: torchvision's, where a box that is kept may move to the mean of the candidates that it stands for.
 
-    logits: Sequence[Tensor]
-    deltas: Sequence[Tensor]
-    regions: Sequence[Tensor]
-
-
-class _BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
-    """torchvision's; how regions become boxes is told by `reading`.
-
-    Readers draw a fracture's box now tighter, now looser; a mean of many candidates lies better than any of them, and
-    what was half outside of its region is seen whole the second time.
+    Readers draw a fracture's box now tighter, now looser; a mean of many candidates lies better than any of them. With
+    `voting_iou` 0 the best candidate stays where it is.
     """
 
-    reading = Reading()
+    voting_iou = 0.0
 
-    def forward(
-        self,
-        features: dict[str, Tensor],
-        proposals: list[Tensor],
-        image_shapes: Shapes,
-        targets: list[dict[str, Tensor]] | None = None,
-    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Find boxes, or learn from one reading; see torchvision's."""
-        if self.training or self.reading.readings == 1:
-            found: tuple[list[dict[str, Tensor]], dict[str, Tensor]] = super().forward(
-                features, proposals, image_shapes, targets
-            )
-            return found
-        seen = []
-        for _ in range(self.reading.readings):
-            seen.append(self._read(features, proposals, image_shapes))
-            proposals = self._placed(seen[-1], image_shapes)
-        logits = _by_image([each.logits for each in seen])
-        deltas = _by_image([each.deltas for each in seen])
-        regions = _by_image([each.regions for each in seen])
-        chosen = self.postprocess_detections(torch.cat(logits), torch.cat(deltas), regions, image_shapes)
-        return [dict(zip(("boxes", "scores", "labels"), each, strict=True)) for each in zip(*chosen, strict=True)], {}
+    @torch.no_grad()
+    def move(self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: Shapes) -> list[Tensor]:
+        """Return each image's regions (n, 4) where this stage puts them, clipped to the image."""
+        _, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, regions, image_shapes)))
+        return self._moved(deltas, regions, image_shapes)
 
-    def _read(self, features: dict[str, Tensor], regions: list[Tensor], image_shapes: Shapes) -> _Candidates:
-        counts = [len(each) for each in regions]
-        logits, deltas = self.box_predictor(self.box_head(self.box_roi_pool(features, regions, image_shapes)))
-        return _Candidates(torch.split(logits, counts), torch.split(deltas, counts), regions)
-
-    def _placed(self, seen: _Candidates, image_shapes: Shapes) -> list[Tensor]:
-        """Return the candidates (n, 4) of each image, clipped to it."""
-        counts = [len(each) for each in seen.regions]
-        decoded = self.box_coder.decode(torch.cat(list(seen.deltas)), list(seen.regions))[:, 1].split(counts)
+    def _moved(self, deltas: Tensor, regions: list[Tensor], image_shapes: Shapes) -> list[Tensor]:
+        decoded = self.box_coder.decode(deltas, regions)[:, 1].split([len(each) for each in regions])
         return [clip_boxes_to_image(each, shape) for each, shape in zip(decoded, image_shapes, strict=True)]
 
     def postprocess_detections(
@@ -113,19 +101,21 @@ class _BoxHeads(RoIHeads):  # type: ignore[misc]  # torchvision ships no types
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Choose the boxes of each image; see torchvision's."""
         boxes, scores, labels = super().postprocess_detections(class_logits, box_regression, proposals, image_shapes)
-        if self.reading.voting_iou > 0:
-            counts = [len(each) for each in proposals]
-            seen = _Candidates(torch.split(class_logits, counts), torch.split(box_regression, counts), proposals)
-            boxes = [
-                _voted(kept, candidates, torch.softmax(logits, -1)[:, 1], self.reading.voting_iou)
-                for kept, candidates, logits in zip(boxes, self._placed(seen, image_shapes), seen.logits, strict=True)
-            ]
+        if self.voting_iou > 0:
+            candidates = self._moved(box_regression, proposals, image_shapes)
+            weights = torch.split(torch.softmax(class_logits, -1)[:, 1], [len(each) for each in proposals])
+            boxes = [_voted(*each, self.voting_iou) for each in zip(boxes, candidates, weights, strict=True)]
         return boxes, scores, labels
 
-
-def _by_image(readings: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Join what several readings have of each image."""
-    return [torch.cat(of_image) for of_image in zip(*readings, strict=True)]
+    @torch.no_grad()
+    def begin_as(self, earlier: BoxHeads) -> None:
+        """Take an earlier stage's weights, the deltas' scaled to what they mean here."""
+        self.load_state_dict(earlier.state_dict())
+        ratio = torch.tensor(self.box_coder.weights) / torch.tensor(earlier.box_coder.weights)
+        layer = self.box_predictor.bbox_pred
+        scale = ratio.repeat(CLASSES)
+        layer.weight.mul_(scale[:, None])
+        layer.bias.mul_(scale)
 
 
 def _voted(kept: Tensor, candidates: Tensor, weights: Tensor, voting_iou: float) -> Tensor:
@@ -135,21 +125,33 @@ def _voted(kept: Tensor, candidates: Tensor, weights: Tensor, voting_iou: float)
     return votes @ candidates / votes.sum(1, keepdim=True)
 
 
-def box_heads(channels: int, representation: int, reading: Reading) -> RoIHeads:
-    """Build the heads on a pyramid of so many channels, with so wide a hidden layer."""
-    heads = _BoxHeads(
+def near(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return boxes (n, 4) near each true one (k, 4), drawn by chance and clipped to (rows, columns)."""
+    repeated = boxes.repeat(NEAR_BOXES, 1)
+    sides = (repeated[:, 2:] - repeated[:, :2]).repeat(1, 2)
+    moved: Tensor = clip_boxes_to_image(repeated + NEAR * sides * torch.randn_like(repeated), shape)
+    return moved
+
+
+def box_heads(channels: int, options: BoxHeadOptions) -> list[BoxHeads]:
+    """Build the stages on a pyramid of so many channels."""
+    return [_stage(channels, options, stage) for stage in STAGES[: options.stages]]
+
+
+def _stage(channels: int, options: BoxHeadOptions, stage: Stage) -> BoxHeads:
+    heads = BoxHeads(
         MultiScaleRoIAlign(["fine", "middle"], ROI_CELLS, 2, canonical_scale=ROI_CANONICAL_SIDE, canonical_level=4),
-        _BoxHead(channels * ROI_CELLS**2, representation),
-        FastRCNNPredictor(representation, CLASSES),
-        fg_iou_thresh=0.5,
-        bg_iou_thresh=0.5,
-        batch_size_per_image=48,
-        positive_fraction=0.25,
-        bbox_reg_weights=None,
+        _BoxHead(channels * ROI_CELLS**2, options.representation),
+        FastRCNNPredictor(options.representation, CLASSES),
+        fg_iou_thresh=stage.iou,
+        bg_iou_thresh=stage.iou,
+        batch_size_per_image=stage.samples,
+        positive_fraction=stage.positives,
+        bbox_reg_weights=stage.delta_weights,
         # Every candidate leaves the network; which are shown is the bundle's and the caller's choice.
         score_thresh=0.01,
         nms_thresh=0.3,
         detections_per_img=30,
     )
-    heads.reading = reading
+    heads.voting_iou = options.voting_iou
     return heads

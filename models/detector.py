@@ -1,6 +1,7 @@
 """Where are the fractures? torchvision's Faster R-CNN on a feature pyramid of VGG16 or MobileNetV2.
 
-A forward pass reads as its story: trunk's map, deeper layers, pyramid (strides 8, 16, 32), proposals, box heads.
+A forward pass reads as its story: trunk's map, deeper layers, pyramid (strides 8, 16, 32), proposals, stages of box
+heads.
 
 References
 ----------
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +22,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
-from models.box_heads import Reading, box_heads
+from models.box_heads import BoxHeadOptions, BoxHeads, box_heads, near
 from models.mobilenet import MobileNetV2Deep, level_channels
 from models.vgg import VGG16Block5, map_channels
 
@@ -38,14 +40,34 @@ LEVELS = ("fine", "middle", "coarse")
 class FasterRCNNDetector(nn.Module):
     """Feature pyramid, region proposals and box heads on top of a trunk's map; a subclass brings the deeper layers."""
 
-    def __init__(
-        self, channels: list[int], anchors: AnchorSides, pyramid_channels: int, representation: int, reading: Reading
-    ) -> None:
+    def __init__(self, channels: list[int], anchors: AnchorSides, pyramid_channels: int, heads: BoxHeadOptions) -> None:
         super().__init__()
         extra = LastLevelMaxPool() if len(channels) < len(anchors) else None
         self.pyramid = FeaturePyramidNetwork(channels, pyramid_channels, extra, _group_norm)
         self.rpn = _proposals(pyramid_channels, anchors)
-        self.roi_heads = box_heads(pyramid_channels, representation, reading)
+        first, *later = box_heads(pyramid_channels, heads)
+        self.roi_heads = first
+        self.later_stages = nn.ModuleList(later)
+
+    @property
+    def stages(self) -> list[BoxHeads]:
+        """Return the box heads, first stage first."""
+        return [self.roi_heads, *self.later_stages]
+
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the weights of a network with as many stages or fewer; a stage that it lacks begins as the one before.
+
+        Raises
+        ------
+        RuntimeError
+            The weights are of another network.
+        """
+        known = 1 + len({name.split(".")[1] for name in tensors if name.startswith("later_stages.")})
+        missing, unexpected = self.load_state_dict(tensors, strict=False)
+        if unexpected or not all(name.startswith("later_stages.") for name in missing):
+            raise RuntimeError("the weights are of another network")
+        for before, heads in pairwise(self.stages[known - 1 :]):
+            heads.begin_as(before)
 
     @property
     @abstractmethod
@@ -58,7 +80,7 @@ class FasterRCNNDetector(nn.Module):
 
     def convert(self, dtype: torch.dtype) -> None:
         """Turn what is costly to the type that the trunk runs in; scores and corners stay float32."""
-        for part in (self.deeper, self.pyramid, self.rpn.head, self.roi_heads.box_head):
+        for part in (self.deeper, self.pyramid, self.rpn.head, *(heads.box_head for heads in self.stages)):
             part.to(dtype)
 
     def forward(
@@ -73,7 +95,8 @@ class FasterRCNNDetector(nn.Module):
         image_sizes
             (rows, columns) of each image on its canvas; boxes are clipped to it.
         targets
-            In training, one dictionary an image: `boxes` (k, 4) xyxy in canvas pixels, `labels` (k,) of ones.
+            In training, one dictionary an image: `boxes` (k, 4) xyxy in canvas pixels, `labels` (k,) of ones. Stages
+            that are not in training mode stay as they are and only move the regions.
 
         Returns
         -------
@@ -87,9 +110,31 @@ class FasterRCNNDetector(nn.Module):
         rows, columns = (8 * side for side in trunk_maps.shape[-2:])
         # The proposals ask only for the canvas's shape, never for its pixels.
         images = ImageList(maps["fine"].new_empty(1).expand(len(image_sizes), 1, rows, columns), image_sizes)
-        proposals, proposal_losses = self.rpn(images, maps, targets)
-        detections, box_losses = self.roi_heads(maps, proposals, image_sizes, targets)
-        return detections, {**proposal_losses, **box_losses}
+        regions, losses = self.rpn(images, maps, targets)
+        detections: list[dict[str, Tensor]] = []
+        for number, heads in enumerate(self.stages, 1):
+            if heads.training and targets is not None:
+                losses |= self._learn(number, maps, regions, image_sizes, targets)
+            elif number == len(self.stages):
+                detections, _ = heads(maps, regions, image_sizes)
+            if number < len(self.stages):
+                regions = heads.move(maps, regions, image_sizes)
+        return detections, losses
+
+    def _learn(
+        self,
+        number: int,
+        maps: dict[str, Tensor],
+        regions: list[Tensor],
+        image_sizes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]],
+    ) -> dict[str, Tensor]:
+        """Return the losses of a stage; the later ones' names end in its number."""
+        if number > 1:
+            truth = [near(target["boxes"], size) for target, size in zip(targets, image_sizes, strict=True)]
+            regions = [torch.cat(pair) for pair in zip(regions, truth, strict=True)]
+        _, losses = self.stages[number - 1](maps, regions, image_sizes, targets)
+        return {name if number == 1 else f"{name}_{number}": loss for name, loss in losses.items()}
 
 
 class VGG16Detector(FasterRCNNDetector):
@@ -101,10 +146,11 @@ class VGG16Detector(FasterRCNNDetector):
         pyramid_channels: int = 128,
         representation: int = 512,
         voting_iou: float = 0.0,
-        readings: int = 1,
+        stages: int = 1,
     ) -> None:
-        reading = Reading(voting_iou, readings)
-        super().__init__([map_channels(width)] * 2, VGG16_ANCHORS, pyramid_channels, representation, reading)
+        channels = [map_channels(width)] * 2
+        heads = BoxHeadOptions(representation, voting_iou, stages)
+        super().__init__(channels, VGG16_ANCHORS, pyramid_channels, heads)
         self.block5 = VGG16Block5(width)
 
     @property
@@ -126,10 +172,11 @@ class MobileNetV2Detector(FasterRCNNDetector):
         pyramid_channels: int = 128,
         representation: int = 512,
         voting_iou: float = 0.0,
-        readings: int = 1,
+        stages: int = 1,
     ) -> None:
-        reading = Reading(voting_iou, readings)
-        super().__init__(level_channels(width), MOBILENET_V2_ANCHORS, pyramid_channels, representation, reading)
+        channels = level_channels(width)
+        heads = BoxHeadOptions(representation, voting_iou, stages)
+        super().__init__(channels, MOBILENET_V2_ANCHORS, pyramid_channels, heads)
         self.deep = MobileNetV2Deep(width)
 
     @property

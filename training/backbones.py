@@ -22,16 +22,16 @@ class Backbone:
 
     architecture: str
     trunk: Callable[[float], nn.Module]
-    detector: Callable[[float], FasterRCNNDetector]
+    detector: Callable[..., FasterRCNNDetector]
     width: Callable[[Tensors], float]
     split: Callable[[Tensors], tuple[Tensors, Tensors]]
     frozen: int  # so many of the trunk's first layers stay as ImageNet left them: edges are edges
 
-    def build(self, weights: Path) -> tuple[nn.Module, FasterRCNNDetector, float]:
+    def build(self, weights: Path, stages: int = 1) -> tuple[nn.Module, FasterRCNNDetector, float]:
         """Build trunk, detector and their width from a file with torchvision's names (`features.*`)."""
         tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
         width = self.width(tensors)
-        trunk, detector = self.trunk(width), self.detector(width)
+        trunk, detector = self.trunk(width), self.detector(width, stages=stages)
         below, above = self.split(tensors)
         trunk.load_state_dict(below)
         detector.deeper.load_state_dict(above)

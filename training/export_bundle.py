@@ -204,9 +204,6 @@ def main() -> None:
     )
     parser.add_argument("--voting-iou", type=float, help="candidates that overlap a box so far move it; 0: none do")
     parser.add_argument(
-        "--readings", type=int, help="how often the box heads look at a candidate, where it lies by then"
-    )
-    parser.add_argument(
         "--stretch",
         type=float,
         nargs=2,
@@ -222,9 +219,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the bundle's folder; an old one there is replaced")
     given = parser.parse_args()
     detector = averaged([read_part(folder, "detector") for folder in given.detector])
-    asked = {"voting_iou": given.voting_iou, "readings": given.readings}
-    options = {**detector.design.options, **{name: value for name, value in asked.items() if value is not None}}
-    detector = replace(detector, design=replace(detector.design, options=options))
+    if given.voting_iou is not None:
+        options = {**detector.design.options, "voting_iou": given.voting_iou}
+        detector = replace(detector, design=replace(detector.design, options=options))
     parts = read_part(given.classifier, "classifier"), detector
     if given.stretch:
         parts = stretched(parts[0], *given.stretch), stretched(parts[1], *given.stretch)

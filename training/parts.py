@@ -108,12 +108,14 @@ def _read(path: Path) -> Tensors:
 def averaged(parts: Sequence[Part]) -> Part:
     """Return the mean of networks that come from one another: a soup, at the cost of one network.
 
+    How images are prepared and the network is read is taken from the first.
+
     It makes sense only for runs that one continues the other, or that start from the same weights.
 
     Raises
     ------
     ValueError
-        The networks are not of one kind and design.
+        The networks are not of one kind and architecture.
 
     References
     ----------
@@ -121,11 +123,16 @@ def averaged(parts: Sequence[Part]) -> Part:
     increasing inference time", ICML 2022.
     """
     first = parts[0]
-    if any((part.kind, part.design) != (first.kind, first.design) for part in parts):
-        raise ValueError("networks of different designs cannot be averaged")
+    if any(_shape_of(part) != _shape_of(first) for part in parts):
+        raise ValueError("networks of different architectures cannot be averaged")
     if len(parts) == 1:  # bit for bit, which a mean is not: it turns -0 into 0
         return first
     return replace(first, trunk=_mean([part.trunk for part in parts]), network=_mean([part.network for part in parts]))
+
+
+def _shape_of(part: Part) -> tuple[Any, ...]:
+    tensors = {name: tensor.shape for name, tensor in (*part.trunk.items(), *part.network.items())}
+    return part.kind, part.design.architecture, part.design.trunk, tensors
 
 
 def _mean(tensors: Sequence[Tensors]) -> Tensors:

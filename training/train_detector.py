@@ -3,8 +3,9 @@
     python -m training.train_detector --data DATA --backbone mobilenet_v2 --weights MOBILENET.safetensors --run FOLDER
 
 The backbone starts from ImageNet and is tuned at a rate of its own; pyramid, proposals and box heads start from chance,
-or all of it from an earlier run (`--start`). Run again, it goes on from its checkpoint. The averaged weights of the
-best evaluation are in the run's folder, which `training.export_bundle` takes.
+or all of it from an earlier run or a bundle (`--start`), to which `--stages 2 --last-stage-only` adds a second stage of
+box heads in minutes. Run again, it goes on from its checkpoint. The averaged weights of the best evaluation are in the
+run's folder, which `training.export_bundle` takes.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from models.box_heads import STAGES
 from models.detector import FasterRCNNDetector, detections_of
 from models.preprocess import Preprocessing, normalise, prepare
 from training.augment import Geometry
@@ -30,7 +32,7 @@ from training.curves import write_curves
 from training.dataset import Radiograph, for_training, whole_files
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
-from training.parts import Design, read_part, write_part
+from training.parts import Design, averaged, read_part, write_part
 from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
 
 
@@ -51,6 +53,9 @@ class Config:
     weight_decay: float = 0.05
     warmup: int = 100
     average: float = 0.998
+    stages: int = 1  # of box heads
+    last_stage_only: bool = False  # everything below stays as it is
+    stretch: tuple[float, float] = (0.5, 99.5)  # percentiles of the grey values that become 0 and 1
     evaluate_every: int = 500
     checkpoint_every: int = 100
     seed: int = 7
@@ -58,17 +63,17 @@ class Config:
     @property
     def preprocessing(self) -> Preprocessing:
         """Return how images are prepared for this network."""
-        return Preprocessing(self.longest_side)
+        return Preprocessing(self.longest_side, stretch_percentiles=self.stretch)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes; `start` is the folder of an earlier run to go on from."""
+    """Where a run reads and writes; `start` are the folders of earlier runs to go on from, their weights averaged."""
 
     data: Path
     weights: Path
     run: Path
-    start: Path | None = None
+    start: tuple[Path, ...] = ()
 
 
 class Detector(nn.Module):
@@ -176,13 +181,25 @@ def build(places: Places, config: Config) -> tuple[Detector, Design]:
     """Build the detector from ImageNet's weights, or from those of an earlier run or a bundle."""
     torch.manual_seed(config.seed)
     backbone = BACKBONES[config.backbone]
-    trunk, network, width = backbone.build(places.weights)
+    trunk, network, width = backbone.build(places.weights, config.stages)
     backbone.freeze(trunk)
     if places.start:
-        part = read_part(places.start, "detector")
+        part = averaged([read_part(folder, "detector") for folder in places.start])
         trunk.load_state_dict(part.trunk)
-        network.load_state_dict(part.network)
-    return Detector(trunk, network), Design(backbone.architecture, config.backbone, config.preprocessing, {}, width)
+        network.begin_from(part.network)
+    options: dict[str, int | float] = {"stages": config.stages} if config.stages > 1 else {}
+    return Detector(trunk, network), Design(
+        backbone.architecture, config.backbone, config.preprocessing, options, width
+    )
+
+
+def set_to_learn(detector: Detector, config: Config) -> None:
+    """Turn what shall learn to training; the rest only answers."""
+    if config.last_stage_only:
+        detector.eval().requires_grad_(False)
+        detector.network.stages[-1].train().requires_grad_(True)
+    else:
+        detector.train()
 
 
 def optimizer_of(detector: Detector, config: Config) -> torch.optim.Optimizer:
@@ -192,7 +209,7 @@ def optimizer_of(detector: Detector, config: Config) -> torch.optim.Optimizer:
     fresh = [parameter for parameter in detector.parameters() if id(parameter) not in known and parameter.requires_grad]
     rate, own = config.rate, config.backbone_rate
     groups = [{"params": pretrained, "lr": own, "base": own}, {"params": fresh, "lr": rate, "base": rate}]
-    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
 
 
 class Training:
@@ -204,6 +221,7 @@ class Training:
         self.record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
         self.detector, self.design = build(places, config)
         on.place(self.detector)
+        set_to_learn(self.detector, config)
         self.optimizer = optimizer_of(self.detector, config)
         self.average = Average(self.detector, config.average)
         self.step, self.best = 0, -1.0
@@ -216,7 +234,6 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.best, self.losses = state["step"], state["best"], state["losses"]
             self.record.resume(state["history"])
-        self.detector.train()
 
     @property
     def _checkpoint(self) -> Path:
@@ -280,13 +297,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights (safetensors)")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, weights and run.json")
-    parser.add_argument("--start", type=Path, help="folder of an earlier run or bundle to go on from")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder of an earlier run or bundle to go on from; the weights of several are averaged",
+    )
     parser.add_argument("--backbone", choices=sorted(BACKBONES), default=Config.backbone)
-    for name in ("longest_side", "chip", "steps", "batch", "seed", "evaluate_every"):
+    for name in ("longest_side", "chip", "steps", "batch", "warmup", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
     for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
+    parser.add_argument("--stages", type=int, choices=range(1, len(STAGES) + 1), default=Config.stages)
+    parser.add_argument(
+        "--last-stage-only", action="store_true", help="learn the last stage on an earlier run's detector"
+    )
+    parser.add_argument("--stretch", type=float, nargs=2, metavar=("LOW", "HIGH"), default=Config.stretch)
     given = vars(parser.parse_args())
+    given |= {name: tuple(given[name]) for name in ("stretch", "start")}
     places = Places(**{name: given.pop(name) for name in ("data", "weights", "run", "start")})
     try:
         run(places, replace(Config(), **given))

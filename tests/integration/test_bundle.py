@@ -173,7 +173,7 @@ def set_at(manifest: dict[str, Any], path: str, value: Any) -> None:
         ("detector.architecture", "resnet", "unknown architecture 'resnet'"),
         ("detector.trunk.architecture", "os.system", "unknown architecture"),
         ("detector.options", {"depth": 3}, "cannot be built with depth=3"),
-        ("detector.options", {"readings": 5}, "cannot be built with readings=5"),
+        ("detector.options", {"stages": 4}, "cannot be built with stages=4"),
         ("detector.options", {"representation": -1}, "greater than or equal to 0"),
         ("detector.options", {"representation": 100_000}, "less than or equal to 4096"),
         ("detector.options", {"pyramid_channels": 32, "representation": 16}, "do not fit"),

@@ -147,5 +147,5 @@ def test_two_runs_of_one_design_become_their_mean(tmp_path: Path) -> None:
 def test_runs_of_two_designs_have_no_mean(tmp_path: Path) -> None:
     parts = [write_detector(tmp_path / name, name) for name in ("mobilenet_v2", "vgg16")]
 
-    with pytest.raises(ValueError, match="different designs"):
+    with pytest.raises(ValueError, match="different architectures"):
         averaged(parts)

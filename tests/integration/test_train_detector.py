@@ -14,7 +14,7 @@ from training.augment import Geometry
 from training.chips import Album, Chip, Cutter
 from training.dataset import load
 from training.hardware import Hardware
-from training.parts import read_part
+from training.parts import averaged, read_part
 from training.train_detector import Config, Places, Training, batches, draw, run
 
 TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2, checkpoint_every=2)
@@ -94,10 +94,32 @@ def test_chips_without_any_fracture_teach_too(places: Places) -> None:
 
 
 def test_a_run_goes_on_from_another_one_s_network(straight: Path, places: Places) -> None:
-    training = Training(replace(places, run=places.run.with_name("next"), start=straight), TINY, Hardware.find())
+    training = Training(replace(places, run=places.run.with_name("next"), start=(straight,)), TINY, Hardware.find())
 
     for name, tensor in read_part(straight, "detector").network.items():
         assert torch.equal(tensor, training.detector.network.state_dict()[name]), name
+
+
+def test_a_second_stage_is_learnt_on_the_mean_of_two_runs_and_nothing_else_changes(
+    straight: Path, places: Places
+) -> None:
+    other = replace(places, run=places.run.with_name("other"), start=(straight,))
+    run(other, replace(TINY, seed=TINY.seed + 1))
+    there = replace(places, run=places.run.with_name("stages"), start=(straight, other.run))
+
+    run(there, replace(TINY, stages=2, last_stage_only=True, stretch=(1.0, 99.0)))
+
+    part = read_part(there.run, "detector")
+    mean = averaged([read_part(folder, "detector") for folder in there.start])
+    assert part.design.options == {"stages": 2}
+    assert part.design.preprocessing.stretch_percentiles == (1.0, 99.0)
+    for before, after in ((mean.trunk, part.trunk), (mean.network, part.network)):
+        assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    began = mean.network["roi_heads.box_head.fc7.weight"]
+    assert not torch.equal(part.network["later_stages.0.box_head.fc7.weight"], began)
+    history = json.loads((there.run / "run.json").read_text())["history"]
+    assert {"loss_classifier_2", "loss_box_reg_2"} <= history[0].keys()
+    assert "loss_classifier" not in history[0]
 
 
 def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path) -> None:
