@@ -10,6 +10,7 @@ from models.manifest import Manifest, NetworkEntry
 from training.tables import (
     GROUP_HEAD,
     GROUPS,
+    POINTS,
     box_rows,
     cost_rows,
     decision_rows,
@@ -23,6 +24,7 @@ from training.tables import (
 TRUNKS = {"vgg16": "VGG16's blocks 1 to 4", "mobilenet_v2": "MobileNetV2's layers"}
 HEADS = {
     "vgg16_pooled": "VGG16's block 5 and a perceptron on its pooled map",
+    "vgg16_pooled_map": "VGG16's block 5, a perceptron on its pooled map and a location map taught by boxes",
     "vgg16_location_map": "VGG16's block 5 with a pooling head and a location map taught by boxes",
     "faster_rcnn_vgg16_fpn": "torchvision's Faster R-CNN with a feature pyramid on VGG16's strides 8, 16 and 32",
     "faster_rcnn_mobilenet_v2_fpn": "torchvision's Faster R-CNN with a feature pyramid on MobileNetV2",
@@ -37,6 +39,9 @@ LIMITS = """\
 CHOSEN_ON_THE_SAME = """\
 - Calibration, operating points and box threshold were chosen on the very images that the figures come from ({split});
   expect somewhat less on new ones."""
+CHOSEN_BY_SUCH_FIGURES = """\
+- How the networks are read was chosen by figures of this kind on these images: how grey values are stretched, how often
+  and how large the detector looks, how its candidates vote, that every box has a say, and the rule of the points."""
 OF_FRACATLAS = """\
 - FracAtlas comes from three hospitals in one country, does not give ages and names no patients: images of one patient
   may lie in two blocks.
@@ -64,11 +69,10 @@ def card(manifest: Manifest) -> str:
         *_boxes(whole),
         *groups(whole),
         f"## Operating points\n\n{rule}.\n\n" + markdown(*decision_rows(whole)),
-        *_truncated(metrics),
-        *_copies(metrics),
+        *beside(metrics),
         "## Cost\n\n" + markdown(("figure", "value"), _cost(metrics)),
         *_cascade(metrics),
-        "## Limits\n\n" + _limits(manifest),
+        "## Limits\n\n" + limits_of(manifest),
         f"## Licences and attribution\n\n{licences}",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -126,16 +130,23 @@ def _preparation(entry: NetworkEntry) -> str:
 def groups(whole: Mapping[str, Any]) -> list[str]:
     """Return a section for each kind of group that was measured."""
     if OLD_GROUPS in whole:
-        return [_group("part of the body", whole[OLD_GROUPS])]
-    return [_group(words, whole[key]) for key, words in GROUPS if len(whole[key]) > 1]
+        return [_group("part of the body", whole[OLD_GROUPS], whole["images"])]
+    return [_group(words, whole[key], whole["images"]) for key, words in GROUPS if len(whole[key]) > 1]
 
 
-def _group(words: str, figures: Mapping[str, Any]) -> str:
+def _group(words: str, figures: Mapping[str, Any], images: int) -> str:
     rows = group_rows(figures)
     used = [column for column in range(len(GROUP_HEAD) + 1) if any(row[column] != "-" for row in rows)]
     head = (words, *GROUP_HEAD)
     chosen = [tuple(row[column] for column in used) for row in rows]
-    return f"## By {words}\n\n" + markdown(tuple(head[column] for column in used), chosen)
+    overlap = sum(each["images"] for each in figures.values()) > images
+    table = markdown(tuple(head[column] for column in used), chosen)
+    return f"## By {words}\n\n{table}" + ("\n\nAn image may be in more than one row." if overlap else "")
+
+
+def beside(metrics: Mapping[str, Any]) -> list[str]:
+    """Tell what the figures would be on somewhat other images, and with nothing fitted on those they come from."""
+    return [*_truncated(metrics), *_copies(metrics), *_cross_fitted(metrics)]
 
 
 def _truncated(metrics: Mapping[str, Any]) -> list[str]:
@@ -155,8 +166,23 @@ def _copies(metrics: Mapping[str, Any]) -> list[str]:
         return []
     number_of = metrics["whole_files"]["images"] - figures["images"]
     return [
-        f"{number_of} of these images are copies of images of the collection's train block. Without them: "
-        f"AUC {with_interval(figures, 'auc')}, mAP50 {number(figures['boxes']['map50'])}."
+        f"{number_of} of these images are copies of images of the collection's train block, which networks may have "
+        f"learnt from. Without them: AUC {with_interval(figures, 'auc')}, mAP50 {number(figures['boxes']['map50'])}."
+    ]
+
+
+def _cross_fitted(metrics: Mapping[str, Any]) -> list[str]:
+    figures = metrics.get("cross_fitted")
+    if figures is None:
+        return []
+    points = "; ".join(
+        f"at the {words} point sensitivity {with_interval(figures[key], 'sensitivity')}, specificity "
+        f"{with_interval(figures[key], 'specificity')}"
+        for words, key in POINTS
+    )
+    return [
+        f"With calibration and points fitted on other images than those they are measured on ({figures['folds']} "
+        f"folds): AUC {with_interval(figures, 'auc')}; {points}; mAP50 {number(figures['map50'])}."
     ]
 
 
@@ -176,7 +202,8 @@ def _cascade(metrics: Mapping[str, Any]) -> list[str]:
         "AUC",
         "sensitivity, specificity (sensitive point)",
         "mAP50",
-        "seconds",
+        "seconds, median",
+        "seconds, mean",
     )
     return ["## Detector on every image, or only where the classifier asks\n\n" + markdown(head, cascade_rows(metrics))]
 
@@ -191,16 +218,18 @@ def cascade_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
             f"{number(row['sensitivity'])}, {number(row['specificity'])}",
             number(row["map50"]),
             number(row["seconds_median"]),
+            number(row.get("seconds_mean")),
         )
         for row in metrics["cascade"]
     ]
 
 
-def _limits(manifest: Manifest) -> str:
+def limits_of(manifest: Manifest) -> str:
+    """Return what the figures do not say, as a list."""
     metrics, whole = manifest.metrics, manifest.metrics["whole_files"]
     limits = LIMITS.format(share=whole["fractured"] / whole["images"])
     if metrics.get("chosen_on", metrics["split"]) == metrics["split"]:
         limits += "\n" + CHOSEN_ON_THE_SAME.format(split=metrics["split"])
     if any("FracAtlas" in entry.work for entry in manifest.licences):
         limits += "\n" + OF_FRACATLAS
-    return limits
+    return limits + "\n" + CHOSEN_BY_SUCH_FIGURES if metrics["split"] == "valid" else limits

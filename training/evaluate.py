@@ -67,6 +67,12 @@ def report(predictions: Sequence[Prediction], calibration: Calibration, points: 
     return figures
 
 
+def asked_from(predictions: Sequence[Prediction], from_logit: float | None) -> list[Prediction]:
+    """Return what the networks would have said if the detector were asked only from this logit on (None: always)."""
+    limit = float("-inf") if from_logit is None else from_logit
+    return [item if item.logit >= limit else replace(item, boxes=()) for item in predictions]
+
+
 def cascade_row(
     predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints, from_logit: float | None
 ) -> dict[str, Any]:
@@ -74,13 +80,12 @@ def cascade_row(
 
     Boxes of other images are dropped. Seconds are None where that was needed: the predictions paid for these boxes.
     """
-    limit = float("-inf") if from_logit is None else from_logit
-    asked = [item if item.logit >= limit else replace(item, boxes=()) for item in predictions]
+    asked = asked_from(predictions, from_logit)
     figures = measure(asked, calibration, points)
     as_measured = all(one.boxes == other.boxes for one, other in zip(asked, predictions, strict=True))
     return {
         "detector_from_logit": from_logit,
-        "detector_share": float(np.mean([item.logit >= limit for item in predictions])),
+        "detector_share": float(np.mean([from_logit is None or item.logit >= from_logit for item in predictions])),
         "auc": figures["auc"],
         "sensitivity": figures["low"]["sensitivity"],
         "specificity": figures["low"]["specificity"],

@@ -22,15 +22,18 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from models.bundle import load_bundle
+from models.analyzer import Analyzer
+from models.bundle import Bundle, load_bundle
 from models.decision import Calibration, OperatingPoints
 from models.views import View
 from training.calibration import RULE, calibrate, choose_points, sensitive_point
 from training.card import write_card
+from training.cross_fit import cross_fitted
 from training.dataset import load
-from training.evaluate import answers, cascade_row, report
+from training.evaluate import answers, asked_from, cascade_row, report
+from training.metrics import thin
 from training.parts import Part, Tensors, averaged, read_part
-from training.predictions import Prediction
+from training.predictions import Prediction, predict
 
 INTENDED_USE = (
     "Decision support in radiographs of hand, leg, hip and shoulder: points a radiologist to images that may show a "
@@ -47,6 +50,7 @@ FRACATLAS = {
     "A Dataset for Fracture Classification, Localization and Segmentation of Musculoskeletal Radiographs, "
     "Scientific Data 10:521, 2023, doi 10.6084/m9.figshare.22363012; images larger than 1280 px were reduced",
 }
+TIMED_IMAGES = 40
 TRUNK_LICENCES = {
     "vgg16": {
         "work": "VGG16 ImageNet weights (starting point, changed by training)",
@@ -140,23 +144,30 @@ def complete(content: dict[str, Any], predictions: Sequence[Prediction], folder:
     points = choose_points(whole, calibration)
     content["calibration"] = asdict(calibration)
     content["decision"] = {**asdict(points), "rule": RULE}
-    asked_always = content.get("detector_from_logit") is None
-    content["metrics"] = {**more, **({"cascade": cascade(whole, calibration, points)} if asked_always else {})}
-    content["metrics"] |= report(predictions, calibration, points)
+    content["metrics"] = {**more, "cross_fitted": cross_fitted(whole), **report(predictions, calibration, points)}
     write_json(folder / "bundle.json", content)
     write_card(load_bundle(folder).manifest, folder / "README.md")
     return content
 
 
-def cascade(
-    predictions: Sequence[Prediction], calibration: Calibration, points: OperatingPoints
-) -> list[dict[str, Any]]:
+def cascade(bundle: Bundle, predictions: Sequence[Prediction]) -> list[dict[str, Any]]:
     """Measure the detector asked always, and only from the classifier's own sensitive point on.
 
-    The predictions must be of a bundle that asks its detector about every image.
+    Each setting is calibrated for itself. What it costs is timed on the same images, drawn evenly, one setting after
+    the other. The predictions must be of this bundle, which asks its detector about every image.
     """
-    logits = np.array([item.logit for item in predictions if item.radiograph.fractured])
-    return [cascade_row(predictions, calibration, points, limit) for limit in (None, sensitive_point(logits))]
+    whole = [item for item in predictions if not item.radiograph.truncated]
+    logits = np.array([item.logit for item in whole if item.radiograph.fractured])
+    timed = [whole[at].radiograph for at in thin(len(whole), TIMED_IMAGES)]
+    rows = []
+    for limit in (None, sensitive_point(logits)):
+        calibration = calibrate(asked_from(whole, limit))
+        points = choose_points(asked_from(whole, limit), calibration)
+        manifest = bundle.manifest.model_copy(update={"detector_from_logit": limit})
+        seconds = [item.seconds for item in predict(Analyzer(replace(bundle, manifest=manifest)), timed)]
+        taken = {"seconds_median": float(np.median(seconds)), "seconds_mean": float(np.mean(seconds))}
+        rows.append({**cascade_row(whole, calibration, points, limit), **taken, "timed_images": len(timed)})
+    return rows
 
 
 def export(recipe: Recipe, data: Path, out: Path, kept: Path | None = None) -> dict[str, Any]:
@@ -167,8 +178,10 @@ def export(recipe: Recipe, data: Path, out: Path, kept: Path | None = None) -> d
     work = out.with_name(out.name + ".part")
     shutil.rmtree(work, ignore_errors=True)
     content = assemble(recipe, work)
-    predictions, cost = answers(load_bundle(work), load(data, "valid"), kept)
-    content = complete(content, predictions, work, split="valid", cost=cost)
+    bundle = load_bundle(work)
+    predictions, cost = answers(bundle, load(data, "valid"), kept)
+    more = {"cascade": cascade(bundle, predictions)} if recipe.detector_from_logit is None else {}
+    content = complete(content, predictions, work, split="valid", cost=cost, **more)
     shutil.rmtree(out, ignore_errors=True)
     work.rename(out)
     return content

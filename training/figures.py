@@ -85,7 +85,7 @@ def measure(predictions: Sequence[Prediction], calibration: Calibration, points:
         )
     return {
         **at_both_points(answers, points),
-        **_areas(predictions, answers),
+        **_areas(predictions, answers, calibration),
         "calibration_error": calibration_error(truth, probability),
         "brier": brier(truth, probability),
         "patients": None if answers.patients is None else int(answers.patients.max()) + 1,
@@ -99,25 +99,27 @@ def measure(predictions: Sequence[Prediction], calibration: Calibration, points:
     }
 
 
-def _areas(predictions: Sequence[Prediction], answers: Answers) -> dict[str, float | None]:
+def _areas(predictions: Sequence[Prediction], answers: Answers, calibration: Calibration) -> dict[str, float | None]:
     if not answers.has_both_classes:
         return dict.fromkeys(("auc_classifier_alone", "auc_detector_alone", "average_precision"))
     return {
         "auc_classifier_alone": auc(answers.truth, [item.logit for item in predictions]),
-        "auc_detector_alone": auc(answers.truth, [item.best_score for item in predictions]),
+        "auc_detector_alone": auc(answers.truth, [calibration.evidence(item.boxes) for item in predictions]),
         "average_precision": precision_recall_area(answers.truth, answers.probability),
     }
 
 
 def at_both_points(answers: Answers, points: OperatingPoints) -> dict[str, Any]:
     """Measure the probability as a ranking and as an answer at both operating points."""
-    both = answers.has_both_classes
-    area = auc(answers.truth, answers.probability) if both else None
+    area = auc(answers.truth, answers.probability) if answers.has_both_classes else None
     return {
         "images": len(answers.truth),
         "fractured": int(answers.truth.sum()),
         "auc": area,
-        "auc_95": auc_interval(answers.truth, answers.probability, groups=answers.patients) if both else None,
+        # Where every draw gives the same, the bootstrap knows nothing of how far the area may be off.
+        "auc_95": auc_interval(answers.truth, answers.probability, groups=answers.patients)
+        if area is not None and 0 < area < 1
+        else None,
         "low": at_point(answers.truth, answers.probability, points.low),
         "high": at_point(answers.truth, answers.probability, points.high),
     }

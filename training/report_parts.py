@@ -108,9 +108,11 @@ def _run(result: Result) -> Row:
     )
 
 
-def check_section(result: Result) -> str:
-    """Tell one check: question, verdict, method, what was measured."""
+def check_section(result: Result, shipped: str) -> str:
+    """Tell one check: question, verdict, method, what was measured, on which bundle if it was not the shipped one."""
     parts = [f"### {result['title']}", result["question"], f"**{result['verdict']}.**".replace("..", ".")]
+    if (bundle := result.get("config", {}).get("bundle", shipped)) != shipped:
+        parts.append(f"Measured on an earlier bundle, `{bundle}`.")
     return "\n\n".join([*parts, f"How: {result['method']}", *tables_of(result["metrics"])])
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from models.classifier import CLASSIFIERS
+from models.detector import DETECTORS
 from models.manifest import SHIPPED, Manifest, read_manifest
 from tests.bundles import write_tiny_bundle
 from tests.predictions import figures
-from training.card import card
+from training.card import HEADS, card
 from training.models_report import BARS, RESULTS, draw, read_results, render
 from training.report_parts import tables_of
 
@@ -49,6 +51,10 @@ def check(**metrics: Any) -> dict[str, Any]:
     return {"kind": "check", "name": "shortcut", "title": "Shortcuts", **words, "metrics": metrics}
 
 
+def test_the_card_has_words_for_every_network_that_a_bundle_can_hold() -> None:
+    assert set(HEADS) >= {*CLASSIFIERS, *DETECTORS}
+
+
 def test_the_page_in_this_tree_is_up_to_date() -> None:
     text = render(read_results(RESULTS), read_manifest(SHIPPED))
 
@@ -74,9 +80,27 @@ def test_bars_say_what_is_reached_and_what_is_not(manifest: Manifest) -> None:
     rows = {(row[0], row[1]): row for row in (bar.row(manifest.metrics) for bar in BARS)}
 
     area = manifest.metrics["whole_files"]["auc"]
-    assert rows["AUC", "floor"][2:] == (">= 0.91", f"{area:.3f}", "yes" if area >= 0.91 else "no")
-    assert rows["seconds an image, median", "limit"][2:] == ("<= 1.3", "0.500", "yes")
-    assert rows["memory at the peak, GB", "limit"][2:] == ("<= 3", "1.074", "yes")
+    assert rows["AUC", "floor"][2:] == (">= 0.91", f"{area:.3f}", "yes" if area >= 0.91 else "no", "-")
+    assert rows["seconds an image, median", "limit"][2:] == ("<= 1.3", "0.500", "yes", "-")
+    assert rows["memory at the peak, GB", "limit"][2:] == ("<= 3", "1.074", "yes", "-")
+
+
+def test_a_figure_without_the_copies_stands_beside_it(manifest: Manifest) -> None:
+    metrics = {**manifest.metrics, "without_copies": {**manifest.metrics["whole_files"], "auc": 0.8125}}
+
+    rows = {(row[0], row[1]): row for row in (bar.row(metrics) for bar in BARS)}
+
+    assert rows["AUC", "floor"][-1] == "0.812"
+    assert rows["seconds an image, median", "limit"][-1] == "-"
+
+
+def test_a_check_of_another_bundle_says_so(manifest: Manifest) -> None:
+    both = [check(auc=0.61) | {"config": {"bundle": name}} for name in (manifest.version, "2020-01-01-old+00000000")]
+
+    here, elsewhere = (render([each], manifest) for each in both)
+
+    assert "Measured on an earlier bundle" not in here
+    assert "Measured on an earlier bundle, `2020-01-01-old+00000000`." in elsewhere
 
 
 def test_a_figure_that_was_not_measured_is_no_figure(manifest: Manifest) -> None:
@@ -85,7 +109,7 @@ def test_a_figure_that_was_not_measured_is_no_figure(manifest: Manifest) -> None
 
     rows = [bar.row(metrics) for bar in BARS if bar.figure.startswith(("mAP50", "memory"))]
 
-    assert {row[3:] for row in rows} == {("not measured", "-")}
+    assert {row[3:] for row in rows} == {("not measured", "-", "-")}
 
 
 def test_methods_are_compared_on_their_set_with_the_bundle_last(manifest: Manifest) -> None:
