@@ -117,7 +117,9 @@ def _boxes(whole: Mapping[str, Any]) -> list[str]:
 
 def _words(entry: NetworkEntry) -> str:
     trunk = TRUNKS.get(entry.trunk.architecture, entry.trunk.architecture)
-    return f"{HEADS.get(entry.architecture, entry.architecture)}, on {trunk}"
+    stages = entry.options.get("stages", 1)
+    heads = f", {stages} stages of box heads" if stages > 1 else ""
+    return f"{HEADS.get(entry.architecture, entry.architecture)}{heads}, on {trunk}"
 
 
 def _preparation(entry: NetworkEntry) -> str:
