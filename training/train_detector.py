@@ -234,6 +234,7 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.best, self.losses = state["step"], state["best"], state["losses"]
             self.record.resume(state["history"])
+            self.record.metrics = state["metrics"]
 
     @property
     def _checkpoint(self) -> Path:
@@ -269,7 +270,13 @@ class Training:
             "average": self.average.module,
             "optimizer": self.optimizer,
         }
-        kept = {"step": self.step, "best": self.best, "losses": self.losses, "history": self.record.history}
+        kept = {
+            "step": self.step,
+            "best": self.best,
+            "losses": self.losses,
+            "history": self.record.history,
+            "metrics": self.record.metrics,
+        }
         states = {name: module.state_dict() for name, module in modules.items()}
         save_checkpoint(self._checkpoint, {**states, **kept, "config": asdict(self.config)})
 

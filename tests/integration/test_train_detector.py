@@ -65,6 +65,22 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straigh
         assert torch.equal(tensor, second["detector"][name]), name
 
 
+def test_a_run_that_was_interrupted_after_its_best_evaluation_keeps_that_one_s_figures(places: Places) -> None:
+    there = replace(places, run=places.run.with_name("past_the_best"))
+    training = Training(there, TINY, Hardware.find())
+    for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
+        training.learn(chips)
+    training.judge(load(places.data, "valid"))
+    training.best = 1.0
+    training.save()
+
+    run(there, TINY)
+
+    record = json.loads((there.run / "run.json").read_text())
+    assert [entry["step"] for entry in record["history"]] == [2, 4]
+    assert record["metrics"]["step"] == 2
+
+
 def test_the_first_layers_stay_as_imagenet_left_them_and_the_others_learn(straight: Path, places: Places) -> None:
     before, after = load_file(places.weights), load_file(straight / "trunk.safetensors")
 
