@@ -61,14 +61,37 @@ def test_every_encoding_of_an_image_gets_the_same_answer(encodings, radiographs,
     assert "than is allowed: none" in (tmp_path / "check-encodings.json").read_text()
 
 
-def test_a_probability_or_a_box_that_moves_too_far_is_not_allowed(encodings):
-    here, there = ScoredBox(10, 10, 40, 40, 0.9), ScoredBox(13, 10, 43, 40, 0.9)
-    near, moved, other, lost = (encodings.Differences() for _ in range(4))
-    near.add(analysis(0.50, here), analysis(0.51, here), 0.5)
-    moved.add(analysis(0.50, here), analysis(0.50, there), 0.5)
-    other.add(analysis(0.50, here), analysis(0.61, here), 0.5)
-    lost.add(analysis(0.50, here), analysis(0.50), 0.5)
+HERE, THERE, ELSEWHERE = (ScoredBox(x, 10, x + 30, 40, 0.9) for x in (10, 13, 80))
 
-    assert [each.summary()["allowed"] for each in (near, moved, other)] == [True, False, False]
+
+@pytest.mark.parametrize(
+    ("other", "allowed"),
+    [
+        (analysis(0.51, HERE), True),
+        (analysis(0.50, THERE), False),
+        (analysis(0.61, HERE), False),
+        (analysis(0.50), False),
+        (analysis(0.50, HERE, ELSEWHERE), False),
+    ],
+    ids=["near", "moved", "another probability", "lost", "added"],
+)
+def test_a_probability_or_box_that_moves_too_far_and_a_box_too_few_or_many_are_not_allowed(encodings, other, allowed):
+    differences = encodings.Differences()
+
+    differences.add(analysis(0.50, HERE), other, 0.5)
+
+    assert differences.summary()["allowed"] is allowed
+
+
+def test_boxes_that_moved_were_lost_or_came_are_counted(encodings):
+    moved, lost, added = (encodings.Differences() for _ in range(3))
+    moved.add(analysis(0.50, HERE), analysis(0.50, THERE), 0.5)
+    lost.add(analysis(0.50, HERE), analysis(0.50), 0.5)
+    added.add(analysis(0.50), analysis(0.50, ELSEWHERE), 0.5)
+
+    counts = [
+        tuple(each.summary()[name] for name in ("boxes", "boxes_found_again", "boxes_added"))
+        for each in (moved, lost, added)
+    ]
+    assert counts == [(1, 1, 0), (1, 0, 0), (0, 0, 1)]
     assert moved.summary()["median_box_difference_pixels"] == 3
-    assert (lost.summary()["boxes"], lost.summary()["boxes_found_again"]) == (1, 0)
