@@ -21,15 +21,12 @@ from models.preprocess import CANVAS_MULTIPLE
 from training.augment import Geometry, develop, place
 from training.chips import Album, Chip, Cutter, Prepared
 from training.dataset import BODY_PARTS, Radiograph
+from training.errors import CannotTrain
 
 FloatArray = NDArray[np.float32]
 STRIDE = 16  # canvas pixels a cell of block 5's map
 AHEAD = 2  # batches prepared while one is learnt
 WHOLE_IMAGES = Geometry(degrees=15.0, zoom=1.2)
-
-
-class CannotTrain(Exception):
-    """What was asked for cannot be trained; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ goes on from its checkpoint. The averaged weights of the best evaluation on vali
 
 from __future__ import annotations
 
-import sys
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from training.chips import Album
 from training.classifier_options import Config, Places, read_options
 from training.curves import write_curves
 from training.dataset import for_training, whole_files
+from training.errors import CannotTrain, ending_in_words
 from training.fine_tuning import (
     Learner,
     learn_from,
@@ -37,7 +37,7 @@ from training.fine_tuning import (
     set_rates,
 )
 from training.hardware import Hardware
-from training.lessons import CannotTrain, Lesson, Mixture, Teacher, workers_for
+from training.lessons import Lesson, Mixture, Teacher, workers_for
 from training.metrics import auc, auc_interval
 from training.parts import Design, write_part
 from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features
@@ -222,10 +222,8 @@ def run(places: Places, config: Config) -> None:
 
 def main() -> None:
     """Read the command line."""
-    try:
+    with ending_in_words():
         run(*read_options(__doc__))
-    except CannotTrain as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

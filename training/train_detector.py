@@ -2,18 +2,18 @@
 
     python -m training.train_detector --data DATA --backbone mobilenet_v2 --weights MOBILENET.safetensors --run FOLDER
 
-The backbone starts from ImageNet and is tuned at a rate of its own; pyramid, proposals and box heads start from chance,
-or all of it from an earlier run or a bundle (`--start`), to which `--stages 2 --last-stage-only` adds a second stage of
-box heads in minutes. Run again, it goes on from its checkpoint. The averaged weights of the best evaluation are in the
-run's folder, which `training.export_bundle` takes.
+The backbone starts from ImageNet and is tuned at a rate of its own; pyramid, proposals and box heads start from chance.
+Or all of it is that of an earlier run or a bundle (`--start` instead of `--weights`), to which `--stages 2
+--last-stage-only` adds a second stage of box heads in minutes. Run again, it goes on from its checkpoint. The averaged
+weights of the best evaluation are in the run's folder, which `training.export_bundle` takes.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,20 @@ from training.backbones import BACKBONES
 from training.chips import Album, Chip, Cutter, Prepared
 from training.curves import write_curves
 from training.dataset import Radiograph, for_training, whole_files
+from training.errors import CannotTrain, ending_in_words, expecting, require_finite
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
 from training.parts import Design, averaged, read_part, write_part
 from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
+
+BACKBONE = "mobilenet_v2"
 
 
 @dataclass(frozen=True)
 class Config:
     """What was chosen for a run."""
 
-    backbone: str = "mobilenet_v2"
+    backbone: str | None = None  # None: that of the start, or MobileNetV2
     longest_side: int = 704
     chip: int = 320
     steps: int = 4000
@@ -71,8 +74,8 @@ class Places:
     """Where a run reads and writes; `start` are the folders of earlier runs to go on from, their weights averaged."""
 
     data: Path
-    weights: Path
     run: Path
+    weights: Path | None = None
     start: tuple[Path, ...] = ()
 
 
@@ -142,7 +145,9 @@ def train_step(
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(detector.parameters(), 5.0)
     optimizer.step()
-    return {name: float(value.detach()) for name, value in losses.items()}
+    values = {name: float(value.detach()) for name, value in losses.items()}
+    require_finite(values)
+    return values
 
 
 @torch.inference_mode()
@@ -178,19 +183,50 @@ def figures_of(images: list[BoxesOfImage]) -> dict[str, Any]:
 
 
 def build(places: Places, config: Config) -> tuple[Detector, Design]:
-    """Build the detector from ImageNet's weights, or from those of an earlier run or a bundle."""
+    """Build the detector of an earlier run or a bundle, or a new one on ImageNet's weights."""
     torch.manual_seed(config.seed)
-    backbone = BACKBONES[config.backbone]
-    trunk, network, width = backbone.build(places.weights, config.stages)
-    backbone.freeze(trunk)
-    if places.start:
-        part = averaged([read_part(folder, "detector") for folder in places.start])
+    detector, design = _continued(places.start, config) if places.start else _begun(places.weights, config)
+    BACKBONES[design.trunk].freeze(detector.trunk)
+    return detector, design
+
+
+def _begun(weights: Path | None, config: Config) -> tuple[Detector, Design]:
+    if weights is None:
+        raise CannotTrain("a detector needs --weights, its backbone's ImageNet weights, or --start")
+    name = config.backbone or BACKBONE
+    backbone = BACKBONES[name]
+    with expecting(f"ImageNet's weights of {name}", weights):
+        trunk, network, width = backbone.build(weights, config.stages)
+    return Detector(trunk, network), Design(
+        backbone.architecture, name, config.preprocessing, _stages_of(config), width
+    )
+
+
+def _continued(folders: Sequence[Path], config: Config) -> tuple[Detector, Design]:
+    """Build what the folders hold, with this run's input and stages."""
+    parts = []
+    for folder in folders:
+        with expecting("a detector to start from", folder):
+            parts.append(read_part(folder, "detector"))
+    with expecting("a network like the first one", folders[-1]):
+        part = averaged(parts)
+    before = part.design
+    if config.backbone not in {None, before.trunk}:
+        raise CannotTrain(f"the detector to start from stands on {before.trunk}, not on {config.backbone}")
+    if (stages := before.options.get("stages", 1)) > config.stages:
+        raise CannotTrain(f"the detector to start from has {stages} stages: --stages {stages}")
+    kept = {name: value for name, value in before.options.items() if name != "stages"}
+    design = replace(before, preprocessing=config.preprocessing, options={**kept, **_stages_of(config)})
+    with expecting("a detector to start from", folders[0]):
+        backbone = BACKBONES[design.trunk]
+        trunk, network = backbone.trunk(design.width), backbone.detector(design.width, **design.options)
         trunk.load_state_dict(part.trunk)
         network.begin_from(part.network)
-    options: dict[str, int | float] = {"stages": config.stages} if config.stages > 1 else {}
-    return Detector(trunk, network), Design(
-        backbone.architecture, config.backbone, config.preprocessing, options, width
-    )
+    return Detector(trunk, network), design
+
+
+def _stages_of(config: Config) -> dict[str, int | float]:
+    return {"stages": config.stages} if config.stages > 1 else {}
 
 
 def set_to_learn(detector: Detector, config: Config) -> None:
@@ -216,10 +252,11 @@ class Training:
     """A run's state between two steps: everything that an interrupted run needs to go on as if nothing had been."""
 
     def __init__(self, places: Places, config: Config, on: Hardware) -> None:
-        self.places, self.config, self.on = places, config, on
+        self.places, self.on = places, on
+        self.detector, self.design = build(places, config)
+        self.config = config = replace(config, backbone=self.design.trunk)
         title = f"Detector on {config.backbone}"
         self.record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
-        self.detector, self.design = build(places, config)
         on.place(self.detector)
         set_to_learn(self.detector, config)
         self.optimizer = optimizer_of(self.detector, config)
@@ -228,7 +265,7 @@ class Training:
         self.losses: list[dict[str, float]] = []
         if state := load_checkpoint(self._checkpoint):
             if state["config"] != asdict(config):
-                raise ValueError(f"{places.run} holds a run of another configuration: name another folder")
+                raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
             self.detector.load_state_dict(state["detector"])
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -302,16 +339,16 @@ def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
-    parser.add_argument("--weights", type=Path, required=True, help="the backbone's ImageNet weights (safetensors)")
+    parser.add_argument("--weights", type=Path, help="the backbone's ImageNet weights (safetensors); not with --start")
     parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, weights and run.json")
     parser.add_argument(
         "--start",
         type=Path,
         action="append",
         default=[],
-        help="folder of an earlier run or bundle to go on from; the weights of several are averaged",
+        help="folder of an earlier run or bundle to go on from, its options kept; the weights of several are averaged",
     )
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), default=Config.backbone)
+    parser.add_argument("--backbone", choices=sorted(BACKBONES), help=f"the start's, or {BACKBONE} if not given")
     for name in ("longest_side", "chip", "steps", "batch", "warmup", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
     for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
@@ -323,11 +360,9 @@ def main() -> None:
     parser.add_argument("--stretch", type=float, nargs=2, metavar=("LOW", "HIGH"), default=Config.stretch)
     given = vars(parser.parse_args())
     given |= {name: tuple(given[name]) for name in ("stretch", "start")}
-    places = Places(**{name: given.pop(name) for name in ("data", "weights", "run", "start")})
-    try:
+    places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
+    with ending_in_words():
         run(places, replace(Config(), **given))
-    except ValueError as error:
-        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ from tests.training_data import VGG_WIDTH, write_data, write_vgg
 from training import train_classifier
 from training.classifier_options import Config, Places, read_options
 from training.dataset import load
+from training.errors import CannotTrain
 from training.fine_tuning import Tuning, points_at
 from training.hardware import Hardware
-from training.lessons import CannotTrain, Lesson
+from training.lessons import Lesson
 from training.parts import Design, read_part, write_part
 from training.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features
 from training.train_classifier import Training, run

@@ -1,6 +1,7 @@
 """The detector's training in miniature: synthetic images with a bright square for a fracture, the smallest network."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from tests.training_data import write_data, write_mobilenet, write_vgg
 from training.augment import Geometry
 from training.chips import Album, Chip, Cutter
 from training.dataset import load
+from training.errors import CannotTrain
 from training.hardware import Hardware
-from training.parts import averaged, read_part
-from training.train_detector import Config, Places, Training, batches, draw, run
+from training.parts import averaged, read_part, write_part
+from training.train_detector import Config, Places, Training, batches, build, draw, run
 
 TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2, checkpoint_every=2)
 
@@ -25,7 +27,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("detector")
     write_data(folder / "data")
     write_mobilenet(folder / "mobilenet.safetensors")
-    return Places(folder / "data", folder / "mobilenet.safetensors", folder / "run")
+    return Places(folder / "data", folder / "run", folder / "mobilenet.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,34 @@ def test_a_run_goes_on_from_another_one_s_network(straight: Path, places: Places
         assert torch.equal(tensor, training.detector.network.state_dict()[name]), name
 
 
+def test_a_start_needs_no_other_weights_and_keeps_what_it_is_read_with(
+    straight: Path, places: Places, tmp_path: Path
+) -> None:
+    earlier = read_part(straight, "detector")
+    there = replace(places, run=tmp_path, weights=None, start=(straight.with_name("voting"),))
+    shutil.copytree(straight, there.start[0])
+    content = json.loads((straight / "part.json").read_text()) | {"options": {"voting_iou": 0.5}}
+    (there.start[0] / "part.json").write_text(json.dumps(content))
+
+    training = Training(there, replace(TINY, stages=2), Hardware.find())
+
+    assert training.design == replace(earlier.design, options={"voting_iou": 0.5, "stages": 2})
+    assert [heads.voting_iou for heads in training.detector.network.stages] == [0.5, 0.5]
+    assert training.config.backbone == "mobilenet_v2"
+
+
+def test_a_start_on_another_backbone_or_with_more_stages_is_refused(straight: Path, places: Places) -> None:
+    there = replace(places, start=(straight,))
+
+    with pytest.raises(CannotTrain, match="stands on mobilenet_v2, not on vgg16"):
+        build(there, replace(TINY, backbone="vgg16"))
+    two, _ = build(there, replace(TINY, stages=2))
+    design = replace(read_part(straight, "detector").design, options={"stages": 2})
+    write_part("detector", design, two.trunk, two.network, straight.with_name("two"))
+    with pytest.raises(CannotTrain, match="--stages 2"):
+        build(replace(places, start=(straight.with_name("two"),)), TINY)
+
+
 def test_a_second_stage_is_learnt_on_the_mean_of_two_runs_and_nothing_else_changes(
     straight: Path, places: Places
 ) -> None:
@@ -148,5 +178,5 @@ def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path) -> None:
 
 
 def test_a_run_does_not_go_on_under_another_configuration(straight: Path, places: Places) -> None:
-    with pytest.raises(ValueError, match="another configuration"):
+    with pytest.raises(CannotTrain, match="another configuration"):
         Training(replace(places, run=straight), replace(TINY, rate=1e-4), Hardware.find())

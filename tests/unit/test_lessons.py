@@ -9,8 +9,8 @@ from PIL import Image
 from models.preprocess import Preprocessing, prepare
 from training.chips import Album
 from training.dataset import Radiograph
+from training.errors import CannotTrain
 from training.lessons import (
-    CannotTrain,
     Lesson,
     Mixture,
     Teacher,
