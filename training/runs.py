@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import cv2
+import numpy as np
 import torch
 import torchvision
 from safetensors.torch import save_file
@@ -75,12 +77,14 @@ class Run:
             "kind": "run",
             "title": self.title,
             "config": self.config,
-            "commit": _commit(),
+            "commit": commit_of(Path(__file__).parent),
             "data": hashes(self.data) if self.data else {},
             "environment": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "torchvision": torchvision.__version__,
+                "numpy": np.__version__,
+                "opencv": cv2.__version__,
                 "threads": torch.get_num_threads(),
             },
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
@@ -127,11 +131,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return state
 
 
-def _commit() -> str:
-    """Return the commit that the code stands at, or 'unknown' outside a repository."""
-    command = ["git", "rev-parse", "HEAD"]
+def commit_of(folder: Path) -> str:
+    """Return the commit that a folder's code stands at, `-dirty` behind it where tracked files differ from it.
+
+    'unknown' outside a repository.
+    """
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]  # the hash whatever is tagged
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except OSError:  # no git on this machine
         return "unknown"
     return answer.stdout.strip() or "unknown"

@@ -1,0 +1,41 @@
+"""What a run's record says of the code that it ran with."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from training.runs import Run, commit_of
+
+
+def git(folder: Path, *words: str) -> str:
+    author = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    return subprocess.run(["git", *author, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_code_that_differs_from_its_commit_is_dirty(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text("one")
+    git(tmp_path, "init")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "--message", "one")
+    git(tmp_path, "tag", "v1")
+    commit = git(tmp_path, "rev-parse", "HEAD").strip()
+    (tmp_path / "untracked.py").touch()
+
+    clean = commit_of(tmp_path)
+    (tmp_path / "code.py").write_text("two")
+
+    assert (clean, commit_of(tmp_path)) == (commit, f"{commit}-dirty")
+
+
+def test_outside_a_repository_the_commit_is_unknown(tmp_path: Path) -> None:
+    assert commit_of(tmp_path) == "unknown"
+
+
+def test_a_record_names_the_versions_that_pictures_pass_through(tmp_path: Path) -> None:
+    Run(tmp_path, {}).finish()
+
+    environment = json.loads((tmp_path / "run.json").read_text())["environment"]
+    assert (environment["numpy"], environment["opencv"]) == (np.__version__, cv2.__version__)
