@@ -58,8 +58,9 @@ class Look:
 
     @property
     def key(self) -> str:
-        """Name the look's features."""
-        return self.radiograph.name + (" mirrored" if self.mirrored else "")
+        """Name the look's features: a file that was changed has others, whatever its name."""
+        file = self.radiograph.path.stat()
+        return f"{self.radiograph.name} {file.st_size} {file.st_mtime_ns}{' mirrored' if self.mirrored else ''}"
 
     def canvas(self, preprocessing: Preprocessing) -> FloatArray:
         """Return what the network is shown: float32 (3, rows, columns)."""

@@ -1,6 +1,7 @@
 """The classifier's training in miniature: a bright square for a fracture, a sixteenth of VGG16's width."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -182,6 +183,19 @@ def test_features_of_another_network_or_input_are_not_taken(places: Places, tmp_
 
     assert first.shape == second.shape == (2, 64)
     assert not torch.equal(first, second)
+
+
+def test_features_of_a_picture_that_was_changed_are_not_taken(places: Places, tmp_path: Path) -> None:
+    shutil.copytree(places.data, tmp_path / "data")
+    looks = looks_at(load(tmp_path / "data", "valid")[:2])
+    network = Frozen.read(places.weights, TINY.preprocessing)
+    before = pooled_features(network, looks, tmp_path, CPU)
+    shutil.copy(looks[1].radiograph.path, looks[0].radiograph.path)
+
+    after = pooled_features(network, looks, tmp_path, CPU)
+
+    assert not torch.equal(before[0], after[0])
+    assert torch.equal(after[0], after[1])
 
 
 def test_joined_heads_answer_with_the_mean_of_theirs() -> None:
