@@ -57,8 +57,12 @@ def load(folder: Path, split: str) -> list[Radiograph]:
 
 def for_training(folder: Path) -> list[Radiograph]:
     """Return what may teach: train without files that end early and without images that lie in valid too."""
-    left_out = {train for train, _ in copies()}
-    return [item for item in whole_files(folder, "train") if item.name not in left_out]
+    train, valid = whole_files(folder, "train"), {item.name for item in load(folder, "valid")}
+    # Another collection may use a name of FracAtlas, hardly both names of a pair.
+    lie_in_both = {name for name, copy in copies() if copy in valid}
+    kept = [item for item in train if item.name not in lie_in_both]
+    print(f"{len(kept)} images teach; {len(train) - len(kept)} of train are left out, for they lie in valid too")
+    return kept
 
 
 def whole_files(folder: Path, split: str) -> list[Radiograph]:

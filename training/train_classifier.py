@@ -25,7 +25,7 @@ from models.classifier import PooledClassifier
 from training.chips import Album
 from training.classifier_options import Config, Places, read_options
 from training.curves import write_curves
-from training.dataset import for_training, whole_files
+from training.dataset import Radiograph, for_training, whole_files
 from training.errors import CannotTrain, ending_in_words
 from training.fine_tuning import (
     Learner,
@@ -48,12 +48,14 @@ CHECKPOINT_NAME = "checkpoint.pt"
 BATCH = {"cuda": 32, "cpu": 8}
 
 
-def probe(places: Places, config: Config, on: Hardware) -> tuple[Frozen, PooledClassifier, list[float]]:
-    """Fit the heads on the frozen network; returns it, the classifier, and the valid AUC of each head and of all."""
+def probe(
+    places: Places, config: Config, images: list[Radiograph], on: Hardware
+) -> tuple[Frozen, PooledClassifier, list[float]]:
+    """Fit the heads on images; returns the frozen network, the classifier, and the valid AUC of each head and of all."""
     if places.weights is None:
         raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
     frozen = Frozen.read(places.weights, config.preprocessing)
-    train = looks_at(for_training(places.data), (False, True) if config.mirrored else (False,))
+    train = looks_at(images, (False, True) if config.mirrored else (False,))
     valid = looks_at(whole_files(places.data, "valid"))
     labels = labels_of(train)
     if not 0 < labels.sum() < len(labels):
@@ -72,16 +74,15 @@ def probe_design(frozen: Frozen, classifier: PooledClassifier) -> Design:
     return Design("vgg16_pooled", "vgg16", frozen.preprocessing, {"hidden": hidden}, frozen.width)
 
 
-def begin(places: Places, config: Config, on: Hardware) -> Learner:
+def begin(places: Places, config: Config, train: list[Radiograph], on: Hardware) -> Learner:
     """Build what the second stage starts from."""
     torch.manual_seed(config.seed)
-    labels = [item.fractured for item in for_training(places.data)]
-    share = min(max(float(np.mean(labels)), 0.01), 0.99)
+    share = min(max(float(np.mean([item.fractured for item in train])), 0.01), 0.99)
     if places.start:
         return read_learner(places.start, config.preprocessing, share)
     if config.stage == "finetune":
         raise CannotTrain("the stage 'finetune' needs --start, the folder of an earlier run or of a bundle")
-    frozen, classifier, _ = probe(places, config, on)
+    frozen, classifier, _ = probe(places, config, train, on)
     torch.manual_seed(config.seed)
     return pooled_map_on(classifier, frozen.trunk, probe_design(frozen, classifier), share)
 
@@ -101,7 +102,7 @@ class Training:
             raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
         title = "Classifier, fine-tuned"
         self.record = Run(places.run, {**asdict(self.config), **on.describe()}, places.data, title=title)
-        self.learner = begin(places, config, on)
+        self.learner = begin(places, config, self.train, on)
         on.place(self.learner)
         self.optimizer = optimizer_of(self.learner, config.tuning, round(config.frozen_epochs * self.epoch))
         self.average = Average(self.learner, config.average)
@@ -189,7 +190,7 @@ def run_probe(places: Places, config: Config, on: Hardware) -> None:
     """Fit the first stage's classifier, measure it and write it as a whole one."""
     title = "Classifier on frozen features"
     record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
-    frozen, classifier, areas = probe(places, config, on)
+    frozen, classifier, areas = probe(places, config, for_training(places.data), on)
     record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
     write_curves(places.run)
     write_part("classifier", probe_design(frozen, classifier), frozen.trunk, classifier, places.run)

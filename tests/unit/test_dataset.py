@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from tests.training_data import write_data
@@ -71,15 +72,27 @@ def test_what_is_left_out_of_training_is_what_the_check_found_between_the_blocks
     assert set(copies()) == pairs
 
 
-def test_an_image_that_lies_in_valid_too_never_teaches(tmp_path: Path) -> None:
+def rename(folder: Path, before: str, after: str) -> None:
+    for path in (folder / "labels.csv", *folder.glob("boxes_*.json")):
+        path.write_text(path.read_text().replace(before, after))
+
+
+def test_an_image_that_lies_in_valid_too_never_teaches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_data(tmp_path)
-    first = copies()[0][0]
-    (tmp_path / "images" / "train0.png").rename(tmp_path / "images" / first)
-    for name in ("labels.csv", "boxes_train.json"):
-        (tmp_path / name).write_text((tmp_path / name).read_text().replace("train0.png", first))
+    first, copy = copies()[0]
+    rename(tmp_path, "train0.png", first)
+    rename(tmp_path, "valid0.png", copy)
 
     taught = {item.name for item in for_training(tmp_path)}
 
     assert first in {item.name for item in load(tmp_path, "train")}
     assert first not in taught
     assert len(taught) == 23
+    assert "1 of train are left out" in capsys.readouterr().out
+
+
+def test_an_image_of_another_collection_teaches_whatever_its_name(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    rename(tmp_path, "train0.png", copies()[0][0])
+
+    assert len(for_training(tmp_path)) == 24
