@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from models.preprocess import Letterbox, Preprocessing, prepare
 from training.augment import Geometry, develop, place
 from training.chips import Album, Chip, Prepared
 from training.dataset import Radiograph, for_training, whole_files
+from training.errors import ending_in_words, require_finite
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, auc
 from training.runs import Run, rate_at
@@ -53,6 +54,16 @@ class Config:
     evaluate_every: int = 500
     fractured: float = 0.5  # share of fractured images in a batch
     seed: int = 5
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where it reads, writes and computes."""
+
+    data: Path
+    run: Path
+    weights: Path | None = None
+    device: str = "auto"
 
 
 def batches(album: Album, side: int, config: Config) -> Iterator[list[Chip]]:
@@ -90,7 +101,9 @@ def train_step(
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
     optimizer.step()
-    return float(loss.detach())
+    value = float(loss.detach())
+    require_finite({"loss": value})
+    return value
 
 
 def _target(chip: Chip, on: Hardware) -> dict[str, Tensor]:
@@ -134,16 +147,18 @@ def _boxes(said: dict[str, Tensor], letterbox: Letterbox, item: Radiograph) -> B
     )
 
 
-def run(architecture: Architecture, config: Config, data: Path, folder: Path, weights: Path | None = None) -> Run:
+def run(architecture: Architecture, config: Config, places: Places) -> Run:
     """Train, measure now and then on valid, keep the best; returns the run's record."""
-    on = Hardware.find()
+    on = Hardware.repeatable(places.device)
     torch.manual_seed(config.seed)
-    model = build(architecture, weights)
+    model = build(architecture, places.weights)
     on.place(model)
     optimizer = torch.optim.AdamW(model.parameters(), config.rate, weight_decay=config.weight_decay)
-    record = Run(folder, {**asdict(architecture), **asdict(config), **on.describe()}, data)
-    album = Album(for_training(data), Preprocessing(architecture.side))
-    valid = whole_files(data, "valid")
+    settings = {**asdict(architecture), **asdict(config), **on.describe()}
+    record = Run(places.run, settings, places.data, title=f"{architecture.name} of torchvision")
+    album = Album(for_training(places.data), Preprocessing(architecture.side))
+    album.require_both()
+    valid = whole_files(places.data, "valid")
     best, figure = -1.0, "auc" if architecture.task == "classify" else "map50"
     losses: list[float] = []
     model.train()
@@ -158,7 +173,7 @@ def run(architecture: Architecture, config: Config, data: Path, folder: Path, we
         losses = []
         if figures[figure] > best:
             best = figures[figure]
-            save_model(model, architecture, folder)
+            save_model(model, architecture, places.run)
     record.finish(**{figure: best})
     return record
 
@@ -174,6 +189,7 @@ def main() -> None:
     train.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     train.add_argument("--run", type=Path, required=True, help="folder for model.json, model.safetensors and run.json")
     train.add_argument("--weights", type=Path, help="a backbone's weights (safetensors, torchvision's names)")
+    train.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     train.add_argument("--side", type=int, default=512, help="side of the square images in pixels")
     for name in ("steps", "batch", "evaluate_every", "seed"):
         train.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
@@ -184,11 +200,9 @@ def main() -> None:
             print(f"{task}: {', '.join(names(task))}")
         return
     architecture = Architecture(given.pop("name"), given.pop("task"), given.pop("side"))
-    places = [given.pop(name) for name in ("data", "run", "weights")]
-    try:
-        run(architecture, replace(Config(), **given), *places)
-    except ValueError as error:
-        parser.exit(2, f"error: {error}\n")
+    places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
+    with ending_in_words():
+        run(architecture, replace(Config(), **given), places)
 
 
 if __name__ == "__main__":

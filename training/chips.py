@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.preprocess import Preprocessing, prepare
 from training.augment import Geometry, develop, paste, place
 from training.dataset import Radiograph
+from training.errors import CannotTrain
 
 FloatArray = NDArray[np.float32]
 DRAWS = 3
@@ -51,6 +52,12 @@ class Album:
         self._kept: dict[str, Prepared] = {}
         self.fractured = [item for item in radiographs if item.boxes_xyxy]
         self.normal = [item for item in radiographs if not item.fractured]
+
+    def require_both(self) -> None:
+        """Raise CannotTrain where there is no fracture with a box, or no image without a fracture, to draw from."""
+        if not self.fractured or not self.normal:
+            found = f"{len(self.fractured)} with boxes and {len(self.normal)} normal"
+            raise CannotTrain(f"training needs images of fractures with boxes and normal ones; there are {found}")
 
     def get(self, radiograph: Radiograph) -> Prepared:
         """Return an image prepared as the bundle prepares a patient's."""

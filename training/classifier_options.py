@@ -42,12 +42,13 @@ class Config:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes; `start` is the folder of an earlier run or of a bundle to go on from."""
+    """Where a run reads, writes and computes; `start` is the folder of an earlier run or of a bundle to go on from."""
 
     data: Path
     run: Path
     weights: Path | None = None
     start: Path | None = None
+    device: str = "auto"
 
 
 OF_RUN = {
@@ -98,6 +99,7 @@ def _parser(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, help="VGG16's ImageNet features (safetensors), for the stage 'probe'")
     parser.add_argument("--run", type=Path, required=True, help="folder for features, checkpoint, weights and run.json")
     parser.add_argument("--start", type=Path, help="folder of an earlier run or bundle to fine-tune; no probe then")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     parser.add_argument("--stage", choices=STAGES, default="both", help="what to run (both)")
     parser.add_argument("--mirrored", action="store_true", help="the probe learns from each image mirrored too")
     parser.add_argument("--optimizer", choices=("adam", "adamw", "sgd"), default="adamw", help="(adamw)")

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from PIL import ImageFile
 
 from models.images import read_image
+from training.errors import CannotTrain
 
 FloatArray = NDArray[np.float32]
 BODY_PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
 VIEWS = ("frontal", "lateral", "oblique")
+COLUMNS = ("file_name", "split", "fractured", *BODY_PARTS, "truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,19 @@ class Radiograph:
 
 
 def load(folder: Path, split: str) -> list[Radiograph]:
-    """Read the labels and boxes of one split ('train' or 'valid') of the data folder, ordered by name."""
+    """Read the labels and boxes of one split ('train' or 'valid') of the data folder, ordered by name.
+
+    Raises
+    ------
+    CannotTrain
+        The labels lack a column.
+    """
     boxes = _boxes(folder / f"boxes_{split}.json")
     with (folder / "labels.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == split]
+        table = csv.DictReader(file)
+        if missing := [name for name in COLUMNS if name not in (table.fieldnames or ())]:
+            raise CannotTrain(f"{folder / 'labels.csv'} lacks the columns {', '.join(missing)}")
+        rows = [row for row in table if row["split"] == split]
     return [_radiograph(folder, row, boxes[row["file_name"]]) for row in sorted(rows, key=lambda row: row["file_name"])]
 
 

@@ -22,6 +22,7 @@ from models.preprocess import Preprocessing, normalise
 from models.vgg import VGG16Trunk, map_channels
 from training.chips import Album
 from training.dataset import BODY_PARTS, Radiograph
+from training.errors import expecting, require_finite
 from training.hardware import Hardware
 from training.lessons import STRIDE, Lesson, body_parts_of, by_shape, padded, targets_of, workers_for
 from training.parts import Design, read_part
@@ -100,12 +101,13 @@ def pooled_map_on(start: PooledClassifier, trunk: VGG16Trunk, design: Design, sh
 
 def read_learner(folder: Path, preprocessing: Preprocessing, share: float) -> Learner:
     """Begin with the classifier of an earlier run or of a bundle, at the input of this run; see `pooled_map_on`."""
-    part = read_part(folder, "classifier")
-    width = part.design.width
-    trunk = VGG16Trunk(width)
-    trunk.load_state_dict(part.trunk)
-    classifier = CLASSIFIERS[part.design.architecture](width=width, **part.design.options)
-    classifier.load_state_dict(part.network)
+    with expecting("a classifier to start from", folder):
+        part = read_part(folder, "classifier")
+        width = part.design.width
+        trunk = VGG16Trunk(width)
+        trunk.load_state_dict(part.trunk)
+        classifier = CLASSIFIERS[part.design.architecture](width=width, **part.design.options)
+        classifier.load_state_dict(part.network)
     design = replace(part.design, preprocessing=preprocessing)
     if isinstance(classifier, PooledClassifier):
         return pooled_map_on(classifier, trunk, design, share)
@@ -226,8 +228,7 @@ def learn_from(
         torch.stack([weights[name] * loss for name, loss in wanted.items()]).sum().backward()  # type: ignore[no-untyped-call]
         for name, loss in wanted.items():
             means[name] += float(loss.detach())
-    if not np.isfinite(list(means.values())).all():
-        raise FloatingPointError(f"the losses are no longer finite ({dict(means)}): try lower rates")
+    require_finite(means)
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 5.0)
     optimizer.step()
     return dict(means)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.analyzer import choose_device, choose_dtype
+from training.errors import CannotTrain
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,26 @@ class Hardware:
         """Take a GPU where there is one, bfloat16 where the processor computes with it."""
         chosen = choose_device(device)
         return Hardware(chosen, choose_dtype(chosen))
+
+    @staticmethod
+    def repeatable(device: str = "auto") -> Hardware:
+        """Find what a training computes on, and have cuDNN add up in the same order each time.
+
+        Its fastest algorithms have an order of their own. Not all of CUDA obeys: the gradients of regions
+        (`MultiScaleRoIAlign`) are added up as they come.
+
+        Raises
+        ------
+        CannotTrain
+            There is no such device.
+        """
+        try:
+            on = Hardware.find(device)
+            torch.empty(0, device=on.device)
+        except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+            raise CannotTrain(f"there is no device {device} to compute on") from error
+        torch.backends.cudnn.deterministic = True
+        return on
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Compute in the chosen type what may be computed in it."""

@@ -28,6 +28,7 @@ from models.vgg import VGG16Block5, VGG16Trunk
 from models.views import mirror
 from training.backbones import BACKBONES
 from training.dataset import Radiograph
+from training.errors import expecting
 from training.hardware import Hardware
 
 FloatArray = NDArray[np.float32]
@@ -81,12 +82,13 @@ class Frozen:
     def read(weights: Path, preprocessing: Preprocessing) -> Frozen:
         """Read torchvision's VGG16 features and cut them as the product does: blocks 1 to 4, block 5."""
         backbone = BACKBONES["vgg16"]
-        tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
-        width = backbone.width(tensors)
-        trunk, block5 = VGG16Trunk(width), VGG16Block5(width)
-        below, above = backbone.split(tensors)
-        trunk.load_state_dict(below)
-        block5.load_state_dict(above)
+        with expecting("VGG16's ImageNet features", weights):
+            tensors = {name: tensor.float() for name, tensor in load_file(weights).items()}
+            width = backbone.width(tensors)
+            trunk, block5 = VGG16Trunk(width), VGG16Block5(width)
+            below, above = backbone.split(tensors)
+            trunk.load_state_dict(below)
+            block5.load_state_dict(above)
         return Frozen(width, trunk.eval(), block5.eval(), preprocessing)
 
     def digest(self) -> str:

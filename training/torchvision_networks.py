@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
 from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from training.errors import CannotTrain, expecting
 from training.runs import save_weights
 
 Task = Literal["classify", "detect"]
@@ -90,19 +91,22 @@ def build(architecture: Architecture, weights: Path | None = None) -> nn.Module:
 
     Raises
     ------
-    ValueError
-        The name is not one of `names`, or no tensor of the file fits it.
+    CannotTrain
+        The name is not one of `names`, it cannot be built for that side, or no tensor of the file fits it.
     """
     name, task, side = architecture.name, architecture.task, architecture.side
     if name not in names(task):
-        raise ValueError(f"{name} is no network to {task}; known: {', '.join(names(task))}")
+        raise CannotTrain(f"{name} is no network to {task}; known: {', '.join(names(task))}")
     options: dict[str, Any] = {"weights": None}
     if task == "classify":
         options |= {"num_classes": 1} | ({"image_size": side} if name.startswith("vit_") else {})
     else:
         options |= {"weights_backbone": None, "num_classes": CLASSES}
         options |= {} if name in FIXED_SIZE else {"min_size": side, "max_size": side}
-    network = get_model(name, **options)
+    try:
+        network = get_model(name, **options)
+    except AssertionError as error:  # a ViT's side is so many patches
+        raise CannotTrain(f"{name} cannot be built for a side of {side} pixels, choose another: {error}") from error
     model = GreyClassifier(network) if task == "classify" else GreyDetector(network)
     if weights is not None:
         print(f"{load_backbone(model, weights)} tensors of {weights.name} fit {name}")
@@ -114,19 +118,21 @@ def load_backbone(model: nn.Module, weights: Path) -> int:
 
     Raises
     ------
-    ValueError
+    CannotTrain
         None did.
     """
     own = model.state_dict()
     taken: dict[str, Tensor] = {}
-    for name, tensor in load_file(weights).items():
+    with expecting("weights (safetensors)", weights):
+        tensors = load_file(weights)
+    for name, tensor in tensors.items():
         spellings = (name, name.removeprefix("features."))
         places = [f"{NETWORK}{prefix}{spelling}" for prefix in BACKBONES for spelling in spellings]
         place = next((p for p in places if p in own and own[p].shape == tensor.shape), None)
         if place is not None:
             taken[place] = tensor.to(own[place].dtype)
     if not taken:
-        raise ValueError(f"no tensor of {weights.name} has the name and shape of a layer of this network")
+        raise CannotTrain(f"no tensor of {weights.name} has the name and shape of a layer of this network")
     model.load_state_dict(taken, strict=False)
     return len(taken)
 

@@ -51,7 +51,7 @@ BATCH = {"cuda": 32, "cpu": 8}
 def probe(
     places: Places, config: Config, images: list[Radiograph], on: Hardware
 ) -> tuple[Frozen, PooledClassifier, list[float]]:
-    """Fit the heads on images; returns the frozen network, the classifier, and the valid AUC of each head and of all."""
+    """Fit the heads on images; returns frozen network, classifier, and the valid AUC of each head and of all."""
     if places.weights is None:
         raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
     frozen = Frozen.read(places.weights, config.preprocessing)
@@ -199,9 +199,7 @@ def run_probe(places: Places, config: Config, on: Hardware) -> None:
 
 def run(places: Places, config: Config) -> None:
     """Run the stages that are asked for; an interrupted run goes on."""
-    on = Hardware.find()
-    # Its fastest algorithms add up in an order of their own; the same seed shall give the same numbers.
-    torch.backends.cudnn.deterministic = True
+    on = Hardware.repeatable(places.device)
     if config.stage == "probe":
         run_probe(places, config, on)
         return

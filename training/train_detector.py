@@ -71,12 +71,16 @@ class Config:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a run reads and writes; `start` are the folders of earlier runs to go on from, their weights averaged."""
+    """Where a run reads, writes and computes.
+
+    `start` are the folders of earlier runs to go on from, their weights averaged.
+    """
 
     data: Path
     run: Path
     weights: Path | None = None
     start: tuple[Path, ...] = ()
+    device: str = "auto"
 
 
 class Detector(nn.Module):
@@ -321,8 +325,10 @@ class Training:
 def run(places: Places, config: Config) -> None:
     """Train, evaluate now and then, keep the best averaged weights."""
     places.run.mkdir(parents=True, exist_ok=True)
-    training = Training(places, config, Hardware.find())
+    training = Training(places, config, Hardware.repeatable(places.device))
     album = Album(for_training(places.data), config.preprocessing)
+    if config.negatives + config.pasted > 0 or not album.fractured:
+        album.require_both()
     valid = whole_files(places.data, "valid")
     with tqdm(initial=training.step, total=config.steps, unit="step", mininterval=5) as bar:
         for chips in batches(album, config, training.step):
@@ -348,6 +354,7 @@ def main() -> None:
         default=[],
         help="folder of an earlier run or bundle to go on from, its options kept; the weights of several are averaged",
     )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help=f"the start's, or {BACKBONE} if not given")
     for name in ("longest_side", "chip", "steps", "batch", "warmup", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))

@@ -12,9 +12,10 @@ from torchvision.models import resnet18
 from models.preprocess import Preprocessing
 from tests.training_data import write_data
 from training import architectures
-from training.architectures import Config, batches, judge, train_step
+from training.architectures import Config, Places, batches, judge, train_step
 from training.chips import Album
 from training.dataset import load
+from training.errors import CannotTrain
 from training.hardware import Hardware
 from training.torchvision_networks import Architecture, Task, build, load_backbone, load_model, names, save_model
 
@@ -80,12 +81,16 @@ def assert_same_answer(model: torch.nn.Module, restored: torch.nn.Module) -> Non
         torch.testing.assert_close(one[0]["scores"], other[0]["scores"])
 
 
-def test_a_whole_run_leaves_a_model_and_its_figures(data: Path, tmp_path: Path) -> None:
+def test_a_whole_run_leaves_a_model_and_its_figures(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     architecture = Architecture("fasterrcnn_mobilenet_v3_large_320_fpn", "detect", SIDE)
 
-    record = architectures.run(architecture, Config(steps=2, batch=2, evaluate_every=2), data, tmp_path)
+    record = architectures.run(architecture, Config(steps=2, batch=2, evaluate_every=2), Places(data, tmp_path))
 
-    assert record.history[0]["step"] == 2
+    assert (record.title, record.history[0]["step"]) == (f"{architecture.name} of torchvision", 2)
+    assert torch.backends.cudnn.deterministic
     assert 0 <= record.metrics["map50"] <= 1
     assert load_model(tmp_path)[1] == architecture
 
@@ -93,7 +98,9 @@ def test_a_whole_run_leaves_a_model_and_its_figures(data: Path, tmp_path: Path) 
 def test_the_same_seed_gives_the_same_numbers(data: Path, tmp_path: Path) -> None:
     architecture, config = Architecture("mobilenet_v3_small", "classify", SIDE), Config(steps=2, batch=4)
 
-    first, second = (architectures.run(architecture, config, data, tmp_path / name).history[-1] for name in "ab")
+    first, second = (
+        architectures.run(architecture, config, Places(data, tmp_path / name)).history[-1] for name in "ab"
+    )
 
     assert (first["loss"], first["auc"]) == (second["loss"], second["auc"])
 
@@ -126,13 +133,18 @@ def test_a_backbone_takes_over_what_fits_and_leaves_the_rest(name: str, task: Ta
 
 def test_weights_that_fit_nowhere_are_refused(tmp_path: Path) -> None:
     save_file({"other": torch.ones(3)}, tmp_path / "w.safetensors")
-    with pytest.raises(ValueError, match=r"no tensor of w\.safetensors"):
+    with pytest.raises(CannotTrain, match=r"no tensor of w\.safetensors"):
         build(Architecture("resnet18", "classify", SIDE), tmp_path / "w.safetensors")
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no network to detect; known: .*fcos_resnet50_fpn"):
+    with pytest.raises(CannotTrain, match=r"no network to detect; known: .*fcos_resnet50_fpn"):
         build(Architecture("resnet50", "detect"))
+
+
+def test_a_side_that_is_not_so_many_patches_is_refused() -> None:
+    with pytest.raises(CannotTrain, match="vit_h_14 cannot be built for a side of 512 pixels"):
+        build(Architecture("vit_h_14", "classify", 512))
 
 
 def test_the_list_has_every_family(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

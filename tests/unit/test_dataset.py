@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.training_data import write_data
 from training.dataset import copies, for_training, load
+from training.errors import CannotTrain
 
 PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
 LATER = ("hardware", "frontal", "lateral", "oblique")
@@ -51,6 +52,13 @@ def test_a_table_without_views_is_read_too(tmp_path: Path) -> None:
     _, item = load(collection(tmp_path, few), "train")
 
     assert (item.views, item.hardware, item.patient) == ((), False, None)
+
+
+def test_a_table_without_a_column_that_is_needed_is_refused(tmp_path: Path) -> None:
+    few = tuple(name for name in COLUMNS if name not in {"hip", "truncated"})
+
+    with pytest.raises(CannotTrain, match=r"labels\.csv lacks the columns hip, truncated"):
+        load(collection(tmp_path, few), "train")
 
 
 def test_a_picture_of_16_bits_keeps_its_grey_values(tmp_path: Path) -> None:
