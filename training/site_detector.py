@@ -13,6 +13,7 @@ from models.preprocess import Preprocessing
 from training import train_detector
 from training.chips import Album, Chip
 from training.dataset import Radiograph
+from training.detector_options import Config
 from training.hardware import Hardware
 from training.metrics import average_precision
 from training.runs import Average, rate_at
@@ -24,7 +25,7 @@ AVERAGE = 0.99
 
 
 @dataclass(frozen=True)
-class BoxConfig(train_detector.Config):
+class BoxConfig(Config):
     """How the detector is tuned: as it was trained, shorter and at a fifth of the rates."""
 
     steps: int = 400

@@ -10,10 +10,9 @@ weights of the best evaluation are in the run's folder, which `training.export_b
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,65 +21,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.box_heads import STAGES
 from models.detector import FasterRCNNDetector, detections_of
-from models.preprocess import Preprocessing, normalise, prepare
+from models.preprocess import normalise, prepare
 from training.augment import Geometry
 from training.backbones import BACKBONES
 from training.chips import Album, Chip, Cutter, Prepared
 from training.curves import write_curves
 from training.dataset import Radiograph, for_training, whole_files
+from training.detector_options import BACKBONE, Config, Places, read_options
 from training.errors import CannotTrain, ending_in_words, expecting, require_finite
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
 from training.parts import Design, averaged, read_part, write_part
 from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
-
-BACKBONE = "mobilenet_v2"
-
-
-@dataclass(frozen=True)
-class Config:
-    """What was chosen for a run."""
-
-    backbone: str | None = None  # None: that of the start, or MobileNetV2
-    longest_side: int = 704
-    chip: int = 320
-    steps: int = 4000
-    batch: int = 8
-    negatives: float = 0.3  # share of chips from normal images
-    elsewhere: float = 0.05  # share of chips from anywhere in a fractured image
-    pasted: float = 0.0  # share of chips that show a fracture pasted onto a normal image
-    rate: float = 5e-4
-    backbone_rate: float = 2e-4
-    weight_decay: float = 0.05
-    warmup: int = 100
-    average: float = 0.998
-    stages: int = 1  # of box heads
-    last_stage_only: bool = False  # everything below stays as it is
-    stretch: tuple[float, float] = (0.5, 99.5)  # percentiles of the grey values that become 0 and 1
-    evaluate_every: int = 500
-    checkpoint_every: int = 100
-    seed: int = 7
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Return how images are prepared for this network."""
-        return Preprocessing(self.longest_side, stretch_percentiles=self.stretch)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads, writes and computes.
-
-    `start` are the folders of earlier runs to go on from, their weights averaged.
-    """
-
-    data: Path
-    run: Path
-    weights: Path | None = None
-    start: tuple[Path, ...] = ()
-    device: str = "auto"
 
 
 class Detector(nn.Module):
@@ -275,7 +228,7 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.best, self.losses = state["step"], state["best"], state["losses"]
             self.record.resume(state["history"])
-            self.record.metrics = state["metrics"]
+            self.record.metrics = state.get("metrics", {})  # older checkpoints have none
 
     @property
     def _checkpoint(self) -> Path:
@@ -343,33 +296,8 @@ def run(places: Places, config: Config) -> None:
 
 def main() -> None:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
-    parser.add_argument("--weights", type=Path, help="the backbone's ImageNet weights (safetensors); not with --start")
-    parser.add_argument("--run", type=Path, required=True, help="folder for checkpoint, weights and run.json")
-    parser.add_argument(
-        "--start",
-        type=Path,
-        action="append",
-        default=[],
-        help="folder of an earlier run or bundle to go on from, its options kept; the weights of several are averaged",
-    )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
-    parser.add_argument("--backbone", choices=sorted(BACKBONES), help=f"the start's, or {BACKBONE} if not given")
-    for name in ("longest_side", "chip", "steps", "batch", "warmup", "seed", "evaluate_every"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
-    for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
-        parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
-    parser.add_argument("--stages", type=int, choices=range(1, len(STAGES) + 1), default=Config.stages)
-    parser.add_argument(
-        "--last-stage-only", action="store_true", help="learn the last stage on an earlier run's detector"
-    )
-    parser.add_argument("--stretch", type=float, nargs=2, metavar=("LOW", "HIGH"), default=Config.stretch)
-    given = vars(parser.parse_args())
-    given |= {name: tuple(given[name]) for name in ("stretch", "start")}
-    places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     with ending_in_words():
-        run(places, replace(Config(), **given))
+        run(*read_options(__doc__))
 
 
 if __name__ == "__main__":
