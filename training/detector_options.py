@@ -84,5 +84,7 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     parser.add_argument("--stretch", type=float, nargs=2, metavar=("LOW", "HIGH"), default=Config.stretch)
     given = vars(parser.parse_args(words))
     given |= {name: tuple(given[name]) for name in ("stretch", "start")}
+    if given["last_stage_only"] and not given["start"]:
+        parser.error("--last-stage-only needs --start, the detector that the stage is learnt on")
     places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     return places, replace(Config(), **given)

@@ -104,8 +104,13 @@ def _run(result: Result) -> Row:
         ", ".join(reached) or NONE,
         f"{result['seconds'] / 3600:.1f}",
         f"{config.get('device', 'CPU')}, {config.get('dtype', 'float32')}",
-        str(result.get("commit", NONE))[:8],
+        _commit(str(result.get("commit", NONE))),
     )
+
+
+def _commit(words: str) -> str:
+    """Shorten a commit; what differs from it is told."""
+    return words[:8] + (", changed" if words.endswith("-dirty") else "")
 
 
 def check_section(result: Result, shipped: str) -> str:

@@ -106,3 +106,10 @@ def test_a_detector_s_losses_that_are_no_numbers_stop_the_run() -> None:
 
     with pytest.raises(FloatingPointError, match="try lower rates"):
         train_detector.train_step(detector, optimizer, [chip], CPU)
+
+
+def test_a_stage_alone_needs_a_detector_below_it(folder, tmp_path, monkeypatch, capsys) -> None:
+    words = [*words_for(train_detector, folder / "data", tmp_path), "--weights", folder / "w.mobilenet"]
+
+    assert said(train_detector, [*words, "--stages", "2", "--last-stage-only"], monkeypatch) == "2"
+    assert "--last-stage-only needs --start" in capsys.readouterr().err
