@@ -114,6 +114,47 @@ def test_a_login_ends_with_its_time_and_by_logging_out(site):
     assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
 
 
+def test_logging_out_ends_the_login_wherever_its_cookie_went_and_no_other(site):
+    address, _, told, _ = site
+    (browser, _), (elsewhere, _) = log_in(address), log_in(address)
+    copied = dict(browser.cookies)
+    before = told.count(("page_logout", "ada"))
+    for _ in range(2):
+        browser.get(f"{address}/logout", timeout=120)
+        assert requests.get(address, cookies=copied, timeout=120, allow_redirects=False).status_code == 303
+        requests.get(f"{address}/logout", cookies=copied, timeout=120)
+    assert elsewhere.get(address, timeout=120).json()["who"] == ["ada", "viewer"]
+    assert told.count(("page_logout", "ada")) == before + 1
+
+
+def test_a_login_that_was_logged_out_of_is_forgotten_once_it_would_have_ended(site):
+    ways, clock = Ways(People(site[1])), Clock()
+    one, two = ({"name": "ada", "id": each, "until": clock.now + wait} for each, wait in (("one", 60), ("two", HOUR)))
+    here = Door(inside, ways, HOUR, lambda kind, by: None, Programs(), clock)
+    answer(here, "/logout", one)
+    clock.now += 61
+    answer(here, "/logout", two)
+    assert list(here._logged_out) == ["two"]
+
+
+def answer(here, path, session, kind="http"):
+    """Ask a door in this process; return what it sent first."""
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": kind, "method": "GET", "path": path, "headers": [], "query_string": b"", "session": session}
+    asyncio.run(here(scope, None, send))
+    return sent[0]
+
+
+@pytest.mark.parametrize("session", [{}, {"name": "ada", "id": "old", "until": 2e9}], ids=["stranger", "login-over"])
+def test_a_websocket_without_a_login_is_refused(site, session):
+    here = Door(inside, Ways(People(site[1])), HOUR, print, Programs(), Clock())
+    assert answer(here, "/_stcore/stream", session, "websocket") == {"type": "websocket.close", "code": 1008}
+
+
 def test_the_login_names_the_programs_and_they_alone_are_anybodys(site):
     address = site[0]
     assert Programs.hints in requests.get(f"{address}/login", timeout=120).content
@@ -130,8 +171,8 @@ def test_too_long_a_form_is_not_read(site):
     assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=120).status_code == 413
 
 
-@pytest.mark.parametrize("change", ["taken out", "viewer"])
-def test_an_open_websocket_ends_when_its_visitor_is_taken_out_or_may_do_less(site, change):
+@pytest.mark.parametrize("change", ["taken out", "viewer", "logged out"])
+def test_an_open_websocket_ends_when_its_visitor_is_taken_out_may_do_less_or_logs_out(site, change):
     _, file, _, clock = site
     set_password(file, "eve", "operator", PASSWORD)
     seen = []
@@ -139,19 +180,26 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out_or_may_do_less(sit
     async def receive():
         return {"type": "websocket.receive", "text": "rerun"}
 
+    async def sending(_message):
+        pass
+
     async def listening(scope, receive, send):
         scope["session"] = {}  # as Streamlit does
         seen.append((await receive())["type"])
         seen.append((await receive())["type"])
         if change == "viewer":
             set_password(file, "eve", "viewer", PASSWORD)
+        elif change == "logged out":
+            await here({**asked, "type": "http", "method": "GET", "path": "/logout"}, receive, sending)
         else:
             take_out(file, "eve")
         seen.append((await receive())["type"])
 
-    session = {"name": "eve", "until": clock.now + HOUR}
-    scope = {"type": "websocket", "path": "/_stcore/stream", "headers": [], "session": session}
-    asyncio.run(Door(listening, Ways(People(file)), HOUR, print, Programs(), clock)(scope, receive, None))
+    session = {"name": "eve", "id": "one", "until": clock.now + HOUR}
+    asked = {"path": "/_stcore/stream", "headers": [], "query_string": b"", "session": session}
+    here = Door(listening, Ways(People(file)), HOUR, lambda kind, by: None, Programs(), clock)
+    # Each request brings a session of its own, read from its cookie.
+    asyncio.run(here({**asked, "type": "websocket", "session": dict(session)}, receive, sending))
     assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ class Door:
     clock: Callable[[], float] = time.time
     _one_password_at_a_time: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     _failure_told_at: float = -math.inf
+    _logged_out: dict[str, float] = field(default_factory=dict)
+    """When the logins that were logged out of would have ended: till then their cookies may come again."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
@@ -93,7 +96,7 @@ class Door:
             await _away(scope)(scope, receive, _hardened(send))
 
     def _watched(self, session: Mapping[str, Any], person: Person | None, receive: Receive) -> Receive:
-        """End a WebSocket at the first message after its login has ended, or the person has another role.
+        """End a WebSocket at the first message after its login has ended, by logging out too, or with another role.
 
         A page left open must not outlive either: it knows the role of the day it was opened.
         """
@@ -109,18 +112,21 @@ class Door:
     def _person(self, session: Mapping[str, Any]) -> Person | None:
         if self.ways.is_open:
             return Person("local", "operator")
-        name, role = session.get("name"), session.get("role")
-        if not isinstance(name, str) or self.clock() >= session.get("until", 0):
+        if not self._holds(session):
             return None
+        name, role = session["name"], session.get("role")
         if role is None:  # a password: its file is asked every time, so that whoever is taken out is out
             return None if self.ways.people is None else self.ways.people.find(name)
         return Person(name, role)
 
+    def _holds(self, session: Mapping[str, Any]) -> bool:
+        login = session.get("id")
+        return login is not None and login not in self._logged_out and self.clock() < session["until"]
+
     async def _log_in_or_out(self, request: Request) -> Response:
         path, after = request.url.path, request.query_params.get("next", "/")
         if path == "/logout":
-            request.session.clear()
-            return RedirectResponse("/login", 303)
+            return self._leave(request)
         if request.method == "POST" and path == "/login" and self.ways.people is not None:
             return await self._with_password(request, self.ways.people)
         if request.method != "GET":
@@ -167,9 +173,18 @@ class Door:
 
     def _enter(self, request: Request, who: dict[str, str], after: str) -> Response:
         request.session.clear()
-        request.session.update(who, until=self.clock() + self.login_seconds)
+        request.session.update(who, id=secrets.token_hex(16), until=self.clock() + self.login_seconds)
         self.told("page_login", who["name"])
         return RedirectResponse(_inside(after), 303)
+
+    def _leave(self, request: Request) -> Response:
+        login, now = dict(request.session), self.clock()
+        request.session.clear()
+        if self._holds(login):
+            kept = {each: until for each, until in self._logged_out.items() if now < until}
+            self._logged_out = {**kept, login["id"]: login["until"]}
+            self.told("page_logout", login["name"])
+        return RedirectResponse("/login", 303)
 
     def _tell_failure(self) -> None:
         """Record a failed login, once a second at most: strangers must not fill the database."""
