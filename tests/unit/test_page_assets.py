@@ -87,10 +87,10 @@ def test_what_is_asked_for_otherwise_is_answered_by_streamlit(folder, path, aske
 
 def test_the_worklists_page_names_every_script_it_needs(folder):
     headers, body = get(Assets(folder), "/")
-    assert re.findall(rb'rel="modulepreload" crossorigin href="\./([^"]*)"', body) == [
-        b"static/js/index.js",
-        b"static/js/part.js",
-        b"static/js/shared.js",
+    assert re.findall(rb'rel="modulepreload" crossorigin href="([^"]*)"', body) == [
+        b"/static/js/index.js",
+        b"/static/js/part.js",
+        b"/static/js/shared.js",
     ]
     assert body.startswith(b"<html><head><title>a</title><link ")
     assert headers["content-length"] == str(len(body))
@@ -118,4 +118,4 @@ def test_the_streamlit_that_is_installed_knows_every_part_that_the_worklist_name
     assets = Assets()
     hinted = re.findall(r"static/js/([A-Za-z]+)\.", assets.hints.decode())
     assert set(WORKLIST) <= set(hinted)
-    assert all(FOLDER.joinpath(name).is_file() for name in re.findall(r'href="\./([^"]*)"', assets.hints.decode()))
+    assert all(FOLDER.joinpath(name).is_file() for name in re.findall(r'href="/([^"]*)"', assets.hints.decode()))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import contextmanager
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
@@ -13,6 +15,7 @@ from starlette.responses import JSONResponse
 
 from tests.identity_provider import identity_provider, serving
 from tests.peers import LOOPBACK, free_port
+from worker.ui.assets import Assets
 from worker.ui.login import NAME_HEADER, ROLE_HEADER, Door
 from worker.ui.people import People, set_password
 from worker.ui.single_sign_on import Provider, read_provider
@@ -20,7 +23,7 @@ from worker.ui.ways import Ways
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 HOUR = 3600
-PROGRAM = "/static/program.js"
+PROGRAMS = Assets()
 
 
 async def inside(scope, receive, send):
@@ -39,18 +42,9 @@ class Clock:
         return self.now
 
 
-class Programs:
-    """One program of the browser."""
-
-    hints = b'<link rel="modulepreload" href="./static/program.js">'
-
-    def __contains__(self, path):
-        return path == PROGRAM
-
-
 @contextmanager
 def door(ways, port, clock, told=lambda kind, by: None):
-    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, Programs(), clock), secret_key="of the tests"), port):
+    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, PROGRAMS, clock), secret_key="of the tests"), port):
         yield f"http://{LOOPBACK}:{port}"
 
 
@@ -130,7 +124,7 @@ def test_logging_out_ends_the_login_wherever_its_cookie_went_and_no_other(site):
 def test_a_login_that_was_logged_out_of_is_forgotten_once_it_would_have_ended(site):
     ways, clock = Ways(People(site[1])), Clock()
     one, two = ({"name": "ada", "id": each, "until": clock.now + wait} for each, wait in (("one", 60), ("two", HOUR)))
-    here = Door(inside, ways, HOUR, lambda kind, by: None, Programs(), clock)
+    here = Door(inside, ways, HOUR, lambda kind, by: None, PROGRAMS, clock)
     answer(here, "/logout", one)
     clock.now += 61
     answer(here, "/logout", two)
@@ -151,19 +145,31 @@ def answer(here, path, session, kind="http"):
 
 @pytest.mark.parametrize("session", [{}, {"name": "ada", "id": "old", "until": 2e9}], ids=["stranger", "login-over"])
 def test_a_websocket_without_a_login_is_refused(site, session):
-    here = Door(inside, Ways(People(site[1])), HOUR, print, Programs(), Clock())
+    here = Door(inside, Ways(People(site[1])), HOUR, print, PROGRAMS, Clock())
     assert answer(here, "/_stcore/stream", session, "websocket") == {"type": "websocket.close", "code": 1008}
 
 
 def test_the_login_names_the_programs_and_they_alone_are_anybodys(site):
     address = site[0]
-    assert Programs.hints in requests.get(f"{address}/login", timeout=120).content
-    answer = requests.get(f"{address}{PROGRAM}", headers={NAME_HEADER: "bob"}, timeout=120)
-    assert answer.json() == {"path": PROGRAM, "who": [None, None]}
+    (program, *_) = programs_named(requests.get(f"{address}/login", timeout=120))
+    answer = requests.get(program, headers={NAME_HEADER: "bob"}, timeout=120)
+    assert answer.json() == {"path": urlsplit(program).path, "who": [None, None]}
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert requests.post(f"{address}{PROGRAM}", timeout=120).status_code == 401
-    for path in ("/static/other.js", f"{PROGRAM}/x", "/"):
-        assert requests.get(f"{address}{path}", timeout=120, allow_redirects=False).status_code == 303
+    assert requests.post(program, timeout=120).status_code == 401
+    for other in (f"{address}/static/other.js", f"{program}/x", address):
+        assert requests.get(other, timeout=120, allow_redirects=False).status_code == 303
+
+
+@pytest.mark.parametrize("path", ["/login", "/login/return"])
+def test_the_programs_that_the_login_names_are_where_it_says_at_each_of_its_addresses(with_provider, path):
+    named = programs_named(requests.get(f"{with_provider[0]}{path}", timeout=120, allow_redirects=False))
+    assert len(named) > 20
+    assert all(urlsplit(each).path in PROGRAMS for each in named)
+
+
+def programs_named(page):
+    """Return the addresses that a browser makes of the hints."""
+    return [urljoin(page.url, each) for each in re.findall(r'modulepreload" crossorigin href="([^"]*)"', page.text)]
 
 
 def test_too_long_a_form_is_not_read(site):
@@ -197,7 +203,7 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out_may_do_less_or_log
 
     session = {"name": "eve", "id": "one", "until": clock.now + HOUR}
     asked = {"path": "/_stcore/stream", "headers": [], "query_string": b"", "session": session}
-    here = Door(listening, Ways(People(file)), HOUR, lambda kind, by: None, Programs(), clock)
+    here = Door(listening, Ways(People(file)), HOUR, lambda kind, by: None, PROGRAMS, clock)
     # Each request brings a session of its own, read from its cookie.
     asyncio.run(here({**asked, "type": "websocket", "session": dict(session)}, receive, sending))
     assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]

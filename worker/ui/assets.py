@@ -42,9 +42,9 @@ class Assets:
         self._files = {f"/{file.relative_to(folder).as_posix()}": file for file in found}
         self._packed: dict[str, bytes] = {}
         first, later = _scripts(folder)
-        named = (*first, *later)
-        self._first = [f"/{name}" for name in named]
-        self.hints = "".join(f'<link rel="modulepreload" crossorigin href="./{name}">' for name in named).encode()
+        self._first = [f"/{name}" for name in (*first, *later)]
+        # From the root: the login's page stands at /login/return, too.
+        self.hints = "".join(f'<link rel="modulepreload" crossorigin href="{path}">' for path in self._first).encode()
         """What stands in the head of the login and of the worklist: the browser then fetches all at once."""
 
     def __contains__(self, path: object) -> bool:

@@ -97,7 +97,7 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "server.fileWatcherType": "none",
             "server.maxUploadSize": settings.ui_upload_megabytes,
             "server.enableStaticServing": False,
-            # The bound on uploads knows their address at the root alone.
+            # The bound on uploads and the hints know their addresses at the root alone.
             "server.baseUrlPath": "",
             "browser.gatherUsageStats": False,
             "client.showErrorDetails": "none",
