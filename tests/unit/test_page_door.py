@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 from contextlib import contextmanager
 from urllib.parse import urljoin, urlsplit
@@ -15,8 +16,9 @@ from starlette.responses import JSONResponse
 
 from tests.identity_provider import identity_provider, serving
 from tests.peers import LOOPBACK, free_port
+from worker.errors import DatabaseUnavailable
 from worker.ui.assets import Assets
-from worker.ui.login import NAME_HEADER, ROLE_HEADER, Door
+from worker.ui.login import AWAY, NAME_HEADER, ROLE_HEADER, Door
 from worker.ui.people import People, set_password
 from worker.ui.single_sign_on import Provider, read_provider
 from worker.ui.ways import Ways
@@ -42,8 +44,12 @@ class Clock:
         return self.now
 
 
+async def untold(_kind, _by):
+    """Record nothing."""
+
+
 @contextmanager
-def door(ways, port, clock, told=lambda kind, by: None):
+def door(ways, port, clock, told=untold):
     with serving(SessionMiddleware(Door(inside, ways, HOUR, told, PROGRAMS, clock), secret_key="of the tests"), port):
         yield f"http://{LOOPBACK}:{port}"
 
@@ -55,7 +61,11 @@ def site(tmp_path_factory):
     set_password(file, "ada", "viewer", PASSWORD)
     set_password(file, "bob", "operator", PASSWORD)
     told, clock = [], Clock()
-    with door(Ways(People(file)), free_port(), clock, lambda kind, by: told.append((kind, by))) as address:
+
+    async def tell(kind, by):
+        told.append((kind, by))
+
+    with door(Ways(People(file)), free_port(), clock, tell) as address:
         yield address, file, told, clock
 
 
@@ -124,7 +134,7 @@ def test_logging_out_ends_the_login_wherever_its_cookie_went_and_no_other(site):
 def test_a_login_that_was_logged_out_of_is_forgotten_once_it_would_have_ended(site):
     ways, clock = Ways(People(site[1])), Clock()
     one, two = ({"name": "ada", "id": each, "until": clock.now + wait} for each, wait in (("one", 60), ("two", HOUR)))
-    here = Door(inside, ways, HOUR, lambda kind, by: None, PROGRAMS, clock)
+    here = Door(inside, ways, HOUR, untold, PROGRAMS, clock)
     answer(here, "/logout", one)
     clock.now += 61
     answer(here, "/logout", two)
@@ -145,7 +155,7 @@ def answer(here, path, session, kind="http"):
 
 @pytest.mark.parametrize("session", [{}, {"name": "ada", "id": "old", "until": 2e9}], ids=["stranger", "login-over"])
 def test_a_websocket_without_a_login_is_refused(site, session):
-    here = Door(inside, Ways(People(site[1])), HOUR, print, PROGRAMS, Clock())
+    here = Door(inside, Ways(People(site[1])), HOUR, untold, PROGRAMS, Clock())
     assert answer(here, "/_stcore/stream", session, "websocket") == {"type": "websocket.close", "code": 1008}
 
 
@@ -203,10 +213,26 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out_may_do_less_or_log
 
     session = {"name": "eve", "id": "one", "until": clock.now + HOUR}
     asked = {"path": "/_stcore/stream", "headers": [], "query_string": b"", "session": session}
-    here = Door(listening, Ways(People(file)), HOUR, lambda kind, by: None, PROGRAMS, clock)
+    here = Door(listening, Ways(People(file)), HOUR, untold, PROGRAMS, clock)
     # Each request brings a session of its own, read from its cookie.
     asyncio.run(here({**asked, "type": "websocket", "session": dict(session)}, receive, sending))
     assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
+
+
+def test_without_a_trace_nobody_comes_in_and_who_leaves_has_left(site):
+    async def away(_kind, _by):
+        raise DatabaseUnavailable("locked")
+
+    session = {"name": "ada", "id": "one", "until": 2e9 + HOUR}
+    with door(Ways(People(site[1])), free_port(), Clock(), away) as address:
+        browser, refused = log_in(address)
+        assert (refused.status_code, AWAY in html.unescape(refused.text)) == (503, True)
+        assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
+        assert log_in(address, password="a wrong password")[1].status_code == 503
+    here = Door(inside, Ways(People(site[1])), HOUR, away, PROGRAMS, Clock())
+    assert answer(here, "/", dict(session))["status"] == 200
+    assert answer(here, "/logout", dict(session))["status"] == 503
+    assert answer(here, "/", dict(session))["status"] == 303
 
 
 @pytest.fixture(scope="module")

@@ -9,24 +9,31 @@ import html
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
+import structlog
 from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dicom_io.incident import incident
+from worker.errors import DatabaseError
 from worker.ui.people import People, Person
 from worker.ui.single_sign_on import LoginRefused, Provider
 from worker.ui.ways import Ways
 
+log = structlog.get_logger(__name__)
+
 NAME_HEADER, ROLE_HEADER = "x-bonewatch-name", "x-bonewatch-role"
 OWN_PATHS = ("/login", "/login/provider", "/login/return", "/logout")
 LONGEST_FORM_BYTES = 10_000
+AWAY = "The database does not answer now, and nobody is let in without a trace. Try again in a minute."
 SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
@@ -68,7 +75,7 @@ class Door:
     app: ASGIApp
     ways: Ways
     login_seconds: float
-    told: Callable[[str, str], None]
+    told: Callable[[str, str], Awaitable[None]]
     programs: Programs
     clock: Callable[[], float] = time.time
     _one_password_at_a_time: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
@@ -85,7 +92,7 @@ class Door:
         path, session = scope["path"], scope["session"]
         person = self._person(session)
         if scope["type"] == "http" and not self.ways.is_open and path in OWN_PATHS:
-            response = await self._log_in_or_out(Request(scope, receive))
+            response = await self._on_record(Request(scope, receive))
             await response(scope, receive, _hardened(send))
         elif person is not None or path == "/_stcore/health" or _reads(scope, self.programs):
             _name_visitor(scope, person)
@@ -123,10 +130,17 @@ class Door:
         login = session.get("id")
         return login is not None and login not in self._logged_out and self.clock() < session["until"]
 
+    async def _on_record(self, request: Request) -> Response:
+        try:
+            return await self._log_in_or_out(request)
+        except (DatabaseError, SQLAlchemyError) as error:
+            log.warning("login_not_recorded", **incident(error))
+            return self._page("/", AWAY, 503)
+
     async def _log_in_or_out(self, request: Request) -> Response:
         path, after = request.url.path, request.query_params.get("next", "/")
         if path == "/logout":
-            return self._leave(request)
+            return await self._leave(request)
         if request.method == "POST" and path == "/login" and self.ways.people is not None:
             return await self._with_password(request, self.ways.people)
         if request.method != "GET":
@@ -147,9 +161,9 @@ class Door:
         # One at a time: argon2 takes much memory on purpose, and strangers may ask as often as they like.
         person = await to_thread.run_sync(people.check, name, password, limiter=self._one_password_at_a_time)
         if person is None:
-            self._tell_failure()
+            await self._tell_failure()
             return self._page(after, "Name or password is wrong.", 401)
-        return self._enter(request, {"name": person.name}, after)
+        return await self._enter(request, {"name": person.name}, after)
 
     async def _to_provider(self, request: Request, provider: Provider) -> Response:
         after = _inside(request.query_params.get("next", "/"))
@@ -167,30 +181,30 @@ class Door:
         try:
             person = await to_thread.run_sync(provider.finish, dict(request.query_params), begun)
         except LoginRefused as refusal:
-            self._tell_failure()
+            await self._tell_failure()
             return self._page(after, str(refusal), 403)
-        return self._enter(request, {"name": person.name, "role": person.role}, after)
+        return await self._enter(request, {"name": person.name, "role": person.role}, after)
 
-    def _enter(self, request: Request, who: dict[str, str], after: str) -> Response:
+    async def _enter(self, request: Request, who: dict[str, str], after: str) -> Response:
         request.session.clear()
+        await self.told("page_login", who["name"])
         request.session.update(who, id=secrets.token_hex(16), until=self.clock() + self.login_seconds)
-        self.told("page_login", who["name"])
         return RedirectResponse(_inside(after), 303)
 
-    def _leave(self, request: Request) -> Response:
+    async def _leave(self, request: Request) -> Response:
         login, now = dict(request.session), self.clock()
         request.session.clear()
         if self._holds(login):
             kept = {each: until for each, until in self._logged_out.items() if now < until}
             self._logged_out = {**kept, login["id"]: login["until"]}
-            self.told("page_logout", login["name"])
+            await self.told("page_logout", login["name"])
         return RedirectResponse("/login", 303)
 
-    def _tell_failure(self) -> None:
+    async def _tell_failure(self) -> None:
         """Record a failed login, once a second at most: strangers must not fill the database."""
         if self.clock() - self._failure_told_at >= 1:
             self._failure_told_at = self.clock()
-            self.told("page_login_failed", "")
+            await self.told("page_login_failed", "")
 
     def _page(self, after: str, alert: str | None = None, status: int = 200) -> HTMLResponse:
         inside = _inside(after)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import streamlit as st
 import structlog
+from anyio import CapacityLimiter, to_thread
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,6 +26,7 @@ from streamlit.starlette import App
 
 from dicom_io.incident import incident
 from worker.database import Database
+from worker.errors import DatabaseError
 from worker.events import record
 from worker.readiness import announce_ready
 from worker.settings import Settings
@@ -35,16 +40,16 @@ from worker.ui.ways import Ways
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")
 COOKIE = "bonewatch"
+TELLERS = 4
+NO_DATABASE = (
+    "The database cannot be used now, so this page is not complete, and what was pressed last may not have been done. "
+    "Try again in a minute. If it stays so, tell your administrator: the log of the page's service has the reason."
+)
 PAGES = tuple(f"worker.ui.{file.stem}" for file in sorted(SCRIPT.parent.glob("page_*.py")))
 
 
 def build_app(settings: Settings, database: Database, ways: Ways) -> App:
     """Return the ASGI application."""
-
-    def told(kind: str, by: str) -> None:
-        with database.write() as session:
-            record(session, kind, utc_now(), by=by)
-
     assets = Assets()
 
     @asynccontextmanager
@@ -74,7 +79,9 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 same_site="lax",
                 https_only=ways.provider is not None and ways.provider.settings.page.startswith("https:"),
             ),
-            Middleware(Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=told, programs=assets),
+            Middleware(
+                Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=teller(database), programs=assets
+            ),
             Middleware(
                 UploadRoom,
                 room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
@@ -83,12 +90,29 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
             Middleware(AssetServer, assets=assets),
         ],
         lifespan=lifespan,
-        on_script_error=_script_error,
+        on_script_error=script_error,
     )
+
+
+def teller(database: Database) -> Callable[[str, str], Awaitable[None]]:
+    """Return what records an event of the door: in a thread, for all visitors share the event loop."""
+    # Of their own: while the database is locked, they must not take the threads that everything else runs in.
+    limiter = CapacityLimiter(TELLERS)
+
+    def tell(kind: str, by: str) -> None:
+        with database.write() as session:
+            record(session, kind, utc_now(), by=by)
+
+    async def telling(kind: str, by: str) -> None:
+        await to_thread.run_sync(tell, kind, by, limiter=limiter)
+
+    return telling
 
 
 def serve(settings: Settings, database: Database, ways: Ways) -> None:
     """Serve until told to stop."""
+    # Streamlit's own log of a page that failed is the whole traceback, whose words may be a patient's; ours says where.
+    logging.getLogger("streamlit.error_util").disabled = True
     build_app(settings, database, ways).run(
         config={
             "server.address": settings.ui_host,
@@ -123,7 +147,15 @@ def _to_worklist(request: Request) -> RedirectResponse:
     return RedirectResponse(f"/?{request.url.query}" if request.url.query else "/")
 
 
-def _script_error(error: Exception) -> bool:
-    """Log where a page failed, without a word of what it showed; the visitor reads that something went wrong."""
-    log.error("page_failed", **incident(error))
-    return False
+def script_error(error: Exception) -> bool:
+    """Log where a page failed, without a word of what it showed, and say so if it is the database; True: it was said.
+
+    Streamlit asks here for whole pages and for the parts that refresh themselves, which run without `app.py`.
+    """
+    # The words of our own errors are an operator's; those of others may be a patient's.
+    reason = {"reason": str(error)} if isinstance(error, DatabaseError) else {}
+    log.error("page_failed", **incident(error), **reason)
+    if not isinstance(error, (DatabaseError, SQLAlchemyError)):
+        return False
+    st.error(NO_DATABASE)
+    return True
