@@ -26,6 +26,7 @@ class PageSettings(BaseSettings):
     ui_login_minutes: Annotated[int, Field(ge=5, le=7 * 24 * 60, description="minutes until one must log in again")] = (
         480
     )
+    ui_secure_cookie: Annotated[bool, Field(description="true or false")] = False
     ui_mask_patients: Annotated[bool, Field(description="true or false")] = False
     ui_upload_megabytes: Annotated[int, Field(ge=1, le=1000, description="megabytes a file")] = 100
     ui_uploads: Annotated[int, Field(ge=1, le=200, description="files at a time")] = 20

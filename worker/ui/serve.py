@@ -77,7 +77,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 max_age=settings.ui_login_minutes * 60,
                 # Not strict: the way back from an identity provider begins on the provider's page.
                 same_site="lax",
-                https_only=ways.provider is not None and ways.provider.settings.page.startswith("https:"),
+                https_only=settings.ui_secure_cookie or ways.is_behind_tls,
             ),
             Middleware(
                 Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=teller(database), programs=assets

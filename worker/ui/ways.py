@@ -23,6 +23,11 @@ class Ways:
         """Whether whoever reaches the page may look."""
         return self.people is None and self.provider is None
 
+    @property
+    def is_behind_tls(self) -> bool:
+        """Whether the page is known to be entered over TLS alone."""
+        return self.provider is not None and self.provider.settings.page.startswith("https:")
+
 
 def check_page(settings: Settings) -> Ways:
     """Return the ways in; none where only this machine reaches the page and no login is wanted.
