@@ -6,13 +6,15 @@ import socket
 import stat
 
 import pytest
+from argon2.exceptions import VerificationError
 from typer.testing import CliRunner
 
 from tests.peers import LOOPBACK, free_port
 from worker.cli.root import app
 from worker.errors import StartRefused
 from worker.settings import load_settings
-from worker.ui.people import FREE_FAILURES, People, Person, set_password
+from worker.ui import people as people_file
+from worker.ui.people import FREE_FAILURES, MOST_FAILED_NAMES, People, Person, set_password
 from worker.ui.ways import check_page
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
@@ -50,6 +52,26 @@ def test_after_some_failures_even_the_right_password_waits(file):
     assert people.seconds_to_wait("bob") == 0
     now = people.seconds_to_wait("ada") + 0.1
     assert people.check("ada", PASSWORD) == Person("ada", "viewer")
+
+
+def test_no_number_of_invented_names_unlocks_a_known_one_or_fills_the_memory(file, monkeypatch):
+    monkeypatch.setattr(people_file, "HASHER", Refusing())
+    people = People(file, clock=lambda: 0.0)
+    for name in ("ada", *(f"stranger{number}" for number in range(MOST_FAILED_NAMES + 10))):
+        for _ in range(FREE_FAILURES):
+            people.check(name, "a wrong password")
+    assert people.seconds_to_wait("ada") > 0
+    assert people.seconds_to_wait(name) > 0, "an unknown name is told from a known one by nothing"
+    assert len(people._failures) == MOST_FAILED_NAMES
+    people.check("x" * 10_000, "a wrong password")
+    assert "x" * 10_000 not in people._failures
+
+
+class Refusing:
+    """A hasher that costs no time."""
+
+    def verify(self, *_):
+        raise VerificationError
 
 
 def test_a_change_of_the_file_counts_at_once(file):

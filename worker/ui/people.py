@@ -21,6 +21,7 @@ SHORTEST_PASSWORD = 12
 LONGEST_PASSWORD = 1024
 FREE_FAILURES = 5
 LONGEST_WAIT_SECONDS = 300.0
+MOST_FAILED_NAMES = 10_000
 HASHER = PasswordHasher()
 
 
@@ -56,9 +57,9 @@ class People:
         """Return who has this name and password.
 
         After a few failures under one name each next one is made to wait longer, whatever the password is. An unknown
-        name takes as long as a wrong password.
+        name takes as long as a wrong password and is made to wait alike. What can be nobody's is refused at once.
         """
-        if self.seconds_to_wait(name) > 0 or len(password) > LONGEST_PASSWORD:
+        if NAME.fullmatch(name) is None or len(password) > LONGEST_PASSWORD or self.seconds_to_wait(name) > 0:
             return None
         person, known = self._entries().get(name, (None, _NOBODY))
         try:
@@ -78,9 +79,12 @@ class People:
         return max(0.0, since + wait - self.clock())
 
     def _fail(self, name: str) -> None:
-        if len(self._failures) > 10_000:  # names made up by a stranger must not fill the memory
-            self._failures.clear()
-        self._failures[name] = (self._failures.get(name, (0, 0.0))[0] + 1, self.clock())
+        count, _ = self._failures.pop(name, (0, 0.0))
+        self._failures[name] = (count + 1, self.clock())
+        if len(self._failures) > MOST_FAILED_NAMES:
+            # Names made up by a stranger must not fill the memory, nor unlock a name that is somebody's.
+            known = self._entries()
+            self._failures.pop(next((each for each in self._failures if each not in known), ""), None)
 
     def _entries(self) -> Mapping[str, tuple[Person, str]]:
         try:
