@@ -182,6 +182,14 @@ def programs_named(page):
     return [urljoin(page.url, each) for each in re.findall(r'modulepreload" crossorigin href="([^"]*)"', page.text)]
 
 
+def test_a_browser_keeps_no_copy_of_what_may_be_about_a_patient_and_keeps_the_programs(site):
+    browser, _ = log_in(site[0])
+    for path in ("/", "/media/report.dcm", "/_stcore/host-config"):
+        assert browser.get(f"{site[0]}{path}", timeout=120).headers["cache-control"] == "no-store"
+    for path in ("/static/js/index.js", "/static/media/font.woff2"):
+        assert "cache-control" not in browser.get(f"{site[0]}{path}", timeout=120).headers
+
+
 def test_too_long_a_form_is_not_read(site):
     assert requests.post(f"{site[0]}/login", b"name=" + bytes(20_000), timeout=120).status_code == 413
     assert requests.post(f"{site[0]}/login", iter([b"name=a"]), timeout=120).status_code == 413

@@ -34,6 +34,8 @@ NAME_HEADER, ROLE_HEADER = "x-bonewatch-name", "x-bonewatch-role"
 OWN_PATHS = ("/login", "/login/provider", "/login/return", "/logout")
 LONGEST_FORM_BYTES = 10_000
 AWAY = "The database does not answer now, and nobody is let in without a trace. Try again in a minute."
+# Streamlit's own package, fonts and pictures too: no answer about a patient comes from there.
+PACKAGE = "/static/"
 SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
     "X-Content-Type-Options": "nosniff",
@@ -93,14 +95,14 @@ class Door:
         person = self._person(session)
         if scope["type"] == "http" and not self.ways.is_open and path in OWN_PATHS:
             response = await self._on_record(Request(scope, receive))
-            await response(scope, receive, _hardened(send))
+            await response(scope, receive, _hardened(path, send))
         elif person is not None or path == "/_stcore/health" or _reads(scope, self.programs):
             _name_visitor(scope, person)
-            await self.app(scope, self._watched(session, person, receive), _hardened(send))
+            await self.app(scope, self._watched(session, person, receive), _hardened(path, send))
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await _away(scope)(scope, receive, _hardened(send))
+            await _away(scope)(scope, receive, _hardened(path, send))
 
     def _watched(self, session: Mapping[str, Any], person: Person | None, receive: Receive) -> Receive:
         """End a WebSocket at the first message after its login has ended, by logging out too, or with another role.
@@ -243,10 +245,13 @@ def _name_visitor(scope: Scope, person: Person | None) -> None:
         headers[NAME_HEADER], headers[ROLE_HEADER] = person.name, person.role
 
 
-def _hardened(send: Send) -> Send:
+def _hardened(path: str, send: Send) -> Send:
+    """Have browsers guard an answer, and keep no copy of it where it may be about a patient."""
+    headers = SECURITY_HEADERS if path.startswith(PACKAGE) else {**SECURITY_HEADERS, "Cache-Control": "no-store"}
+
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            MutableHeaders(scope=message).update(headers)
         await send(message)
 
     return sending
