@@ -7,6 +7,7 @@ import logging
 
 import pytest
 from sqlalchemy import select
+from streamlit.config import get_option, set_option
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.starlette import App
 from streamlit.testing.v1 import AppTest
@@ -21,6 +22,7 @@ from worker.ui.visit import Visit
 from worker.ui.ways import Ways
 
 PATIENT = "DOE^JANE"
+RICH = "logger.enableRich"
 
 
 class Away:
@@ -60,7 +62,7 @@ def visited(tmp_path, monkeypatch):
             return Visit(load_settings(home=tmp_path), database, "ada", "viewer")
 
         monkeypatch.setattr(visits, "current_visit", current_visit)
-        return AppTest.from_file(SCRIPT, default_timeout=30).run()
+        return AppTest.from_file(SCRIPT, default_timeout=300).run()
 
     return visiting
 
@@ -94,12 +96,19 @@ def test_a_look_that_could_not_be_recorded_is_recorded_when_the_page_is_shown(vi
     assert events(database) == [("page_viewed", "ada")]
 
 
-def test_what_a_page_fails_with_is_logged_without_its_words(tmp_path, database, monkeypatch):
-    written, logger = [], logging.getLogger("streamlit.error_util")
+@pytest.fixture
+def served(tmp_path, database, monkeypatch):
+    """Set Streamlit up as the server does, but serve nothing; return what its logger writes."""
+    written, logger, with_rich = [], logging.getLogger("streamlit.error_util"), get_option(RICH)
     monkeypatch.setattr(logger, "disabled", False)
     monkeypatch.setattr(logger, "handle", written.append)
-    monkeypatch.setattr(App, "run", lambda *_, **__: None)
+    monkeypatch.setattr(App, "run", lambda _, config: set_option(RICH, config.get(RICH, True)))
+    serve(load_settings(home=tmp_path), database, Ways())
+    yield written
+    set_option(RICH, with_rich)
 
+
+def test_what_a_page_fails_with_is_logged_without_its_words(served, capsys):
     def failing(words):
         from streamlit.runtime.scriptrunner import get_script_run_ctx  # noqa: PLC0415 - AppTest runs the body alone
 
@@ -108,10 +117,8 @@ def test_what_a_page_fails_with_is_logged_without_its_words(tmp_path, database, 
         get_script_run_ctx().on_script_error = script_error
         raise ValueError(words)
 
-    serve(load_settings(home=tmp_path), database, Ways())
     with capture_logs() as logs:
         page = AppTest.from_function(failing, args=(PATIENT,), default_timeout=30).run()
     assert page.exception
     assert [each["error"] for each in logs if each["event"] == "page_failed"] == ["ValueError"]
-    assert PATIENT not in str(logs)
-    assert written == []
+    assert PATIENT not in str((logs, served, capsys.readouterr()))

@@ -112,6 +112,7 @@ def teller(database: Database) -> Callable[[str, str], Awaitable[None]]:
 def serve(settings: Settings, database: Database, ways: Ways) -> None:
     """Serve until told to stop."""
     # Streamlit's own log of a page that failed is the whole traceback, whose words may be a patient's; ours says where.
+    # Without Rich it goes through the logger.
     logging.getLogger("streamlit.error_util").disabled = True
     build_app(settings, database, ways).run(
         config={
@@ -125,6 +126,7 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "server.baseUrlPath": "",
             "browser.gatherUsageStats": False,
             "client.showErrorDetails": "none",
+            "logger.enableRich": False,
             "client.toolbarMode": "minimal",
             "client.disableDataExport": True,
             # One for each scheme: with one for both, Streamlit no longer follows the visitor's choice.
