@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select
 from sqlalchemy.orm import Session
 
 from worker.database import Database
@@ -13,6 +13,7 @@ from worker.delivery_states import REPORT_UNUSABLE
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.events import record
 from worker.file_removal import lacks_files
+from worker.job_conditions import latest_answer
 from worker.studies import add_job, current_digest
 from worker.tables import ANSWER, Delivery, Job, Report, Study, utc_now
 
@@ -80,6 +81,12 @@ def needs_analysis(database: Database, study_instance_uid: str) -> bool:
         return bool(session.scalar(select(exists().where(_unsound(), of_study))))
 
 
+def can_send_again(database: Database, study_instance_uid: str) -> bool:
+    """Say whether `revive_deliveries` would find anything of a study."""
+    with database.read() as session:
+        return session.execute(_sendable(study_instance_uid).limit(1)).first() is not None
+
+
 def _unsound() -> ColumnElement[bool]:
     lost = Report.deliveries.any(and_(Delivery.state == "failed", _is_unusable()))
     return and_(
@@ -92,6 +99,19 @@ def _is_unusable() -> ColumnElement[bool]:
     return func.coalesce(Delivery.reason, "").startswith(REPORT_UNUSABLE)
 
 
+def _sendable(study_instance_uid: str | None) -> Select[Delivery, Job]:
+    wanted = (
+        select(Delivery, Job)
+        .select_from(Delivery)
+        .join(Report, Report.id == report_id())
+        .join(Report.job)
+        .where(latest_answer(), Delivery.state == "failed", ~_is_unusable())
+    )
+    if study_instance_uid is None:
+        return wanted
+    return wanted.join(Job.study).where(Study.study_instance_uid == study_instance_uid)
+
+
 def revive_deliveries(
     database: Database,
     *,
@@ -99,22 +119,13 @@ def revive_deliveries(
     because: ColumnElement[bool] | None = None,
     now: datetime | None = None,
 ) -> int:
-    """Make deliveries that failed for good pending again, of one study or of all; return how many.
+    """Make deliveries of latest answers that failed for good pending again, of one study or of all; return how many.
 
-    `because` is one more condition on the delivery.
+    `because` is one more condition on the delivery. A report that a newer answer has replaced stays unsent.
 
     Those whose report's file is lost would only fail again: their study needs a new analysis.
     """
-    wanted = (
-        select(Delivery, Job)
-        .select_from(Delivery)
-        .join(Report, Report.id == report_id())
-        .join(Report.job)
-        .where(Delivery.state == "failed", ~_is_unusable())
-        .order_by(Delivery.id)
-    )
-    if study_instance_uid is not None:
-        wanted = wanted.join(Job.study).where(Study.study_instance_uid == study_instance_uid)
+    wanted = _sendable(study_instance_uid).order_by(Delivery.id)
     if because is not None:
         wanted = wanted.where(because)
     at = now or utc_now()

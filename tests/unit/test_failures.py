@@ -85,6 +85,17 @@ def test_a_delivery_is_sent_again_or_its_study_analysed_where_the_report_is_lost
         assert session.scalars(select(Delivery.state).order_by(Delivery.id)).all() == ["pending", "failed"]
 
 
+def test_what_is_counted_is_what_is_sent_again_and_no_report_that_a_newer_answer_replaced(database):
+    for number in (1, 2):
+        add_delivery(database, number, "refused")
+    with database.write() as session:
+        a_job(session, session.get_one(Job, 1).study, revision=2)
+    assert [group.count for group in failure_groups(database)] == [1]
+    assert retry(database, "delivery", "refused") == 1
+    with database.read() as session:
+        assert session.scalars(select(Delivery.state).order_by(Delivery.id)).all() == ["failed", "pending"]
+
+
 def test_a_failure_without_a_reason_is_a_group_too(database):
     add(database, 1, reason=None, **BROKEN)
     assert failure_groups(database) == (FailureGroup("analysis", "", 1, MORNING + timedelta(minutes=2)),)

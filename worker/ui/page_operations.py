@@ -141,7 +141,8 @@ def _failure(visit: Visit, group: FailureGroup) -> None:
         st.error(str(error))
         return
     made = retry_group(visit.database, group.kind, group.reason, model_version=version, now=utc_now())
-    st.session_state[MESSAGE] = f"Begun again: {made} of {group.count}."
+    # What has failed for the same reason since it was counted is begun again with the others.
+    st.session_state[MESSAGE] = f"Begun again: {made} of {max(made, group.count)}."
     st.rerun()
 
 

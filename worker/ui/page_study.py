@@ -20,7 +20,7 @@ from models.types import ModelError
 from worker.companion_tables import NAMES, Companion
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.results import FindingRow
-from worker.retries import needs_analysis, retry_study, revive_deliveries
+from worker.retries import can_send_again, retry_study, revive_deliveries
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.tables import Delivery, ImageResult, Instance
@@ -78,8 +78,15 @@ def _summary(visit: Visit, found: StudyView) -> None:
     st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
     if result.update_pending:
         st.info("A newer answer is on its way.")
-    if st.button("Analyse again", disabled=not visit.may_act, help="For operators: a new job with the present model."):
-        _again(visit, found)
+    with st.container(horizontal=True):
+        if can_send_again(visit.database, result.study_instance_uid) and st.button(
+            "Send again", disabled=not visit.may_act, help="For operators: the same report, to where it did not arrive."
+        ):
+            _send_again(visit, found)
+        if st.button(
+            "Analyse again", disabled=not visit.may_act, help="For operators: a new job with the present model."
+        ):
+            _analyse_again(visit, found)
 
 
 def _points(visit: Visit, version: str | None) -> OperatingPoints | None:
@@ -91,16 +98,17 @@ def _points(visit: Visit, version: str | None) -> OperatingPoints | None:
     return manifest.decision.build() if manifest.version == version else None
 
 
-def _again(visit: Visit, found: StudyView) -> None:
-    uid = found.result.study_instance_uid
+def _send_again(visit: Visit, found: StudyView) -> None:
+    visit.pressed("send again", found.result.study_id)
+    revive_deliveries(visit.database, study_instance_uid=found.result.study_instance_uid)
+    st.success("Its report will be sent again.")
+
+
+def _analyse_again(visit: Visit, found: StudyView) -> None:
     visit.pressed("analyse again", found.result.study_id)
     try:
-        unsound = needs_analysis(visit.database, uid)
-        if revive_deliveries(visit.database, study_instance_uid=uid) and not unsound:
-            st.success("Its report will be sent again.")
-            return
         version = read_manifest(visit.settings.installed_bundle() or SHIPPED).version
-        made = retry_study(visit.database, uid, model_version=version)
+        made = retry_study(visit.database, found.result.study_instance_uid, model_version=version)
     except (FilesDeleted, UnknownStudy, ModelError) as error:
         st.error(str(error))
         return
