@@ -13,10 +13,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from dicom_io.companion import CompanionContent, add_equipment, companion_reference, local_moment
-from dicom_io.drawing import Marks, draw_marks
+from dicom_io.drawing import Marks, draw_marks, result_lines
 from dicom_io.pixels import DisplayedFrame
 from dicom_io.report_source import SourceImage, read_source
-from dicom_io.report_text import plain
 from dicom_io.structured_report import Report, encoded
 from dicom_io.types import ReportReference
 
@@ -59,14 +58,6 @@ def build_capture(content: CompanionContent, shown: DisplayedFrame) -> Report:
     _add_pixels(ds, content, shown)
     ds.update(source.patient_and_study)
     return Report(reference, encoded(ds))
-
-
-def captured_lines(content: CompanionContent) -> list[str]:
-    """Return what is written below the image."""
-    image = content.image
-    frame = f"  frame {image.frame_number}" if image.frame_number > 1 else ""
-    probability = "" if image.probability is None else f"  probability {image.probability:.3f}"
-    return [f"{image.outcome.value.upper()}{probability}{frame}", f"model {plain(content.algorithm.version)}"]
 
 
 def _add_series(ds: Dataset, content: CompanionContent, reference: ReportReference, source: SourceImage) -> None:
@@ -113,7 +104,8 @@ def _add_image(ds: Dataset, content: CompanionContent, shown: DisplayedFrame, so
 
 
 def _add_pixels(ds: Dataset, content: CompanionContent, shown: DisplayedFrame) -> None:
-    marks = Marks(content.image.boxes, captured_lines(content), shown.aspect, content.heat)
+    lines = result_lines(content.image, content.algorithm.version)
+    marks = Marks(content.image.boxes, lines, shown.frame.aspect, content.heat)
     picture = cv2.cvtColor(draw_marks(shown.frame.pixels, marks), cv2.COLOR_BGR2RGB)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = picture.shape[:2]

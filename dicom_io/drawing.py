@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.types import Box
+from dicom_io.report_text import plain
+from dicom_io.types import Box, ReportedImage
 
 WARNING = "AI RESULT - NOT FOR DIAGNOSIS"
 SMALLEST_WIDTH = 640
@@ -81,12 +82,19 @@ def draw_marks(pixels: Pixels, marks: Marks) -> Canvas:
     return np.vstack([_band([WARNING], columns, YELLOW), picture, _band(marks.lines, columns, WHITE)])
 
 
-def mark_image(pixels: Pixels, boxes: Sequence[Box], lines: Sequence[str]) -> bytes:
+def mark_image(pixels: Pixels, boxes: Sequence[Box], lines: Sequence[str], aspect: float = 1.0) -> bytes:
     """Return `draw_marks` of these boxes and lines as a PNG file in colour."""
-    encoded, data = cv2.imencode(".png", draw_marks(pixels, Marks(boxes, lines)))
+    encoded, data = cv2.imencode(".png", draw_marks(pixels, Marks(boxes, lines, aspect)))
     if not encoded:
         raise ValueError("OpenCV cannot write a PNG")
     return bytes(data)
+
+
+def result_lines(image: ReportedImage, model_version: str) -> list[str]:
+    """Return what is written below an image: its own outcome and probability, its frame, and the model."""
+    frame = f"  frame {image.frame_number}" if image.frame_number > 1 else ""
+    probability = "" if image.probability is None else f"  probability {image.probability:.3f}"
+    return [f"{image.outcome.value.upper()}{probability}{frame}", f"model {plain(model_version)}"]
 
 
 def scale_for(shape: tuple[int, ...], aspect: float = 1.0) -> tuple[float, float]:

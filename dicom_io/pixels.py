@@ -50,7 +50,8 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
     Yields
     ------
     Frame
-        Pixels float32, shape (rows, columns), 0..1, 1 = bright bone; spacing in mm where the header has it.
+        Pixels float32, shape (rows, columns), 0..1, 1 = bright bone; spacing in mm where the header has it, and how
+        high a pixel is for its width.
 
     Raises
     ------
@@ -80,19 +81,18 @@ def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -
     with _parsing():
         transformations = softcopy(image.ds, *_counted(image.ds, array)) if photometric in MONOCHROME else None
         lossy = str(image.ds.get("LossyImageCompression") or "") == "01"
-        return DisplayedFrame(frame, _pixel_aspect(image.ds, frame), transformations, lossy)
+        return DisplayedFrame(frame, transformations, lossy)
 
 
 @dataclass(frozen=True, slots=True)
 class DisplayedFrame:
     """A frame and how it is shown.
 
-    `aspect` is the height of a pixel divided by its width; `softcopy` makes `frame.pixels` of the stored values, None
-    where the image is in colour; `lossy` says that the image once was compressed with loss.
+    `softcopy` makes `frame.pixels` of the stored values, None where the image is in colour; `lossy` says that the image
+    once was compressed with loss.
     """
 
     frame: Frame
-    aspect: float
     softcopy: Softcopy | None
     lossy: bool
 
@@ -112,7 +112,7 @@ class _Opened:
             pixels = _grey(self.ds, self.layout, array, photometric)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
-        return Frame(number=index + 1, pixels=pixels, spacing_mm=self.spacing_mm)
+        return Frame(index + 1, pixels, self.spacing_mm, _pixel_aspect(self.ds, self.spacing_mm))
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:
@@ -212,11 +212,11 @@ def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
     return None
 
 
-def _pixel_aspect(ds: Dataset, frame: Frame) -> float:
+def _pixel_aspect(ds: Dataset, spacing_mm: tuple[float, float] | None) -> float:
     """Return the height of a pixel divided by its width; where nothing usable says so, pixels are square."""
     ratio = 1.0
-    if frame.spacing_mm is not None:
-        ratio = frame.spacing_mm[0] / frame.spacing_mm[1]
+    if spacing_mm is not None:
+        ratio = spacing_mm[0] / spacing_mm[1]
     else:
         with suppress(ValueError, TypeError, ZeroDivisionError):
             vertical, horizontal = (float(value) for value in ds.get("PixelAspectRatio") or ())

@@ -157,7 +157,7 @@ def _finish(ds: Any, content: CompanionContent, source: SourceImage, shown: Disp
     # Type 2C, for paired body parts, and a presentation state has no Image Laterality instead (PS3.3 C.7.3.1).
     ds.Laterality = source.laterality if source.laterality in ("R", "L") else ""
     (area,) = ds.DisplayedAreaSelectionSequence
-    area.PresentationPixelAspectRatio = _whole_ratio(shown.aspect)
+    area.PresentationPixelAspectRatio = _whole_ratio(shown.frame.aspect)
     add_equipment(ds, content.algorithm)
     # highdicom names itself here with the time of day, which would make every build another file.
     if "ContributingEquipmentSequence" in ds:

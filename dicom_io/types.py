@@ -108,12 +108,14 @@ class Frame:
     """One frame, ready for analysis.
 
     `number` counts from 1 (PS3.3 C.7.6.6); `pixels` is float32, shape (rows, columns), 0..1, 1 = bright bone;
-    `spacing_mm` is (between rows, between columns) or None where the header does not say.
+    `spacing_mm` is (between rows, between columns) or None where the header does not say; `aspect` is the height of a
+    pixel divided by its width.
     """
 
     number: int
     pixels: NDArray[np.float32]
     spacing_mm: tuple[float, float] | None = None
+    aspect: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from dicom_io.errors import DicomError
 from dicom_io.header import read_header
 from dicom_io.pixels import read_frames
 from dicom_io.scope import ScopeRule, out_of_scope_reason
-from dicom_io.types import Box, InstanceHeader, Outcome, ReportedImage
+from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
 from models.images import read_image
 from models.types import ImageAnalysis, ImageError
 from worker.candidates import Candidate, Kind
-from worker.outcomes import gravest
+from worker.outcomes import gravest, gravity
 
 Pixels = NDArray[np.float32]
 
@@ -53,6 +53,7 @@ class Answer:
     """What was said of one file: the gravest of its frames.
 
     `frames` holds all of them, `pixels` the image of the gravest one; both are empty where nothing was analysed.
+    `aspect` is the height of a pixel divided by its width.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Answer:
     frames: tuple[FrameAnswer, ...] = ()
     pixels: Pixels | None = None
     header: InstanceHeader | None = None
+    aspect: float = 1.0
 
     def without_pixels(self) -> Answer:
         """Return the answer alone, so that a long list of them holds no images."""
@@ -122,31 +124,24 @@ def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
     reason = out_of_scope_reason(header, workbench.rule)
     if reason is not None:
         return Answer(path, Outcome.OUT_OF_SCOPE, reason, header.sop_instance_uid)
-    return _summary(path, header, _dicom_frames(path), workbench)
+    return _summary(path, header, read_frames(path), workbench)
 
 
-def _picture_frames(path: Path) -> Iterator[tuple[int, Pixels]]:
-    yield 1, read_image(path)
+def _picture_frames(path: Path) -> Iterator[Frame]:
+    yield Frame(1, read_image(path))
 
 
-def _dicom_frames(path: Path) -> Iterator[tuple[int, Pixels]]:
-    for frame in read_frames(path):
-        yield frame.number, frame.pixels
-
-
-def _summary(
-    path: Path, header: InstanceHeader | None, frames: Iterator[tuple[int, Pixels]], workbench: Workbench
-) -> Answer:
+def _summary(path: Path, header: InstanceHeader | None, frames: Iterator[Frame], workbench: Workbench) -> Answer:
     """Analyse frame after frame and keep the image of the gravest one so far."""
     answers: list[FrameAnswer] = []
     chosen: FrameAnswer | None = None
-    chosen_pixels: Pixels | None = None
+    image: Frame | None = None
     seconds = 0.0
-    for answer, pixels, spent in _frame_answers(frames, workbench):
+    for answer, frame, spent in _frame_answers(frames, workbench):
         answers.append(answer)
         seconds += spent
         if chosen is None or _gravity(answer) < _gravity(chosen):
-            chosen, chosen_pixels = answer, pixels
+            chosen, image = answer, frame
     if chosen is None:
         return Answer(path, Outcome.FAILED, "the image has no frame")
     uid = None if header is None else header.sop_instance_uid
@@ -160,25 +155,23 @@ def _summary(
         model_version=version,
         seconds=round(seconds, 4),
         frames=tuple(answers),
-        pixels=chosen_pixels,
+        pixels=None if image is None else image.pixels,
         header=header,
+        aspect=1.0 if image is None else image.aspect,
     )
 
 
 def _gravity(answer: FrameAnswer) -> tuple[int, float]:
-    """Order frames: the gravest outcome first, then the highest probability."""
-    return list(Outcome).index(answer.outcome), -(answer.probability or 0.0)
+    return gravity(answer.outcome, answer.probability)
 
 
-def _frame_answers(
-    frames: Iterator[tuple[int, Pixels]], workbench: Workbench
-) -> Iterator[tuple[FrameAnswer, Pixels | None, float]]:
+def _frame_answers(frames: Iterator[Frame], workbench: Workbench) -> Iterator[tuple[FrameAnswer, Frame | None, float]]:
     """Yield answer, image and seconds of each frame; a decoder that gives up ends it with a failed frame."""
     number = 0
     started = time.perf_counter()
     while True:
         try:
-            number, pixels = next(frames)
+            frame = next(frames)
         except StopIteration:
             return
         except (DicomError, ImageError) as error:
@@ -186,20 +179,21 @@ def _frame_answers(
             failed = FrameAnswer(number + 1 if number else 0, Outcome.FAILED, reason=_one_line(str(error)))
             yield failed, None, time.perf_counter() - started
             return
+        number = frame.number
         model = workbench.model()
         started = time.perf_counter()  # loading the model is not this image's time
-        answer = _analyze_frame(number, pixels, model, workbench.minimum_score)
-        yield answer, pixels, time.perf_counter() - started
+        answer = _analyze_frame(frame, model, workbench.minimum_score)
+        yield answer, frame, time.perf_counter() - started
         started = time.perf_counter()
 
 
-def _analyze_frame(number: int, pixels: Pixels, model: Model, minimum_score: float | None) -> FrameAnswer:
+def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> FrameAnswer:
     try:
-        analysis = model.analyze(pixels, minimum_score)
+        analysis = model.analyze(frame.pixels, minimum_score)
     except ImageError as error:
-        return FrameAnswer(number, Outcome.FAILED, reason=_one_line(str(error)))
+        return FrameAnswer(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
     boxes = tuple(Box(each.x1, each.y1, each.x2, each.y2, each.score) for each in analysis.boxes)
-    return FrameAnswer(number, Outcome(analysis.decision.value), analysis.probability, boxes)
+    return FrameAnswer(frame.number, Outcome(analysis.decision.value), analysis.probability, boxes)
 
 
 def _one_line(text: str) -> str:

@@ -86,7 +86,7 @@ class Output:
             f"{answer.outcome.value.upper()}  probability {answer.frame.probability:.3f}{frame}",
             f"model {answer.model_version}",
         ]
-        return mark_image(answer.pixels, answer.frame.boxes, lines)
+        return mark_image(answer.pixels, answer.frame.boxes, lines, answer.aspect)
 
     def _content(self, answer: Answer) -> ReportContent:
         return ReportContent(

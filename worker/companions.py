@@ -22,7 +22,7 @@ from dicom_io.structured_report import Report, ReportContent
 from dicom_io.types import Outcome, ReportedImage, ReportReference
 from models.types import ImageError
 from worker.errors import EnvironmentUnfit
-from worker.outcomes import shortened
+from worker.outcomes import gravity, shortened
 from worker.settings_companions import MarkedImages
 
 log = structlog.get_logger(__name__)
@@ -135,5 +135,5 @@ def chosen_images(images: Sequence[ReportedImage], rule: CompanionRule) -> list[
     if len(wanted) <= MOST_FRAMES:
         return wanted
     log.info("companions of the gravest frames only", frames=len(wanted), most=MOST_FRAMES)
-    gravest = sorted(wanted, key=lambda each: (list(Outcome).index(each.outcome), -(each.probability or 0.0)))
+    gravest = sorted(wanted, key=lambda each: gravity(each.outcome, each.probability))
     return [image for image in wanted if image in gravest[:MOST_FRAMES]]

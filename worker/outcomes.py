@@ -53,6 +53,11 @@ def gravest(outcomes: Iterable[Outcome]) -> Outcome:
     return min(outcomes, key=GRAVEST_FIRST.index)
 
 
+def gravity(outcome: Outcome, probability: float | None) -> tuple[int, float]:
+    """Return a key that sorts images: the gravest outcome first, then the highest probability."""
+    return GRAVEST_FIRST.index(outcome), -(probability or 0.0)
+
+
 def study_outcome(images: Sequence[ImageOutcome], out_of_scope_reasons: Iterable[str] = ()) -> StudyOutcome:
     """Return the study's outcome, probability and reason.
 

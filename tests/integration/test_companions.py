@@ -183,7 +183,7 @@ def test_a_heat_map_makes_another_object_and_leaves_what_is_cold_grey(tmp_path):
 def test_pixels_that_are_not_square_are_shown_as_high_and_wide_as_they_are(tmp_path):
     path = write_part10(build_dx(ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.2, 0.1]), tmp_path / "image.dcm")
     shown = read_displayed(path, 1)
-    along_columns, along_rows = scale_for(shown.frame.pixels.shape, shown.aspect)
+    along_columns, along_rows = scale_for(shown.frame.pixels.shape, shown.frame.aspect)
 
     state = pydicom.dcmread(io.BytesIO(build_presentation(content(path), shown).part10))
 

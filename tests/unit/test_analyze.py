@@ -197,6 +197,15 @@ def test_out_holds_a_report_and_a_marked_image_of_a_dicom_file(tmp_path: Path, o
     assert len(state.GraphicAnnotationSequence[0].GraphicObjectSequence) == 1
 
 
+def test_a_marked_image_is_as_high_as_its_pixels_are(tmp_path: Path, output: Output) -> None:
+    heights = []
+    for name, spacing in (("square", [0.15, 0.15]), ("high", [0.3, 0.15])):
+        path = write_part10(build_dx(pixels=ramp(40, 60), ImagerPixelSpacing=spacing), tmp_path / f"{name}.dcm")
+        assert output.write(analyze(path, ABSENT), Path(path.name)) is None
+        heights.append(cv2.imread(str(tmp_path / "out" / f"{name}.png")).shape[0])
+    assert heights[1] - heights[0] == pytest.approx(40 * 640 / 60, abs=1)
+
+
 def test_out_holds_no_presentation_state_where_there_is_nothing_to_mark(tmp_path: Path, output: Output) -> None:
     path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "hand.dcm")
     assert output.write(analyze(path, ABSENT), Path(path.name)) is None

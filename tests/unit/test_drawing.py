@@ -41,6 +41,13 @@ def test_a_small_image_is_enlarged_and_its_box_with_it() -> None:
     assert (x1, y1 + 295, x2, y2 + 295) == pytest.approx((160, 300, 320, 450), abs=2)
 
 
+def test_pixels_that_are_twice_as_high_as_wide_are_drawn_so_and_their_box_with_them() -> None:
+    picture = decoded(mark_image(np.zeros((350, 800), np.float32), [Box(200, 150, 420, 230, 0.9)], [], 2.0))
+    top, _ = band_heights((700, 800), [])
+    x1, y1, x2, y2 = yellow_extent(picture, top + 297, top + 700)
+    assert (x1, y1 + 297, x2, y2 + 297) == pytest.approx((200, 300, 420, 460), abs=2)
+
+
 def test_a_huge_image_is_made_smaller() -> None:
     picture = decoded(mark_image(np.zeros((3000, 4096), np.float32), [], []))
     assert picture.shape[1] == 2048

@@ -46,7 +46,7 @@ def upload(tmp_path, monkeypatch, database):
     """Upload images, each a name and a data set or a file's content; return the page once it has shown them."""
     settings = load_settings(home=tmp_path, minimum_free_bytes=0)
     shown = []
-    monkeypatch.setattr(page_analyse, "show_image", lambda pixels, boxes, words, *_: shown.append((pixels, words)))
+    monkeypatch.setattr(page_analyse, "show_image", lambda picture, _: shown.append(picture))
 
     def page(visit):
         from worker.ui import page_analyse  # noqa: PLC0415 - AppTest runs the body as a script of its own
@@ -81,14 +81,14 @@ def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload)
         "Frame 2: ▲ Fracture suspected, probability 0.90 (the gravest)",
         "Frame 3: ○ No fracture found, probability 0.10",
     ]
-    gravest, words = shown[-1]
-    assert words == "Radiograph, frame 2, present, 2 boxes"
-    assert gravest[0, 0] > gravest[-1, -1]
+    gravest = shown[-1]
+    assert gravest.words == "Radiograph, frame 2, present, 2 boxes"
+    assert gravest.pixels[0, 0] > gravest.pixels[-1, -1]
 
     picker.set_value(2).run()
-    third, words = shown[-1]
-    assert words == "Radiograph, frame 3, absent, 0 boxes"
-    assert third[0, 0] > third[0, -1]
+    third = shown[-1]
+    assert third.words == "Radiograph, frame 3, absent, 0 boxes"
+    assert third.pixels[0, 0] > third.pixels[0, -1]
     assert not any("Boxes, best first" in text.value for text in page.text)
     assert [each.value for each in page.error] == ["▲ Fracture suspected"], "the file's answer stays the gravest"
 
@@ -97,9 +97,9 @@ def test_a_frame_that_could_not_be_analysed_says_so(upload):
     frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1]])
     page, shown = upload([ABSENT, ImageError("too flat")], hand=build_dx(pixels=frames))
     page.selectbox[0].set_value(0).run()
-    assert shown[-1][1] == "Radiograph, frame 1, absent, 0 boxes"
+    assert shown[-1].words == "Radiograph, frame 1, absent, 0 boxes"
     page.selectbox[0].set_value(1).run()
-    assert shown[-1][1] == "Radiograph, frame 2, failed, 0 boxes"
+    assert shown[-1].words == "Radiograph, frame 2, failed, 0 boxes"
 
 
 def test_frames_that_were_not_looked_at_are_named(upload):
@@ -130,7 +130,7 @@ def test_no_page_loads_torch_before_an_image_is_analysed():
 def test_an_image_of_one_frame_has_no_picker(upload):
     page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
     assert not page.selectbox
-    assert shown[-1][1] == "Radiograph, present, 2 boxes"
+    assert shown[-1].words == "Radiograph, present, 2 boxes"
 
 
 def rows(database, table):

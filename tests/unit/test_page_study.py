@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
 import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from tests.databases import a_delivery, a_job, a_study, kinds
+from dicom_io.drawing import mark_image, result_lines
+from dicom_io.pixels import read_displayed
+from dicom_io.types import Box, Outcome, ReportedImage
+from tests.builders import build_cr, ramp, write_part10
+from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, kinds
 from worker.settings import load_settings
-from worker.tables import Delivery, Job
+from worker.tables import Delivery, Event, Job
+from worker.ui import page_study
+from worker.ui.viewer import drawn
 from worker.ui.visit import Visit
 
 UID = "2.25.1"
@@ -23,10 +32,11 @@ def look(tmp_path, database):
 
         page_study.show(visit)
 
-    def looking(role="operator"):
+    def looking(role="operator", **address):
         visit = Visit(load_settings(home=tmp_path, minimum_free_bytes=0), database, "ada", role)
         test = AppTest.from_function(page, kwargs={"visit": visit}, default_timeout=30)
-        test.query_params["uid"] = UID
+        for name, value in {"uid": UID, **address}.items():
+            test.query_params[name] = value
         test.run()
         assert not test.exception
         return test
@@ -80,3 +90,89 @@ def test_a_viewer_sees_the_buttons_and_may_not_press_them(look, database):
     with database.write() as session:
         a_delivery(session, a_job(session, a_study(session)), state="failed", reason="refused")
     assert [each.disabled for each in look("viewer").button] == [True, True]
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Collect the pictures that a page shows, and what it offers to download."""
+    pictures, files = [], []
+    monkeypatch.setattr(page_study, "show_image", lambda picture, _: pictures.append(picture))
+    monkeypatch.setattr(page_study.st, "download_button", lambda _, data, **__: files.append(data))
+    return pictures, files
+
+
+@pytest.fixture
+def add_images(database, tmp_path):
+    """Add a study with a file and an answer for each, (outcome, probability, boxes); return the files."""
+
+    def adding(*said, **of_image):
+        paths = []
+        with database.write() as session:
+            study = a_study(session)
+            job = a_job(session, study, outcome="present", probability=0.9)
+            for number, (outcome, probability, boxes) in enumerate(said, 1):
+                ds = build_cr(pixels=ramp(40, 60 + number), instance=str(number), **of_image)
+                paths.append(write_part10(ds, tmp_path / "store" / f"instances/{number}.dcm"))
+                digest = hashlib.sha256(paths[-1].read_bytes()).hexdigest()
+                image = an_instance(session, study, number, digest=digest)
+                an_image(session, job, image, boxes, outcome=outcome, probability=probability)
+        return paths
+
+    return adding
+
+
+def words(pictures):
+    return [picture.words for picture in pictures]
+
+
+def test_the_gravest_images_come_first_and_the_others_by_a_button(look, database, add_images, seen):
+    said = [("absent", 0.1, 0)] * 12 + [("inconclusive", 0.4, 0), ("present", 0.8, 0), ("present", 0.9, 1)]
+    add_images(*said)
+    pictures, _ = seen
+    page = look()
+    assert words(pictures)[:4] == [
+        "Radiograph, present, 1 boxes",
+        "Radiograph, present, 0 boxes",
+        "Radiograph, inconclusive, 0 boxes",
+        "Radiograph, absent, 0 boxes",
+    ]
+    assert len(pictures) == 12
+    assert "Images 1 to 12 of 15, the gravest first; 3 are not shown here." in [each.value for each in page.caption]
+
+    pictures.clear()
+    press(page, "More images ▶")
+    assert page.query_params["image"] == "13"
+    assert words(pictures)[-3:] == ["Radiograph, absent, 0 boxes"] * 3
+    with database.read() as session:
+        (event,) = session.scalars(select(Event).filter_by(kind="page_pressed"))
+    assert (event.study_id, event.detail["what"]) == (1, "images from 13 on")
+
+
+@pytest.mark.parametrize(("asked", "shown"), [("13", 3), ("15", 3), ("16", 12), ("0", 12), ("-1", 12), ("x", 12)])
+def test_the_address_says_which_images_are_shown(look, add_images, seen, asked, shown):
+    add_images(*[("absent", 0.1, 0)] * 15)
+    look(image=asked)
+    assert len(seen[0]) == shown
+
+
+def test_a_marked_image_says_what_was_said_of_it_and_not_of_the_study(look, add_images, seen):
+    _, path = add_images(("present", 0.9, 1), ("absent", 0.1, 0))
+    look()
+    _, files = seen
+    frame = read_displayed(path, 1).frame
+    lines = result_lines(ReportedImage(path, 1, Outcome.ABSENT, 0.1), "2026-03-01-first+01234567")
+    assert lines[0] == "ABSENT  probability 0.100"
+    assert files[1]() == mark_image(np.rint(frame.pixels * 255).astype(np.float32) / 255, (), lines)
+
+
+def test_pixels_that_are_not_square_are_shown_and_drawn_as_high_as_they_are(look, add_images, seen):
+    (path,) = add_images(("present", 0.9, 1), PixelSpacing=[0.3, 0.15])
+    look()
+    (picture,), (file,) = seen
+    shown = drawn(picture)
+    assert (shown["width"], shown["height"]) == (61, 80)
+    box = {name: shown["boxes"][0][name] for name in ("x1", "y1", "x2", "y2")}
+    assert box == {"x1": 10.5, "y1": 40.0, "x2": 30.25, "y2": 88.0}
+    lines = result_lines(ReportedImage(path, 1, Outcome.PRESENT, 0.9), "2026-03-01-first+01234567")
+    boxes = [Box(10.5, 20, 30.25, 44, 0.9)]
+    assert file() == mark_image(picture.pixels.astype(np.float32) / 255, boxes, lines, 2.0)

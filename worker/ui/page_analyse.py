@@ -17,7 +17,7 @@ from worker.ui.keeping import offer_to_keep
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import Analysed, analysed, at_frame, by_study
-from worker.ui.viewer import ShownBox, show_image
+from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
@@ -155,7 +155,10 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     grey = np.clip((pixels * 100 - low) / (high - low), 0, 1)
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
     words = f"Radiograph, {of_many}{frame.outcome.value}, {len(boxes)} boxes"
-    show_image(np.rint(grey * 255).astype(np.uint8), boxes if BOXES in shown else [], words, f"viewer-{key}", heat)
+    picture = Picture(
+        np.rint(grey * 255).astype(np.uint8), boxes if BOXES in shown else [], words, each.answer.aspect, heat
+    )
+    show_image(picture, f"viewer-{key}")
     if heat is not None:
         st.caption(
             "Heat: where the classifier looked (Grad-CAM). It shows the limb rather than the fracture; boxes locate."

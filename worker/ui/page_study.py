@@ -9,17 +9,16 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from dicom_io.drawing import mark_image
+from dicom_io.drawing import mark_image, result_lines
 from dicom_io.errors import DicomError
-from dicom_io.pixels import read_frames
+from dicom_io.pixels import read_displayed
 from dicom_io.report_outline import report_outline
-from dicom_io.types import Box
+from dicom_io.types import Box, Outcome, ReportedImage
 from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.companion_tables import NAMES, Companion
 from worker.errors import FilesDeleted, UnknownStudy
-from worker.results import FindingRow
 from worker.retries import can_send_again, retry_study, revive_deliveries
 from worker.settings import Settings
 from worker.stores import store_of
@@ -28,11 +27,13 @@ from worker.ui.answer import show_outcome, show_probability
 from worker.ui.report_tree import as_lists
 from worker.ui.rows import Row, show_rows
 from worker.ui.study_view import Hop, StudyView, load_study
-from worker.ui.viewer import ShownBox, show_image
+from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit
 from worker.ui.words import duration, moment, outcome_words
 
 MOST_IMAGES = 12
+FIRST = "image"
+"""In the address: the place of the first image shown, the gravest is 1."""
 
 
 def show(visit: Visit) -> None:
@@ -134,20 +135,42 @@ def _images(visit: Visit, found: StudyView) -> None:
     by_id = {instance.id: instance for instance in found.instances}
     if not found.images:
         st.info("No image of this study was analysed.")
-    if len(found.images) > MOST_IMAGES:
-        st.caption(f"The first {MOST_IMAGES} of {len(found.images)} images.")
+    start = _first_shown(len(found.images))
+    shown = found.images[start : start + MOST_IMAGES]
+    if len(shown) < len(found.images):
+        _paging(visit, found, start)
     columns = st.columns(2) if len(found.images) > 1 else [st.container()]
-    for number, image in enumerate(found.images[:MOST_IMAGES]):
+    for number, image in enumerate(shown):
         with columns[number % len(columns)]:
             _image(visit, by_id[image.instance_id], image, found)
 
 
+def _first_shown(images: int) -> int:
+    """Return where the page of images begins that the address asks for, 0 the gravest; nonsense is the first page."""
+    asked = st.query_params.get(FIRST, "")
+    place = int(asked) - 1 if asked.isascii() and asked.isdigit() and len(asked) < 10 else 0
+    return place // MOST_IMAGES * MOST_IMAGES if 0 <= place < images else 0
+
+
+def _paging(visit: Visit, found: StudyView, start: int) -> None:
+    images = len(found.images)
+    end = min(start + MOST_IMAGES, images)
+    hidden = images - (end - start)
+    st.caption(f"Images {start + 1} to {end} of {images}, the gravest first; {hidden} are not shown here.")
+    with st.container(horizontal=True):
+        for words, to in (("◀ Graver images", start - MOST_IMAGES), ("More images ▶", end)):
+            if 0 <= to < images and st.button(words):
+                visit.pressed(f"images from {to + 1} on", found.result.study_id)
+                st.query_params[FIRST] = str(to + 1)
+                st.rerun()
+
+
 def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyView) -> None:
-    of_image = [
-        box
+    boxes = tuple(
+        Box(box.x1, box.y1, box.x2, box.y2, box.score)
         for box in found.boxes
         if box.sop_instance_uid == instance.sop_instance_uid and box.frame_number == image.frame_number
-    ]
+    )
     title = " ".join(filter(None, (instance.body_part_examined, instance.laterality, instance.view_position)))
     st.text(f"{title or 'Image'}, frame {image.frame_number}: {outcome_words(image.outcome)}")
     if image.reason:
@@ -156,18 +179,17 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
         st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
         return
     try:
-        grey = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
+        grey, aspect = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
     except (DicomError, OSError):
         st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
         return
-    if grey is None:
-        return
-    boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in of_image]
-    words = f"Radiograph, {image.outcome}, {len(boxes)} boxes"
-    show_image(grey, boxes, words, f"image-{image.id}")
+    drawn = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
+    picture = Picture(grey, drawn, f"Radiograph, {image.outcome}, {len(boxes)} boxes", aspect)
+    show_image(picture, f"image-{image.id}")
+    said = ReportedImage(Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes)
     st.download_button(
         "Marked image (PNG)",
-        lambda: _marked(visit, grey, of_image, found),
+        lambda: _marked(visit, picture, said, found),
         file_name=f"marked-{image.id}.png",
         mime="image/png",
         key=f"marked-{image.id}",
@@ -175,18 +197,16 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
 
 
 @st.cache_data(max_entries=MOST_IMAGES, show_spinner="Decoding the image")
-def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> NDArray[np.uint8] | None:
-    """Return a frame, uint8 (rows, columns), None where there is none. Other contents have another `digest`."""
-    path = store_of(_settings).path(relative)
-    found = next((frame.pixels for frame in read_frames(path) if frame.number == number), None)
-    return None if found is None else np.rint(found * 255).astype(np.uint8)
+def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> tuple[NDArray[np.uint8], float]:
+    """Return a frame, uint8 (rows, columns), and its pixels' height by width. Other contents have another `digest`."""
+    frame = read_displayed(store_of(_settings).path(relative), number).frame
+    return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect
 
 
-def _marked(visit: Visit, grey: NDArray[np.uint8], boxes: list[FindingRow], found: StudyView) -> bytes:
+def _marked(visit: Visit, picture: Picture, said: ReportedImage, found: StudyView) -> bytes:
     visit.pressed("download of a marked image", found.result.study_id)
-    drawn = [Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in boxes]
-    pixels = np.divide(grey, 255, dtype=np.float32)
-    return mark_image(pixels, drawn, [found.result.outcome or "", found.result.model_version or ""])
+    pixels = np.divide(picture.pixels, 255, dtype=np.float32)
+    return mark_image(pixels, said.boxes, result_lines(said, found.result.model_version or ""), picture.aspect)
 
 
 def _report(visit: Visit, found: StudyView) -> None:

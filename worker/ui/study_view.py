@@ -10,8 +10,10 @@ from itertools import pairwise
 from sqlalchemy import select
 from sqlalchemy.orm import selectinload
 
+from dicom_io.types import Outcome
 from worker.companion_tables import NAMES, Companion
 from worker.database import Database
+from worker.outcomes import gravity
 from worker.results import FindingRow, ResultFilter, ResultRow, findings, results
 from worker.tables import ANSWER, Event, ImageResult, Instance, Job, Report, Study
 
@@ -32,7 +34,10 @@ class Hop:
 
 @dataclass(frozen=True, slots=True)
 class StudyView:
-    """A study with its result, images, answering jobs newest first (none in shadow), its way, and what was recorded."""
+    """A study with its result, images, answering jobs (none in shadow), its way, and what was recorded.
+
+    Images come gravest first, jobs newest first.
+    """
 
     result: ResultRow
     instances: Sequence[Instance]
@@ -66,9 +71,10 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         instances = session.scalars(
             select(Instance).where(Instance.study_id == result.study_id).order_by(Instance.id)
         ).all()
-        images = session.scalars(
-            select(ImageResult).where(ImageResult.job_id == result.job_id).order_by(ImageResult.id)
-        ).all()
+        images = sorted(
+            session.scalars(select(ImageResult).where(ImageResult.job_id == result.job_id).order_by(ImageResult.id)),
+            key=lambda image: gravity(Outcome(image.outcome), image.probability),
+        )
         events = session.scalars(
             select(Event)
             .where(Event.study_id == result.study_id, Event.kind.not_in(VISITS))

@@ -11,10 +11,10 @@ function make(name, attributes, parent) {
 
 export default function ({ data, parentElement }) {
   const root = parentElement.querySelector(".viewer");
-  const { rows, columns } = data;
-  const whole = { x: 0, y: 0, width: columns };
-  if (!root.place || root.size !== `${rows}x${columns}`) root.place = { ...whole };
-  root.size = `${rows}x${columns}`;
+  const { height, width } = data; // in pixel widths: pixels need not be square
+  const whole = { x: 0, y: 0, width };
+  if (!root.place || root.size !== `${height}x${width}`) root.place = { ...whole };
+  root.size = `${height}x${width}`;
   root.replaceChildren();
 
   const bar = document.createElement("div");
@@ -24,9 +24,9 @@ export default function ({ data, parentElement }) {
   svg.setAttribute("aria-label", data.words);
   svg.setAttribute("tabindex", "0");
   root.append(bar, svg);
-  make("image", { href: data.image, width: columns, height: rows, preserveAspectRatio: "none" }, svg);
+  make("image", { href: data.image, width, height, preserveAspectRatio: "none" }, svg);
   if (data.heat) {
-    make("image", { href: data.heat, width: columns, height: rows, preserveAspectRatio: "none", opacity: 0.45 }, svg);
+    make("image", { href: data.heat, width, height, preserveAspectRatio: "none", opacity: 0.45 }, svg);
   }
   const texts = [];
   for (const box of data.boxes) {
@@ -40,11 +40,12 @@ export default function ({ data, parentElement }) {
 
   function draw() {
     const place = root.place;
-    place.width = Math.min(columns, Math.max(columns / 16, place.width));
-    const height = (place.width * rows) / columns;
-    place.x = Math.min(columns - place.width, Math.max(0, place.x));
-    place.y = Math.min(rows - height, Math.max(0, place.y));
-    svg.setAttribute("viewBox", `${place.x} ${place.y} ${place.width} ${height}`);
+    place.width = Math.min(width, Math.max(width / 16, place.width));
+    const high = (place.width * height) / width;
+    place.x = Math.min(width - place.width, Math.max(0, place.x));
+    place.y = Math.min(height - high, Math.max(0, place.y));
+    svg.setAttribute("viewBox", `${place.x} ${place.y} ${place.width} ${high}`);
+    svg.classList.toggle("zoomed", place.width < width);
     const pixel = place.width / Math.max(1, svg.clientWidth);
     for (const [text, box] of texts) {
       const size = 15 * pixel;
@@ -55,9 +56,9 @@ export default function ({ data, parentElement }) {
   }
   function zoom(factor, at) {
     const place = root.place;
-    const point = at || { x: place.x + place.width / 2, y: place.y + (place.width * rows) / columns / 2 };
+    const point = at || { x: place.x + place.width / 2, y: place.y + (place.width * height) / width / 2 };
     const before = place.width;
-    place.width = Math.min(columns, Math.max(columns / 16, before / factor));
+    place.width = Math.min(width, Math.max(width / 16, before / factor));
     place.x = point.x - (point.x - place.x) * (place.width / before);
     place.y = point.y - (point.y - place.y) * (place.width / before);
     draw();
@@ -94,7 +95,7 @@ export default function ({ data, parentElement }) {
   };
   let from = null;
   svg.onpointerdown = (event) => {
-    if (root.place.width >= columns) return; // a whole image scrolls with the page
+    if (root.place.width >= width) return; // a whole image scrolls with the page
     from = [event.clientX, event.clientY];
     svg.setPointerCapture(event.pointerId);
   };

@@ -34,12 +34,11 @@ class ShownBox:
     label: str
 
 
-def show_image(
-    pixels: NDArray[np.uint8], boxes: Sequence[ShownBox], words: str, key: str, heat: NDArray[np.float32] | None = None
-) -> None:
-    """Show an image.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is shown of an image.
 
-    Parameters
+    Attributes
     ----------
     pixels : numpy.ndarray
         uint8, shape (rows, columns), as displayed; sent smaller where it is larger than `LONGEST_SIDE`.
@@ -47,23 +46,39 @@ def show_image(
         In pixels of `pixels`.
     words : str
         What a screen reader says.
-    key : str
-        Keeps the zoom between two runs of the page.
+    aspect : float
+        Height of a pixel divided by its width.
     heat : numpy.ndarray, optional
         float32, shape (rows, columns), 0..1: laid over the image.
     """
-    rows, columns = pixels.shape
-    _viewer(
-        key=key,
-        data={
-            "image": _data_url(Image.fromarray(pixels)),
-            "heat": None if heat is None else _data_url(_coloured(heat)),
-            "rows": rows,
-            "columns": columns,
-            "words": words,
-            "boxes": [{"x1": box.x1, "y1": box.y1, "x2": box.x2, "y2": box.y2, "label": box.label} for box in boxes],
-        },
-    )
+
+    pixels: NDArray[np.uint8]
+    boxes: Sequence[ShownBox]
+    words: str
+    aspect: float = 1.0
+    heat: NDArray[np.float32] | None = None
+
+
+def show_image(picture: Picture, key: str) -> None:
+    """Show an image; `key` keeps the zoom between two runs of the page."""
+    _viewer(key=key, data=drawn(picture))
+
+
+def drawn(picture: Picture) -> dict[str, object]:
+    """Return what the browser draws: a unit to the right is a pixel's width, a unit down is as long."""
+    rows, columns = picture.pixels.shape
+    return {
+        "image": _data_url(Image.fromarray(picture.pixels)),
+        "heat": None if picture.heat is None else _data_url(_coloured(picture.heat)),
+        "height": rows * picture.aspect,
+        "width": columns,
+        "words": picture.words,
+        "boxes": [
+            {"x1": box.x1, "y1": box.y1 * picture.aspect, "x2": box.x2, "y2": box.y2 * picture.aspect,
+             "label": box.label}
+            for box in picture.boxes
+        ],
+    }  # fmt: skip
 
 
 def _coloured(heat: NDArray[np.float32]) -> Image.Image:
