@@ -76,6 +76,7 @@ def _going(visit: Visit, run: RunProgress) -> None:
             st.rerun(scope="fragment")
         st.warning("This run has ended or changed meanwhile.")
     if right.button("How much is left?", key=f"left-{run.run_id}", width="stretch"):
+        visit.pressed(f"how much is left of re-analysis {run.run_id}")
         st.text(_forecast(visit, run, load(visit.database, run.run_id)))
 
 

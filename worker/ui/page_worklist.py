@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 
 import streamlit as st
@@ -21,7 +22,7 @@ CHOICES = {
     WAITING: outcome_words(None),
 }
 TEXTS = {"text": "Patient ID, accession number or study UID", "body_part": "Body part", "model": "Model"}
-BELOW, OUTCOME, CHOSEN = "below", "outcome", "chosen-outcome"
+BELOW, OUTCOME, CHOSEN, SEEN = "below", "outcome", "chosen-outcome", "seen-worklist"
 LONGEST_WORD = 64
 COLUMNS = ("Outcome", "Probability", "Patient", "Accession", "Body part", "Received", "Turnaround", "Report", "Model")
 
@@ -30,7 +31,7 @@ def show(visit: Visit, study_page: StreamlitPage) -> None:
     """Show the page."""
     st.title("Worklist")
     wanted = _filters()
-    visit.looked("worklist")
+    _leave_trace(visit, wanted)
     _table(visit, study_page, wanted)
 
 
@@ -66,6 +67,20 @@ def _filters() -> WorklistFilter:
     )
 
 
+def _leave_trace(visit: Visit, wanted: WorklistFilter) -> None:
+    """Record each turn to another page or search: who, which filters, and where; never what was searched for."""
+    visit.looked("worklist")
+    place = parse_place(st.query_params.get(BELOW))
+    now = (wanted, place)
+    before = st.session_state.get(SEEN, (WorklistFilter(), None))
+    st.session_state[SEEN] = now
+    if now == before:
+        return
+    used = [TEXTS.get(each.name, each.name.replace("_", " ")) for each in fields(wanted) if getattr(wanted, each.name)]
+    page = "newest page" if place is None else f"page below study {place.below}"
+    visit.pressed(f"worklist: {page}; filters: {'; '.join(used) or 'none'}")
+
+
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time.min).astimezone()
 
@@ -91,7 +106,8 @@ def _table(visit: Visit, study_page: StreamlitPage, wanted: WorklistFilter) -> N
     page = worklist_page(visit.database, wanted, place)
     if page.rows:
         rows = [Row(_cells(visit, row), row.study_instance_uid, row.outcome or "") for row in page.rows]
-        chosen = show_rows("Studies, newest first", COLUMNS, rows, "worklist")
+        order = "positive first" if wanted.positive_first else "newest first"
+        chosen = show_rows(f"Studies, {order}", COLUMNS, rows, "worklist")
         if chosen is not None:
             st.switch_page(study_page, query_params={"uid": chosen})
     elif page.looked_at_all:
