@@ -21,7 +21,15 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from dicom_io.errors import HeaderError, PixelDataMissing, PixelsBlank, PixelsTooLarge
 from dicom_io.frame_decoding import MALFORMED, decode_frame, find_decoder
-from dicom_io.grayscale import Softcopy, brightness_table, padding_mask, softcopy
+from dicom_io.grayscale import (
+    Softcopy,
+    brightness_table,
+    is_inverted,
+    modality_values,
+    padding_mask,
+    softcopy,
+    window_brightness,
+)
 from dicom_io.header import inflate, read_file_meta
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits, check_native_length, read_layout
 from dicom_io.types import Frame
@@ -95,6 +103,51 @@ class DisplayedFrame:
     frame: Frame
     softcopy: Softcopy | None
     lossy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """A monochrome frame before its window, so that a person can set another one.
+
+    `values` are what the modality transformation makes of the stored values, `places` says which of them a pixel has:
+    uint16, shape (rows, columns). `window` is the file's (centre, width, VOI LUT Function); where it has none, or a
+    lookup table, the window that shows all values. `background` tells which values are padding.
+    """
+
+    places: NDArray[np.uint16]
+    values: NDArray[np.float64]
+    background: NDArray[np.bool_]
+    window: tuple[float, float, str]
+    inverted: bool
+
+    def windowed(self, centre: float, width: float) -> NDArray[np.float32]:
+        """Return pixels as in `Frame`, through this window; with LINEAR its width is at least 1 (PS3.3 C.11.2.1.2.1).
+
+        Raises
+        ------
+        ValueError
+            With a width that is not allowed.
+        """
+        table = window_brightness(self.values, centre, width, self.window[2])
+        if table is None:
+            raise ValueError(f"a window of the width {width} shows nothing")
+        table = 1 - table if self.inverted else table
+        table[self.background] = 0
+        pixels: NDArray[np.float32] = table.astype(np.float32)[self.places]
+        return pixels
+
+
+def read_levels(path: Path, number: int, limits: PixelLimits | None = None) -> Levels:
+    """Read a monochrome frame, number 1 the first, before its window; errors as `read_frames`."""
+    image = _open(path, limits or PixelLimits())
+    array, _ = image.decode(number - 1)
+    with _parsing():
+        stored, counts = _counted(image.ds, array)
+        values, shown = modality_values(image.ds, stored), softcopy(image.ds, stored, counts)
+        low, high = float(values[counts > 0].min()), float(values[counts > 0].max())
+        window = shown.window or ((low + high + 1) / 2, high - low + 1, "LINEAR")
+        places = (array - stored[0]).astype(np.uint16)
+        return Levels(places, values, padding_mask(image.ds, stored), window, is_inverted(image.ds))
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class Told:
             raise answer
         return answer
 
+    def explain(self, pixels):
+        return np.ones_like(pixels)
+
 
 @pytest.fixture
 def upload(tmp_path, monkeypatch, database):
@@ -133,6 +136,48 @@ def test_an_image_of_one_frame_has_no_picker(upload):
     assert shown[-1].words == "Radiograph, present, 2 boxes"
 
 
+@pytest.mark.parametrize(
+    ("choice", "boxes", "heat"),
+    [("Original", 0, False), ("Boxes", 2, False), ("Heat map", 0, True), ("Boxes and heat map", 2, True)],
+)
+def test_one_choice_shows_the_original_boxes_heat_or_both(upload, choice, boxes, heat):
+    page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
+    assert (len(shown[-1].boxes), shown[-1].heat) == (2, None)
+    page.segmented_control[0].set_value(choice).run()
+    assert (len(shown[-1].boxes), shown[-1].heat is not None) == (boxes, heat)
+
+
+def test_another_window_brings_back_what_the_files_own_has_cut_off(upload):
+    page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60), WindowCenter=500, WindowWidth=200))
+    files = shown[-1].pixels
+    assert files[20, 0] == files[-1, -1] == 255
+    page.toggle[0].set_value(True).run()
+    assert (shown[-1].pixels == files).all()
+
+    level, width = page.slider
+    assert (level.value, width.value) == (500, 200)
+    level.set_value(2048.0)
+    width.set_value(4096.0).run()
+    assert 125 < int(shown[-1].pixels[20, 0]) < 130
+    assert shown[-1].pixels[-1, -1] == 255
+
+
+def test_a_window_of_ones_own_is_that_of_the_frame_shown(upload):
+    frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1]])
+    page, shown = upload([PRESENT, ABSENT], hand=build_dx(pixels=frames))
+    page.toggle[0].set_value(True).run()
+    page.selectbox[0].set_value(1).run()
+    page.toggle[0].set_value(True).run()
+    assert shown[-1].pixels[0, 0] > shown[-1].pixels[-1, -1]
+
+
+def test_a_picture_has_no_window(upload):
+    file = io.BytesIO()
+    Image.fromarray(ramp(40, 60).astype(np.uint8)).save(file, "PNG")
+    page, _ = upload([PRESENT], hand=file.getvalue())
+    assert not page.toggle
+
+
 def rows(database, table):
     with database.read() as session:
         return session.scalars(select(table).order_by(table.id)).all()
@@ -150,7 +195,7 @@ def test_nothing_is_stored_unless_somebody_ticks_so(upload, database, tmp_path):
     page, _ = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))
     (tick,) = page.checkbox
     assert (tick.label, tick.value) == (LABEL, False)
-    page.pills[0].set_value(["Boxes"]).run()
+    page.segmented_control[0].set_value("Heat map").run()
     assert rows(database, Instance) == []
     assert stored_files(tmp_path) == []
 
@@ -166,7 +211,7 @@ def test_what_is_kept_is_a_study_of_today_with_a_trace_of_who_kept_it(upload, da
     assert ("page_pressed", "ada", None) in events(database)
     assert events(database)[-1] == ("upload_kept", "ada", None)
 
-    page.pills[0].set_value([]).run()
+    page.segmented_control[0].set_value("Original").run()
     assert [each.value for each in page.success] == [STORED]
     assert len([kind for kind, *_ in events(database) if kind == "upload_kept"]) == 1, "kept once, whatever runs again"
 

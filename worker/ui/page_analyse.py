@@ -7,7 +7,9 @@ from functools import partial
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
+from dicom_io.pixel_limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer
@@ -16,12 +18,12 @@ from worker.ui.answer import show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
-from worker.ui.uploads import Analysed, analysed, at_frame, by_study
+from worker.ui.uploads import Analysed, analysed, at_frame, by_study, levels_of
 from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
-BOXES, HEAT = "Boxes", "Heat map"
+ORIGINAL, BOXES, HEAT, BOTH = "Original", "Boxes", "Heat map", "Boxes and heat map"
 ADVICE = {
     Outcome.FAILED: "The file is damaged, incomplete or no image. Export it from the PACS again, the original rather "
     "than a copy.",
@@ -141,22 +143,22 @@ def _probability(frame: FrameAnswer) -> str:
 
 
 def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: str) -> None:
-    shown = st.pills("Show", [BOXES, HEAT], selection_mode="multi", default=[BOXES], key=f"shown-{key}")
-    low, high = 0.0, 100.0
-    if each.answer.header is not None:
-        with st.expander("Window"):
-            level = st.slider("Level (% of the displayed range)", 0, 100, 50, key=f"level-{key}")
-            width = st.slider("Width (% of the displayed range)", 1, 200, 100, key=f"width-{key}")
-            low, high = level - width / 2, level + width / 2
+    shown = st.segmented_control(
+        "Show", [ORIGINAL, BOXES, HEAT, BOTH], default=BOXES, required=True, key=f"shown-{key}"
+    )
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
-    heat = model.explain(pixels) if HEAT in shown else None
+    heat = model.explain(pixels) if shown in (HEAT, BOTH) else None
+    grey = _windowed(each, frame, key)
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
-    grey = np.clip((pixels * 100 - low) / (high - low), 0, 1)
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
     words = f"Radiograph, {of_many}{frame.outcome.value}, {len(boxes)} boxes"
     picture = Picture(
-        np.rint(grey * 255).astype(np.uint8), boxes if BOXES in shown else [], words, each.answer.aspect, heat
+        np.rint((pixels if grey is None else grey) * 255).astype(np.uint8),
+        boxes if shown in (BOXES, BOTH) else [],
+        words,
+        each.answer.aspect,
+        heat,
     )
     show_image(picture, f"viewer-{key}")
     if heat is not None:
@@ -166,3 +168,22 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     if boxes:
         scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
         st.text(f"Boxes, best first, with scores: {scores}")
+
+
+def _windowed(each: Analysed, frame: FrameAnswer, key: str) -> NDArray[np.float32] | None:
+    """Return the frame through the visitor's own window, None where they have set none: the answer is not about it."""
+    header = each.answer.header
+    if header is None or header.photometric_interpretation not in MONOCHROME:
+        return None
+    with st.expander("Window"):
+        if not st.toggle("Another window than the file's", key=f"window-{key}"):
+            return None
+        levels = levels_of(each, frame)
+        centre, width, function = levels.window
+        values = levels.values[~levels.background]
+        low, high = min(float(values.min()), centre), max(float(values.max()), centre)
+        step = 1.0 if high - low >= 100 else (high - low) / 100
+        least = 1.0 if function == "LINEAR" else step
+        centre = st.slider("Level", low, high, centre, step, "%g", key=f"level-{key}")
+        width = st.slider("Width", least, max(2 * (high - low), width), width, step, "%g", key=f"width-{key}")
+        return levels.windowed(centre, width)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
-from dicom_io.pixels import read_frames
+from dicom_io.pixels import Levels, read_frames, read_levels
 from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
 from worker.candidates import Kind, select
 from worker.ui.model import SharedModel
@@ -30,7 +30,8 @@ class Analysed:
     """An upload, what it is by its content, and what was said of it.
 
     `shown` is the frame looked at, the gravest at first; `grey` its image, 16 bits a pixel to save memory, None where
-    there is none. The images of all other frames are in the upload alone.
+    there is none; `levels` the same before its window, once somebody has asked for another window. The images of all
+    other frames are in the upload alone.
     """
 
     upload: Any
@@ -38,6 +39,7 @@ class Analysed:
     answer: Answer
     shown: FrameAnswer | None
     grey: NDArray[np.uint16] | None
+    levels: Levels | None = None
 
     @property
     def name(self) -> str:
@@ -79,9 +81,19 @@ def at_frame(each: Analysed, frame: FrameAnswer) -> Analysed:
             found = next((one.pixels for one in read_frames(path) if one.number == frame.number), None)
         except (DicomError, OSError):  # the frame that no decoder could read: its answer says so
             found = None
-    other = replace(each, shown=frame, grey=_grey(found))
+    other = replace(each, shown=frame, grey=_grey(found), levels=None)
     st.session_state[KNOWN][each.upload.file_id] = other
     return other
+
+
+def levels_of(each: Analysed, frame: FrameAnswer) -> Levels:
+    """Return the frame shown, of a monochrome image, before its window; decoded once."""
+    if each.levels is not None:
+        return each.levels
+    with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
+        levels = read_levels(path, frame.number)
+    st.session_state[KNOWN][each.upload.file_id] = replace(each, levels=levels)
+    return levels
 
 
 def by_study(found: Sequence[Analysed]) -> list[list[Analysed]]:
