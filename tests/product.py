@@ -38,11 +38,13 @@ def _engine(url: str) -> Engine:
 class Bonewatch:
     """One installation: a home, ports, its settings, and the roles that run of it; `page` for `up` with the web page.
 
+    `temporary` is the folder for what its roles keep for moments only, in place of the machine's: there it can be seen.
     Times are short so that tests are; everything else is the default that ships.
     """
 
-    def __init__(self, home: Path, *, page: bool = False, **settings: object) -> None:
+    def __init__(self, home: Path, *, page: bool = False, temporary: Path | None = None, **settings: object) -> None:
         self.home = home
+        self.temporary = temporary
         self.page = page
         self.port, self.page_port = free_port(), free_port()
         self.settings: dict[str, object] = {
@@ -98,7 +100,7 @@ class Bonewatch:
         """Run a command to its end."""
         return subprocess.run(
             [COMMAND, *arguments],
-            env=clean_environment(self.settings),
+            env=self._environment(),
             capture_output=True,
             text=True,
             timeout=patient(seconds),
@@ -146,12 +148,19 @@ class Bonewatch:
         members = [member for service in self._services for member in processes.tree(service.pid)]
         return {member: processes.command_line(member) for member in members}
 
+    def _environment(self) -> dict[str, str]:
+        environment = clean_environment(self.settings)
+        if self.temporary is None:
+            return environment
+        self.temporary.mkdir(exist_ok=True)
+        return environment | {"TMPDIR": str(self.temporary)}
+
     def _service(self, command: tuple[str, ...]) -> Service:
         self._started += 1
         log = self.home.parent / f"{self.home.name}-{self._started}-{command[0]}.log"
         full = [COMMAND, *command]
         self._services = [each for each in self._services if not each.has_ended]
-        service = Service(f"bonewatch {command[0]}", full, log, clean_environment(self.settings))
+        service = Service(f"bonewatch {command[0]}", full, log, self._environment())
         self._services.append(service)
         return service
 

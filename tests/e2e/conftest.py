@@ -36,6 +36,11 @@ class PageSite:
     def address(self) -> str:
         return f"http://{LOOPBACK}:{self.bonewatch.page_port}"
 
+    def uploads_on_disk(self) -> list[Path]:
+        """Return what lies on disk of uploads."""
+        assert self.bonewatch.temporary is not None
+        return [each for place in (self.bonewatch.home, self.bonewatch.temporary) for each in place.rglob("*upload*")]
+
 
 @pytest.fixture(scope="package")
 def page_site(tmp_path_factory):
@@ -47,6 +52,7 @@ def page_site(tmp_path_factory):
     bonewatch = Bonewatch(
         folder / "home",
         page=True,
+        temporary=folder / "tmp",
         bundle=str(write_tiny_bundle(folder / "bundle")),
         ui_password_file=str(passwords),
         ui_upload_megabytes=20,
@@ -68,7 +74,13 @@ def page_site(tmp_path_factory):
 @pytest.fixture(scope="package")
 def masked_site(page_site):
     """The page of the same site once more: without a login, patients masked, and with the model that ships."""
-    masked = Bonewatch(page_site.bonewatch.home, ui_mask_patients=True, ui_upload_megabytes=20, ui_uploads=5)
+    masked = Bonewatch(
+        page_site.bonewatch.home,
+        temporary=page_site.bonewatch.temporary,
+        ui_mask_patients=True,
+        ui_upload_megabytes=20,
+        ui_uploads=5,
+    )
     try:
         masked.start_page(seconds=120)
         yield PageSite(masked, page_site.pictures)

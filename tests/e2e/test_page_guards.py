@@ -147,8 +147,9 @@ def test_too_large_an_upload_is_refused_by_the_server_itself(masked_site, ticket
     assert put(port, ticket, SENT, chunked=chunked) == 413
 
     assert memory(server, "VmHWM") - before < 2 * LIMIT
-    assert not [link for link in open_files(server) if "(deleted)" in link and "/tmp" in link]
-    assert not list(masked_site.bonewatch.home.rglob("*upload*"))
+    temporary = str(masked_site.bonewatch.temporary)
+    assert not [link for link in open_files(server) if "(deleted)" in link and link.startswith(temporary)]
+    assert masked_site.uploads_on_disk() == []
 
 
 def test_no_more_files_lie_at_the_servers_own_address_than_the_page_takes(masked_site, ticket):
