@@ -138,7 +138,7 @@ def test_an_image_of_one_frame_has_no_picker(upload):
 
 @pytest.mark.parametrize(
     ("choice", "boxes", "heat"),
-    [("Original", 0, False), ("Boxes", 2, False), ("Heat map", 0, True), ("Boxes and heat map", 2, True)],
+    [("Original", 0, False), ("Boxes", 2, False), ("Heat map", 0, True), ("Both", 2, True)],
 )
 def test_one_choice_shows_the_original_boxes_heat_or_both(upload, choice, boxes, heat):
     page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60)))

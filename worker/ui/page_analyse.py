@@ -23,7 +23,7 @@ from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
-ORIGINAL, BOXES, HEAT, BOTH = "Original", "Boxes", "Heat map", "Boxes and heat map"
+ORIGINAL, BOXES, HEAT, BOTH = "Original", "Boxes", "Heat map", "Both"
 ADVICE = {
     Outcome.FAILED: "The file is damaged, incomplete or no image. Export it from the PACS again, the original rather "
     "than a copy.",
