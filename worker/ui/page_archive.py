@@ -69,8 +69,8 @@ def _going(visit: Visit, run: RunProgress) -> None:
     st.text(f"{run.done} done, {run.failed} failed, {run.queued} wait for analysis{fetched}")
     to, label = ("running", "Resume") if run.state == "paused" else ("paused", "Pause")
     left, right = st.columns(2)
-    if left.button(label, key=f"{to}-{run.run_id}", disabled=not visit.may_act, width="stretch",
-                   help="For operators. Studies that a worker has begun are finished."):  # fmt: skip
+    more = ". Studies that a worker has begun are finished."
+    if visit.offers(label, more, left, key=f"{to}-{run.run_id}", width="stretch"):
         visit.pressed(f"{label.lower()} re-analysis {run.run_id}")
         if change_state(visit.database, run.run_id, to, who=visit.name, now=utc_now()):
             st.rerun(scope="fragment")

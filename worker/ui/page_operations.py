@@ -132,7 +132,7 @@ def _failure(visit: Visit, group: FailureGroup) -> None:
     words.text(f"{KINDS[group.kind]}: {group.count}, the last {moment(group.newest_at)}")
     words.text(group.reason or "no reason was recorded")
     key = hashlib.sha256(f"{group.kind}{group.reason}".encode()).hexdigest()
-    if not button.button(f"Do {group.count} again", key=key, disabled=not visit.may_act, help="For operators."):
+    if not visit.offers(f"Do {group.count} again", ".", button, key=key):
         return
     visit.pressed(f"retry {group.kind}: {group.reason}")
     try:
@@ -151,8 +151,8 @@ def _pacs(visit: Visit) -> None:
     if not destinations:
         st.text("No destination is set: reports are kept and sent nowhere (BONEWATCH_DESTINATIONS).")
     for destination in destinations:
-        if st.button(f"Call {destination.name}", key=f"echo-{destination.name}", disabled=not visit.may_act,
-                     help="For operators: C-ECHO, and which reports it accepts."):  # fmt: skip
+        more = ": C-ECHO, and which reports it accepts."
+        if visit.offers(f"Call {destination.name}", more, key=f"echo-{destination.name}"):
             _call(visit, destination)
 
 

@@ -80,13 +80,11 @@ def _summary(visit: Visit, found: StudyView) -> None:
     if result.update_pending:
         st.info("A newer answer is on its way.")
     with st.container(horizontal=True):
-        if can_send_again(visit.database, result.study_instance_uid) and st.button(
-            "Send again", disabled=not visit.may_act, help="For operators: the same report, to where it did not arrive."
+        if can_send_again(visit.database, result.study_instance_uid) and visit.offers(
+            "Send again", ": the same report, to where it did not arrive."
         ):
             _send_again(visit, found)
-        if st.button(
-            "Analyse again", disabled=not visit.may_act, help="For operators: a new job with the present model."
-        ):
+        if visit.offers("Analyse again", ": a new job with the present model."):
             _analyse_again(visit, found)
 
 

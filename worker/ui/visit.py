@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from worker.database import Database, open_database
 from worker.events import record
@@ -36,6 +38,15 @@ class Visit:
     def may_act(self) -> bool:
         """Whether this person may press what changes something."""
         return self.role == "operator"
+
+    def offers(self, label: str, help_text: str, place: DeltaGenerator | None = None, **more: Any) -> bool:
+        """Show a button that only an operator can press; returns whether one has.
+
+        A viewer's is greyed out, and what a browser sends of its press all the same is none.
+        """
+        words = f"For operators{help_text}"
+        pressed = (place or st).button(label, disabled=not self.may_act, help=words, **more)
+        return bool(pressed) and self.may_act
 
     def patient(self, text: str | None) -> str:
         """Return a patient's identifier as it may be shown."""
