@@ -155,6 +155,10 @@ def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visi
         visitor.choose(picker, re.compile(f"^Frame {number}: "))
         expect(page.get_by_role("img", name=re.compile(f"^Radiograph, frame {number}, "))).to_be_visible()
         expect(page.get_by_role("img", name=re.compile("^Radiograph, frame "))).to_have_count(1)
+    visitor.choose(page.get_by_role("combobox", name=re.compile("^Frame beside it")), re.compile("^Frame 1: "))
+    pictures = [page.get_by_role("img", name=re.compile(f"^Radiograph, frame {number}, ")) for number in (3, 1)]
+    left, right = (picture.bounding_box() for picture in pictures)
+    assert left["x"] + left["width"] <= right["x"]
     visitor.shoot("analyse-frames")
 
 

@@ -77,7 +77,8 @@ def upload(tmp_path, monkeypatch, database):
 def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload):
     frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1], ramp(40, 60)[:, ::-1]])
     page, shown = upload([ABSENT, PRESENT, ABSENT], hand=build_dx(pixels=frames))
-    (picker,) = page.selectbox
+    picker, beside = page.selectbox
+    assert (beside.label, beside.value) == ("Frame beside it", None)
     assert picker.value == 1
     assert picker.options == [
         "Frame 1: ○ No fracture found, probability 0.10",
@@ -94,6 +95,26 @@ def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload)
     assert third.pixels[0, 0] > third.pixels[0, -1]
     assert not any("Boxes, best first" in text.value for text in page.text)
     assert [each.value for each in page.error] == ["▲ Fracture suspected"], "the file's answer stays the gravest"
+
+
+def test_two_frames_stand_side_by_side_and_neither_is_decoded_twice(upload, monkeypatch):
+    frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1], ramp(40, 60)[:, ::-1]])
+    page, shown = upload([ABSENT, PRESENT, ABSENT], hand=build_dx(pixels=frames))
+    assert not page.columns
+
+    page.selectbox[1].set_value(1).run()
+
+    left, right = page.columns
+    assert (left.text[0].value, right.text[0].value) == ("Frame 2", "Frame 3")
+    assert [each.words for each in shown[-2:]] == [
+        "Radiograph, frame 2, present, 2 boxes",
+        "Radiograph, frame 3, absent, 0 boxes",
+    ]
+    assert shown[-1].pixels[0, 0] > shown[-1].pixels[0, -1]
+    monkeypatch.setattr("worker.ui.uploads.read_frames", None)
+    page.segmented_control[0].set_value("Original").run()
+    assert not page.exception
+    assert [len(each.boxes) for each in shown[-2:]] == [0, 0]
 
 
 def test_a_frame_that_could_not_be_analysed_says_so(upload):

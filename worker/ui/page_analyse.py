@@ -18,7 +18,7 @@ from worker.ui.answer import show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
-from worker.ui.uploads import Analysed, analysed, at_frame, by_study, levels_of
+from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, levels_of
 from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
@@ -72,6 +72,9 @@ def _unless(visit: Visit) -> str:
 
 
 def _side_by_side(images: Sequence[Analysed], show_one: Callable[[Analysed], None]) -> None:
+    if len(images) == 1:
+        show_one(images[0])
+        return
     for start in range(0, len(images), 2):
         for column, each in zip(st.columns(2), images[start : start + 2], strict=False):
             with column:
@@ -92,20 +95,44 @@ def _show(model: SharedModel, each: Analysed) -> None:
         if answer.reason is not None:
             st.caption(plain(f"In detail: {answer.reason}"))
         if len(answer.frames) > 1:
-            each = at_frame(each, _pick_frame(answer, key))
-        frame = each.shown
-        if frame is None:
+            _side_by_side(_picked(each, key), partial(_show_frame, model))
+        elif each.shown is not None:
+            _show_frame(model, each)
+        else:
             return
-        if frame.probability is not None:
-            show_probability(frame.probability, model.manifest.decision.build())
-        if each.grey is not None:
-            _show_picture(each, frame, model, f"{key}-{frame.number}")
-        elif len(answer.frames) > 1:
-            st.info("This frame cannot be shown: it could not be decoded.")
         facts = {"Model": answer.model_version or "-", "Time": f"{answer.seconds or 0:.2f} s"}
         if answer.header is not None:
             facts["Body part"] = answer.header.body_part_examined or "not said"
         st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _picked(each: Analysed, key: str) -> list[Analysed]:
+    """Return the frame that the visitor has chosen, and another one beside it if they want to compare."""
+    frame = _pick_frame(each.answer, key)
+    others = [other for other in each.answer.frames if other != frame]
+    place = st.selectbox(
+        "Frame beside it",
+        range(len(others)),
+        index=None,
+        placeholder="none: choose one to compare",
+        format_func=lambda place: _frame_words(others[place], is_gravest=others[place] == each.answer.frame),
+        key=f"beside-{key}-{frame.number}",
+    )
+    shown = [at_frame(each, frame)]
+    return shown if place is None else [*shown, at_frame(each, others[place], BESIDE)]
+
+
+def _show_frame(model: SharedModel, each: Analysed) -> None:
+    frame = each.shown
+    assert frame is not None  # noqa: S101 - the caller looked
+    if len(each.answer.frames) > 1:
+        st.text(f"Frame {frame.number}")
+    if frame.probability is not None:
+        show_probability(frame.probability, model.manifest.decision.build())
+    if each.grey is not None:
+        _show_picture(each, frame, model, f"{each.upload.file_id}-{frame.number}")
+    elif len(each.answer.frames) > 1:
+        st.info("This frame cannot be shown: it could not be decoded.")
 
 
 def _pick_frame(answer: Answer, key: str) -> FrameAnswer:

@@ -22,6 +22,7 @@ from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 
 KNOWN = "analysed"
+BESIDE = "beside"  # marks what is known of the frame beside the one that is looked at
 KEPT = "kept"  # what came of ticks, see `worker.ui.keeping`
 
 
@@ -30,8 +31,8 @@ class Analysed:
     """An upload, what it is by its content, and what was said of it.
 
     `shown` is the frame looked at, the gravest at first; `grey` its image, 16 bits a pixel to save memory, None where
-    there is none; `levels` the same before its window, once somebody has asked for another window. The images of all
-    other frames are in the upload alone.
+    there is none; `levels` the same before its window, once somebody has asked for another window. `place` is empty, or
+    `BESIDE` for a second frame that is compared with it. The images of all other frames are in the upload alone.
     """
 
     upload: Any
@@ -40,6 +41,12 @@ class Analysed:
     shown: FrameAnswer | None
     grey: NDArray[np.uint16] | None
     levels: Levels | None = None
+    place: str = ""
+
+    @property
+    def key(self) -> str:
+        """Under what it is known while the page is open."""
+        return f"{self.upload.file_id}{self.place}"
 
     @property
     def name(self) -> str:
@@ -50,7 +57,8 @@ class Analysed:
 def analysed(visit: Visit, model: SharedModel, uploads: Sequence[Any]) -> list[Analysed]:
     """Analyse what is new among the uploads; what was taken away is forgotten."""
     known: dict[str, Analysed] = st.session_state.get(KNOWN, {})
-    kept = {each.file_id: known[each.file_id] for each in uploads if each.file_id in known}
+    still_there = {each.file_id for each in uploads}
+    kept = {key: each for key, each in known.items() if each.upload.file_id in still_there}
     waiting = [each for each in uploads if each.file_id not in kept]
     if waiting:
         visit.pressed(f"analyse {len(waiting)} uploads")
@@ -72,17 +80,20 @@ def forget_uploads() -> None:
         context.uploaded_file_mgr.remove_session_files(context.session_id)
 
 
-def at_frame(each: Analysed, frame: FrameAnswer) -> Analysed:
+def at_frame(analysed_file: Analysed, frame: FrameAnswer, place: str = "") -> Analysed:
     """Return the same with another frame shown, and keep it: a slider moved must not decode the image again."""
-    if each.shown == frame:
-        return each
+    known: dict[str, Analysed] = st.session_state[KNOWN]
+    each = replace(analysed_file, place=place)
+    before = known.get(each.key)
+    if before is not None and before.shown == frame:
+        return before
     with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
         try:
             found = next((one.pixels for one in read_frames(path) if one.number == frame.number), None)
         except (DicomError, OSError):  # the frame that no decoder could read: its answer says so
             found = None
     other = replace(each, shown=frame, grey=_grey(found), levels=None)
-    st.session_state[KNOWN][each.upload.file_id] = other
+    known[each.key] = other
     return other
 
 
@@ -92,7 +103,7 @@ def levels_of(each: Analysed, frame: FrameAnswer) -> Levels:
         return each.levels
     with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
         levels = read_levels(path, frame.number)
-    st.session_state[KNOWN][each.upload.file_id] = replace(each, levels=levels)
+    st.session_state[KNOWN][each.key] = replace(each, levels=levels)
     return levels
 
 
