@@ -111,15 +111,13 @@ def _areas(predictions: Sequence[Prediction], answers: Answers, calibration: Cal
 
 def at_both_points(answers: Answers, points: OperatingPoints) -> dict[str, Any]:
     """Measure the probability as a ranking and as an answer at both operating points."""
-    area = auc(answers.truth, answers.probability) if answers.has_both_classes else None
+    both = answers.has_both_classes
+    area = auc(answers.truth, answers.probability) if both else None
     return {
         "images": len(answers.truth),
         "fractured": int(answers.truth.sum()),
         "auc": area,
-        # Where every draw gives the same, the bootstrap knows nothing of how far the area may be off.
-        "auc_95": auc_interval(answers.truth, answers.probability, groups=answers.patients)
-        if area is not None and 0 < area < 1
-        else None,
+        "auc_95": auc_interval(answers.truth, answers.probability, groups=answers.patients) if both else None,
         "low": at_point(answers.truth, answers.probability, points.low),
         "high": at_point(answers.truth, answers.probability, points.high),
     }
@@ -162,7 +160,12 @@ def by_group(
     groups = [set(groups_of(item.radiograph)) for item in predictions]
     others = sorted(set().union(*groups) - set(first))
     chosen = {name: np.array([name in each for each in groups], dtype=bool) for name in (*first, *others)}
-    return {name: at_both_points(answers.of(mask), points) for name, mask in chosen.items() if mask.any()}
+    figures = {name: at_both_points(answers.of(mask), points) for name, mask in chosen.items() if mask.any()}
+    for group in figures.values():
+        # Where every draw gives the same, the bootstrap knows nothing of how far the area of a few images may be off.
+        if group["auc"] in {0.0, 1.0}:
+            group["auc_95"] = None
+    return figures
 
 
 def _hardware(item: Radiograph) -> Iterable[str]:

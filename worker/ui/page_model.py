@@ -133,8 +133,10 @@ def _table(words: str, rows: Sequence[Mapping[str, str]]) -> None:
 
 
 def _interval(value: float | None, interval: tuple[float, float] | None) -> str:
-    if value is None or interval is None:
+    if value is None:
         return "-"
+    if interval is None:
+        return f"{value:.3f}"
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
