@@ -147,6 +147,7 @@ def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visi
     visitor.upload(*views, many)
 
     expect(page.get_by_role("heading", name=re.compile("^2 images of one study: "))).to_be_visible()
+    visitor.rest()  # each column is drawn when its turn comes
     left, right = (page.get_by_text(path.name, exact=True).last.bounding_box() for path in views)
     assert left["y"] == right["y"]
     assert left["x"] + 300 < right["x"]
@@ -157,6 +158,8 @@ def test_frames_are_looked_at_one_by_one_and_images_of_a_study_side_by_side(visi
         expect(page.get_by_role("img", name=re.compile("^Radiograph, frame "))).to_have_count(1)
     visitor.choose(page.get_by_role("combobox", name=re.compile("^Frame beside it")), re.compile("^Frame 1: "))
     pictures = [page.get_by_role("img", name=re.compile(f"^Radiograph, frame {number}, ")) for number in (3, 1)]
+    expect(pictures[1]).to_be_visible()
+    visitor.rest()
     left, right = (picture.bounding_box() for picture in pictures)
     assert left["x"] + left["width"] <= right["x"]
     visitor.shoot("analyse-frames")
