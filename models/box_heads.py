@@ -58,7 +58,7 @@ class BoxHeadOptions:
         A number is out of its range.
     """
 
-    representation: int
+    representation: int = 512
     voting_iou: float = 0.0
     stages: int = 1
 

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -138,19 +139,10 @@ class FasterRCNNDetector(nn.Module):
 
 
 class VGG16Detector(FasterRCNNDetector):
-    """On VGG16: the trunk's map, block 5 and a pooled level."""
+    """On VGG16: the trunk's map, block 5 and a pooled level; `heads` are `BoxHeadOptions`."""
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        pyramid_channels: int = 128,
-        representation: int = 512,
-        voting_iou: float = 0.0,
-        stages: int = 1,
-    ) -> None:
-        channels = [map_channels(width)] * 2
-        heads = BoxHeadOptions(representation, voting_iou, stages)
-        super().__init__(channels, VGG16_ANCHORS, pyramid_channels, heads)
+    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, **heads: Any) -> None:
+        super().__init__([map_channels(width)] * 2, VGG16_ANCHORS, pyramid_channels, BoxHeadOptions(**heads))
         self.block5 = VGG16Block5(width)
 
     @property
@@ -164,19 +156,10 @@ class VGG16Detector(FasterRCNNDetector):
 
 
 class MobileNetV2Detector(FasterRCNNDetector):
-    """On MobileNetV2: the trunk's map and the maps at strides 16 and 32."""
+    """On MobileNetV2: the trunk's map and the maps at strides 16 and 32; `heads` are `BoxHeadOptions`."""
 
-    def __init__(
-        self,
-        width: float = 1.0,
-        pyramid_channels: int = 128,
-        representation: int = 512,
-        voting_iou: float = 0.0,
-        stages: int = 1,
-    ) -> None:
-        channels = level_channels(width)
-        heads = BoxHeadOptions(representation, voting_iou, stages)
-        super().__init__(channels, MOBILENET_V2_ANCHORS, pyramid_channels, heads)
+    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, **heads: Any) -> None:
+        super().__init__(level_channels(width), MOBILENET_V2_ANCHORS, pyramid_channels, BoxHeadOptions(**heads))
         self.deep = MobileNetV2Deep(width)
 
     @property
