@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from models.bundle import Bundle
 from models.preprocess import Preprocessing
-from training import train_detector
+from training import detector_start, train_detector
 from training.chips import Album, Chip
 from training.dataset import Radiograph
 from training.detector_options import Config
@@ -63,7 +63,7 @@ class Tuning:
 
     def __init__(self, bundle: Bundle, tune: list[Radiograph], config: BoxConfig, on: Hardware) -> None:
         self.tune, self.config, self.on = tune, config, on
-        self.detector = train_detector.Detector(copy.deepcopy(bundle.detector_trunk), copy.deepcopy(bundle.detector))
+        self.detector = detector_start.Detector(copy.deepcopy(bundle.detector_trunk), copy.deepcopy(bundle.detector))
         on.place(self.detector)
         self.before = self.best = self.judge(self.detector.eval())
         self.kept = copy.deepcopy(self.detector.network.state_dict())
@@ -72,7 +72,7 @@ class Tuning:
         self.average = Average(self.detector, config.average)
         self.detector.train()
 
-    def judge(self, detector: train_detector.Detector) -> float:
+    def judge(self, detector: detector_start.Detector) -> float:
         """Return the mAP50 of a detector in evaluation mode."""
         return average_precision(train_detector.detect(detector, self.tune, self.config, self.on))
 

@@ -10,7 +10,7 @@ weights of the best evaluation are in the run's folder, which `training.export_b
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,36 +18,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
-from models.detector import FasterRCNNDetector, detections_of
+from models.detector import detections_of
 from models.preprocess import normalise, prepare
 from training.augment import Geometry
-from training.backbones import BACKBONES
 from training.chips import Album, Chip, Cutter, Prepared
 from training.curves import write_curves
 from training.dataset import Radiograph, for_training, whole_files
-from training.detector_options import BACKBONE, Config, Places, read_options
-from training.errors import CannotTrain, ending_in_words, expecting, require_finite
+from training.detector_options import Config, Places, read_options
+from training.detector_start import Detector, build
+from training.errors import CannotTrain, ending_in_words, require_finite
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
-from training.parts import Design, averaged, read_part, write_part
+from training.parts import write_part
 from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
-
-
-class Detector(nn.Module):
-    """A trunk and the network on it, together as they are trained."""
-
-    def __init__(self, trunk: nn.Module, network: FasterRCNNDetector) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.network = network
-
-    def forward(self, images: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Take images (n, 3, rows, columns); see `FasterRCNNDetector.forward`."""
-        sizes = [(int(images.shape[2]), int(images.shape[3]))] * len(images)
-        return self.network(self.trunk(images), sizes, targets)
 
 
 def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
@@ -137,53 +123,6 @@ def figures_of(images: list[BoxesOfImage]) -> dict[str, Any]:
         "map50_fractured_only": average_precision(fractured),
         "free_response": dict(zip(map(str, rates), free_response(images, rates), strict=True)),
     }
-
-
-def build(places: Places, config: Config) -> tuple[Detector, Design]:
-    """Build the detector of an earlier run or a bundle, or a new one on ImageNet's weights."""
-    torch.manual_seed(config.seed)
-    detector, design = _continued(places.start, config) if places.start else _begun(places.weights, config)
-    BACKBONES[design.trunk].freeze(detector.trunk)
-    return detector, design
-
-
-def _begun(weights: Path | None, config: Config) -> tuple[Detector, Design]:
-    if weights is None:
-        raise CannotTrain("a detector needs --weights, its backbone's ImageNet weights, or --start")
-    name = config.backbone or BACKBONE
-    backbone = BACKBONES[name]
-    with expecting(f"ImageNet's weights of {name}", weights):
-        trunk, network, width = backbone.build(weights, config.stages)
-    return Detector(trunk, network), Design(
-        backbone.architecture, name, config.preprocessing, _stages_of(config), width
-    )
-
-
-def _continued(folders: Sequence[Path], config: Config) -> tuple[Detector, Design]:
-    """Build what the folders hold, with this run's input and stages."""
-    parts = []
-    for folder in folders:
-        with expecting("a detector to start from", folder):
-            parts.append(read_part(folder, "detector"))
-    with expecting("a network like the first one", folders[-1]):
-        part = averaged(parts)
-    before = part.design
-    if config.backbone not in {None, before.trunk}:
-        raise CannotTrain(f"the detector to start from stands on {before.trunk}, not on {config.backbone}")
-    if (stages := before.options.get("stages", 1)) > config.stages:
-        raise CannotTrain(f"the detector to start from has {stages} stages: --stages {stages}")
-    kept = {name: value for name, value in before.options.items() if name != "stages"}
-    design = replace(before, preprocessing=config.preprocessing, options={**kept, **_stages_of(config)})
-    with expecting("a detector to start from", folders[0]):
-        backbone = BACKBONES[design.trunk]
-        trunk, network = backbone.trunk(design.width), backbone.detector(design.width, **design.options)
-        trunk.load_state_dict(part.trunk)
-        network.begin_from(part.network)
-    return Detector(trunk, network), design
-
-
-def _stages_of(config: Config) -> dict[str, int | float]:
-    return {"stages": config.stages} if config.stages > 1 else {}
 
 
 def set_to_learn(detector: Detector, config: Config) -> None:

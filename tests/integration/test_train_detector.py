@@ -15,10 +15,11 @@ from training.augment import Geometry
 from training.chips import Album, Chip, Cutter
 from training.dataset import load
 from training.detector_options import Config, Places
+from training.detector_start import build
 from training.errors import CannotTrain
 from training.hardware import Hardware
 from training.parts import averaged, read_part, write_part
-from training.train_detector import Training, batches, build, draw, run
+from training.train_detector import Training, batches, draw, run
 
 TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2, checkpoint_every=2)
 
