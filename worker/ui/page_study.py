@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -32,6 +33,8 @@ from worker.ui.visit import Visit
 from worker.ui.words import duration, moment, outcome_words
 
 MOST_IMAGES = 12
+STAY: Literal["ignore"] = "ignore"
+"""What a download does to the page. Drawing it anew would take back what the browser is just about to fetch."""
 FIRST = "image"
 """In the address: the place of the first image shown, the gravest is 1."""
 
@@ -191,6 +194,7 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
         file_name=f"marked-{image.id}.png",
         mime="image/png",
         key=f"marked-{image.id}",
+        on_click=STAY,
     )
 
 
@@ -228,6 +232,7 @@ def _report(visit: Visit, found: StudyView) -> None:
         lambda: _file(visit, path, found),
         file_name=f"{report.sop_instance_uid}.dcm",
         mime="application/dicom",
+        on_click=STAY,
     )
     for companion in report.companions:
         _companion(visit, companion, found)
@@ -251,6 +256,7 @@ def _companion(visit: Visit, companion: Companion, found: StudyView) -> None:
         lambda: _file(visit, store_of(visit.settings).path(relative), found),
         file_name=f"{companion.sop_instance_uid}.dcm",
         mime="application/dicom",
+        on_click=STAY,
     )
     _deliveries(companion.deliveries)
 
