@@ -99,6 +99,11 @@ def test_a_row_leads_to_its_study_by_keyboard_and_its_report_and_image_can_be_ke
         page.get_by_role("button", name="Structured report (DICOM)").click()
     assert dcmread(report.value.path()).StudyInstanceUID == page_site.two_views
     visitor.shoot("study")
+    page.get_by_role("tab", name="Images").click()
+    page.get_by_role("radio", name="Both").first.click()
+    expect(page.get_by_text("Heat: where the classifier looked").first).to_be_visible()
+    visitor.rest()
+    visitor.shoot("study-heat")
     pressed = page_site.bonewatch.one(
         "SELECT count(*) FROM events WHERE kind = 'page_pressed' AND study_id IS NOT NULL"
     )

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from dicom_io.drawing import mark_image, result_lines
 from dicom_io.pixels import read_displayed
 from dicom_io.types import Box, Outcome, ReportedImage
+from models.types import ModelError
 from tests.builders import build_cr, ramp, write_part10
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, kinds
 from worker.settings import load_settings
@@ -176,3 +177,59 @@ def test_pixels_that_are_not_square_are_shown_and_drawn_as_high_as_they_are(look
     lines = result_lines(ReportedImage(path, 1, Outcome.PRESENT, 0.9), "2026-03-01-first+01234567")
     boxes = [Box(10.5, 20, 30.25, 44, 0.9)]
     assert file() == mark_image(picture.pixels.astype(np.float32) / 255, boxes, lines, 2.0)
+
+
+class Explains:
+    """A model that finds the whole image warm."""
+
+    def __init__(self, version):
+        self.version = version
+
+    def explain(self, pixels):
+        return np.ones_like(pixels)
+
+
+def ours(_):
+    return Explains("2026-03-01-first+01234567")
+
+
+def another(_):
+    return Explains("2026-04-01-second+89abcdef")
+
+
+def unusable(_):
+    raise ModelError("its files are gone")
+
+
+@pytest.fixture
+def choose(look, add_images, seen, monkeypatch):
+    """Look at an image of one box with this model in use and choose what lies over it; return page and picture."""
+
+    def choosing(model, choice):
+        monkeypatch.setattr(page_study, "current_model", model)
+        add_images(("present", 0.9, 1))
+        page, (pictures, _) = look(), seen
+        assert (len(pictures[-1].boxes), pictures[-1].heat) == (1, None)
+        page.segmented_control[0].set_value(choice).run()
+        assert not page.exception
+        return page, pictures[-1]
+
+    return choosing
+
+
+@pytest.mark.parametrize(
+    ("choice", "boxes", "heat"),
+    [("Original", 0, None), ("Boxes", 1, None), ("Heat map", 0, (40, 61)), ("Both", 1, (40, 61))],
+)
+def test_one_choice_shows_the_original_boxes_heat_or_both(choose, choice, boxes, heat):
+    _, picture = choose(ours, choice)
+    assert (len(picture.boxes), None if picture.heat is None else picture.heat.shape) == (boxes, heat)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [(another, "Another model gave this answer"), (unusable, "There is no usable model")]
+)
+def test_heat_that_cannot_be_told_is_said_to_be_missing(choose, model, said):
+    page, picture = choose(model, "Both")
+    assert [each.value for each in page.info if said in each.value]
+    assert (len(picture.boxes), picture.heat) == (1, None)

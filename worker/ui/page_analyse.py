@@ -16,6 +16,7 @@ from worker.analyze import Answer, FrameAnswer
 from worker.outcomes import gravest
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
+from worker.ui.layers import choose_layers, say_what_heat_is
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, levels_of
@@ -23,7 +24,6 @@ from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
-ORIGINAL, BOXES, HEAT, BOTH = "Original", "Boxes", "Heat map", "Both"
 ADVICE = {
     Outcome.FAILED: "The file is damaged, incomplete or no image. Export it from the PACS again, the original rather "
     "than a copy.",
@@ -170,28 +170,24 @@ def _probability(frame: FrameAnswer) -> str:
 
 
 def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: str) -> None:
-    shown = st.segmented_control(
-        "Show", [ORIGINAL, BOXES, HEAT, BOTH], default=BOXES, required=True, key=f"shown-{key}"
-    )
+    layers = choose_layers(key)
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
-    heat = model.explain(pixels) if shown in (HEAT, BOTH) else None
+    heat = model.explain(pixels) if layers.heat else None
     grey = _windowed(each, frame, key)
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
     words = f"Radiograph, {of_many}{frame.outcome.value}, {len(boxes)} boxes"
     picture = Picture(
         np.rint((pixels if grey is None else grey) * 255).astype(np.uint8),
-        boxes if shown in (BOXES, BOTH) else [],
+        boxes if layers.boxes else [],
         words,
         each.answer.aspect,
         heat,
     )
     show_image(picture, f"viewer-{key}")
     if heat is not None:
-        st.caption(
-            "Heat: where the classifier looked (Grad-CAM). It shows the limb rather than the fracture; boxes locate."
-        )
+        say_what_heat_is()
     if boxes:
         scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
         st.text(f"Boxes, best first, with scores: {scores}")

@@ -25,6 +25,8 @@ from worker.settings import Settings
 from worker.stores import store_of
 from worker.tables import Delivery, ImageResult, Instance
 from worker.ui.answer import show_outcome, show_probability
+from worker.ui.layers import choose_layers, say_what_heat_is
+from worker.ui.model import current_model
 from worker.ui.report_tree import as_lists
 from worker.ui.rows import Row, show_rows
 from worker.ui.study_view import Hop, StudyView, load_study
@@ -185,12 +187,16 @@ def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyVie
         st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
         return
     drawn = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
-    picture = Picture(grey, drawn, f"Radiograph, {image.outcome}, {len(boxes)} boxes", aspect)
-    show_image(picture, f"image-{image.id}")
+    layers = choose_layers(f"image-{image.id}")
+    heat = _heat(visit, found, grey) if layers.heat else None
+    words = f"Radiograph, {image.outcome}, {len(boxes)} boxes"
+    show_image(Picture(grey, drawn if layers.boxes else [], words, aspect, heat), f"image-{image.id}")
+    if heat is not None:
+        say_what_heat_is()
     said = ReportedImage(Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes)
     st.download_button(
         "Marked image (PNG)",
-        lambda: _marked(visit, picture, said, found),
+        lambda: _marked(visit, grey, aspect, said, found),
         file_name=f"marked-{image.id}.png",
         mime="image/png",
         key=f"marked-{image.id}",
@@ -205,10 +211,23 @@ def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> tu
     return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect
 
 
-def _marked(visit: Visit, picture: Picture, said: ReportedImage, found: StudyView) -> bytes:
+def _heat(visit: Visit, found: StudyView, grey: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """Return where the classifier of the answer looked, or say why that cannot be told."""
+    try:
+        model = current_model(visit.settings)
+    except ModelError:
+        st.info("There is no usable model here to draw the heat map with.")
+        return None
+    if model.version != found.result.model_version:
+        st.info("Another model gave this answer than the one in use: where it looked cannot be shown.")
+        return None
+    return model.explain(np.divide(grey, 255, dtype=np.float32))
+
+
+def _marked(visit: Visit, grey: NDArray[np.uint8], aspect: float, said: ReportedImage, found: StudyView) -> bytes:
     visit.pressed("download of a marked image", found.result.study_id)
-    pixels = np.divide(picture.pixels, 255, dtype=np.float32)
-    return mark_image(pixels, said.boxes, result_lines(said, found.result.model_version or ""), picture.aspect)
+    lines = result_lines(said, found.result.model_version or "")
+    return mark_image(np.divide(grey, 255, dtype=np.float32), said.boxes, lines, aspect)
 
 
 def _report(visit: Visit, found: StudyView) -> None:
