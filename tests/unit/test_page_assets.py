@@ -61,7 +61,7 @@ def get(assets, path, *, method="GET", **headers):
 
 
 def test_a_script_comes_packed_and_is_never_asked_for_again(folder):
-    headers, body = get(Assets(folder), SCRIPT, accept_encoding="gzip, br")
+    headers, body = get(Assets(folder), SCRIPT, accept_encoding="br, gzip;q=0.5")
     assert gzip.decompress(body) == (folder / SCRIPT[1:]).read_bytes()
     assert headers["content-encoding"] == "gzip"
     assert headers["content-length"] == str(len(body))
@@ -73,11 +73,13 @@ def test_a_script_comes_packed_and_is_never_asked_for_again(folder):
     ("path", "asked"),
     [
         (SCRIPT, {}),
+        (SCRIPT, {"accept_encoding": "br, gzip; q=0"}),
+        (SCRIPT, {"accept_encoding": "gzip;q=0.0, identity"}),
         (SCRIPT, {"accept_encoding": "gzip", "range": "bytes=0-9"}),
         (SCRIPT, {"accept_encoding": "gzip", "method": "POST"}),
         ("/static/js/../../manifest.json", {"accept_encoding": "gzip"}),
     ],
-    ids=["not-packed", "a-range", "another-method", "outside"],
+    ids=["not-packed", "never-packed", "never-packed-first", "a-range", "another-method", "outside"],
 )
 def test_what_is_asked_for_otherwise_is_answered_by_streamlit(folder, path, asked):
     headers, body = get(Assets(folder), path, **asked)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ FOLDER = Path(streamlit.__file__).with_name("static")
 TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
 # Each name holds the digits of its content.
 FOR_EVER = "public, immutable, max-age=31536000"
+# A weight of nought, RFC 9110, 12.4.2.
+REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 WORKLIST = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "TextInput")
 """The parts of Streamlit that the worklist is made of, as Streamlit's manifest calls them."""
 START = "index.html"
@@ -88,7 +91,8 @@ class AssetServer:
 
 
 def _takes_packed(headers: Headers) -> bool:
-    return "gzip" in headers.get("accept-encoding", "") and "range" not in headers
+    accepted = headers.get("accept-encoding", "")
+    return "gzip" in accepted and not REFUSED.search(accepted) and "range" not in headers
 
 
 def _unconditional(scope: Scope) -> Scope:
