@@ -11,9 +11,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from pydicom import dcmread
 
+from dicom_io.drawing import YELLOW
 from tests import reports, scu
 from tests.peers import program, run, wait_until
 from tests.product import SAMPLES, Bonewatch
@@ -173,6 +176,11 @@ def test_pictures_lie_beside_the_reports_committed_and_their_boxes_equal_those_o
             known = [tuple(row.values())[2:] for row in rows if row["sop_instance_uid"] == image]
             assert drawn == [pytest.approx(box, abs=0.5) for box in known]
             compared += len(drawn)
+        else:
+            preview = site.pacs.rest("GET", f"/instances/{path.stem}/preview")
+            shown = cv2.imdecode(np.frombuffer(preview, np.uint8), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(shown[..., ::-1], dcmread(path).pixel_array)
+            assert (shown == YELLOW).all(axis=2).any()
     assert compared > 0, "no presentation state has a box: nothing was compared"
 
 

@@ -1,4 +1,4 @@
-"""Marked images and presentation states, read back with other people's programs: dciodvfy, dcmpschk and dcmp2pgm."""
+"""Marked images and presentation states, read back with others' programs: dciodvfy, dcmpschk, dcmp2pgm and dcmj2pnm."""
 
 from __future__ import annotations
 
@@ -101,6 +101,40 @@ def test_dcmtk_shows_through_a_presentation_state_what_the_model_saw(image, tmp_
     picture = cv2.imread(str(tmp_path / "shown.pgm"), cv2.IMREAD_UNCHANGED).astype(np.float64)
     # DCMTK cuts off where we round, and its lookup tables have 8 bits.
     assert np.abs(picture - shown.frame.pixels * 255).max() <= 2
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("heated", [False, True], ids=["without heat", "with heat"])
+@pytest.mark.parametrize("shape", [(700, 800), (300, 400), (2400, 3200)], ids=["as large", "enlarged", "made smaller"])
+def test_dcmtk_shows_the_marked_image_with_the_outline_on_its_box(shape, heated, tmp_path):
+    path = write_part10(build_dx(pixels=ramp(*shape) // 2 + 1024), tmp_path / "image.dcm")
+    made = content(path, heat=np.full(shape, 0.5, np.float32) if heated else None)
+    (tmp_path / "made.dcm").write_bytes(build_capture(made, read_displayed(path, 1)).part10)
+
+    run("dcmj2pnm", "--write-raw-pnm", tmp_path / "made.dcm", tmp_path / "shown.ppm")
+
+    picture = cv2.cvtColor(cv2.imread(str(tmp_path / "shown.ppm"), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)
+    # Nothing is allowed for a codec: the pixels are stored uncompressed, and a binary PPM keeps 8 bits of RGB.
+    assert np.array_equal(picture, pydicom.dcmread(tmp_path / "made.dcm").pixel_array)
+    (box,), scale = made.image.boxes, picture.shape[1] / shape[1]
+    assert outline_of(picture) == pytest.approx([value * scale for value in (box.x1, box.y1, box.x2, box.y2)], abs=1)
+
+
+def outline_of(picture: np.ndarray) -> list[float]:
+    """Return the middle of the yellow lines: left, top, right, bottom, in pixels of the image below the band.
+
+    A line is what is yellow along a quarter of the picture; letters are not. The band is black in the last column.
+    """
+    image = picture[np.argmax(picture[:, -1].any(axis=1)) :]
+    yellow = (image == YELLOW[::-1]).all(axis=2)
+    found = []
+    for axis, side in ((0, image.shape[0]), (1, image.shape[1])):
+        lines = np.nonzero(yellow.sum(axis=axis) > side / 4)[0]
+        assert lines.size, "no yellow line"
+        low, high = lines[lines < lines.mean()], lines[lines > lines.mean()]
+        found.append((low.mean() + 0.5, high.mean() + 0.5))
+    (left, right), (top, bottom) = found
+    return [left, top, right, bottom]
 
 
 def test_a_presentation_state_has_the_corners_of_the_box_and_refers_to_its_frame(tmp_path):
