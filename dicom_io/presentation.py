@@ -10,6 +10,7 @@ convention of `dicom_io.types.Box` and of the report, so the corners are the rep
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from highdicom.pr import (
     SoftcopyVOILUTTransformation,
     TextObject,
 )
+from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, GrayscaleSoftcopyPresentationStateStorage
 
@@ -41,8 +43,10 @@ SERIES_DESCRIPTION = "AI marks - not for diagnosis"
 LABEL = "AI FRACTURE"
 DESCRIPTION = "AI result, not for diagnosis"
 LAYER = GraphicLayer("AI_RESULT", order=1, description="boxes and scores of an AI result")
-CAPTION = (0.02, 0.02, 0.98, 0.07)
-"""Where the caption stands: left, top, right, bottom, in shares of the displayed area."""
+CAPTION = (0.02, 0.02, 0.98, 0.10)
+"""Where the caption stands: left, top, right, bottom, in shares of the displayed area; it has two lines."""
+SCORE_HEIGHT, SCORE_WIDTH = 0.03, 0.09
+"""The place of a score, in shares of the image's longer side."""
 
 
 def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Report:
@@ -110,17 +114,29 @@ def _annotations(content: CompanionContent, source: SourceImage, image: Dataset)
         TextObject(
             text_value=f"{box.score:.2f}",
             units=AnnotationUnitsValues.PIXEL,
-            anchor_point=(float(outline[0][0]), float(outline[0][1])),
-            anchor_point_visible=False,
+            bounding_box=_place_of_score(outline, image.Rows, image.Columns),
         )
         for box, outline in zip(content.image.boxes, outlines, strict=True)
     ]
     caption = TextObject(
-        text_value=f"{DESCRIPTION} - model {plain(content.algorithm.version)}",
+        text_value=f"{DESCRIPTION}\r\nmodel {plain(content.algorithm.version)}",
         units=AnnotationUnitsValues.DISPLAY,
         bounding_box=CAPTION,
     )
     return [GraphicAnnotation([image], LAYER, graphic_objects=objects, text_objects=[*scores, caption])]
+
+
+def _place_of_score(outline: NDArray[np.float64], rows: int, columns: int) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom in PIXEL units: on the outline, or below where the image ends above it.
+
+    An anchor point alone leaves it to the viewer how far off a text stands.
+    """
+    height, width = SCORE_HEIGHT * max(rows, columns), SCORE_WIDTH * max(rows, columns)
+    left, top = outline.min(axis=0)
+    bottom = outline[:, 1].max()
+    left = min(left, max(0.0, columns - width))
+    upper = top - height if top >= height else min(bottom, max(0.0, rows - height))
+    return float(left), float(upper), float(min(left + width, columns)), float(min(upper + height, rows))
 
 
 def _transformations(softcopy: Softcopy) -> dict[str, Any]:
@@ -177,4 +193,6 @@ def _name_frame(ds: Any, frame_number: int) -> None:
 
 def _whole_ratio(aspect: float) -> list[int]:
     """Return the height and the width of a pixel as whole numbers (PS3.3 C.7.6.3.1.7)."""
-    return [1, 1] if aspect == 1 else [round(aspect * 10000), 10000]
+    # Small numbers: there are viewers that take them for millimetres.
+    ratio = Fraction(aspect).limit_denominator(1000)
+    return [ratio.numerator, ratio.denominator]

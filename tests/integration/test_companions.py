@@ -151,8 +151,32 @@ def test_a_presentation_state_has_the_corners_of_the_box_and_refers_to_its_frame
     assert ds.ReferencedSeriesSequence[0].ReferencedImageSequence[0].ReferencedFrameNumber == 2
     assert [text.UnformattedTextValue for text in annotation.TextObjectSequence] == [
         "0.90",
-        f"AI result, not for diagnosis - model {ALGORITHM.version}",
+        f"AI result, not for diagnosis\r\nmodel {ALGORITHM.version}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("box", "place"),
+    [
+        (Box(100, 50, 140, 90, 0.9), (100, 38, 136, 50)),
+        (Box(100, 5, 140, 90, 0.9), (100, 90, 136, 102)),
+        (Box(380, 50, 400, 90, 0.9), (364, 38, 400, 50)),
+        (Box(100, 5, 140, 298, 0.9), (100, 288, 136, 300)),
+    ],
+    ids=[
+        "above the box",
+        "below, at the image's top",
+        "to the left, at its right",
+        "inside, in a box as high as the image",
+    ],
+)
+def test_a_score_has_a_place_of_its_own_at_its_box_and_inside_the_image(box, place, tmp_path):
+    path = write_part10(build_dx(pixels=ramp(300, 400)), tmp_path / "image.dcm")
+    state = pydicom.dcmread(io.BytesIO(build_presentation(content(path, boxes=(box,)), read_displayed(path, 1)).part10))
+    score = state.GraphicAnnotationSequence[0].TextObjectSequence[0]
+    assert "AnchorPoint" not in score
+    corners = [*score.BoundingBoxTopLeftHandCorner, *score.BoundingBoxBottomRightHandCorner]
+    assert (score.BoundingBoxAnnotationUnits, corners) == ("PIXEL", pytest.approx(place))
 
 
 def test_a_marked_image_is_yellow_where_the_box_lies_and_nowhere_else_inside(tmp_path):
@@ -222,7 +246,7 @@ def test_pixels_that_are_not_square_are_shown_as_high_and_wide_as_they_are(tmp_p
     state = pydicom.dcmread(io.BytesIO(build_presentation(content(path), shown).part10))
 
     assert along_rows / along_columns == pytest.approx(2)
-    assert state.DisplayedAreaSelectionSequence[0].PresentationPixelAspectRatio == [20000, 10000]
+    assert state.DisplayedAreaSelectionSequence[0].PresentationPixelAspectRatio == [2, 1]
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (512, 512), (1000, 50), (2100, 2800)])
