@@ -90,18 +90,19 @@ def _evaluation(result: Result) -> Row:
 
 
 def run_rows(results: Sequence[Result]) -> tuple[Row, list[Row]]:
-    """Tell of each training run what it reached, how long it took and on what."""
-    return ("run", "steps", "reached", "hours", "device", "commit"), [_run(result) for result in results]
+    """Tell of each training run its best figures and when it had them, how long it took and on what."""
+    return ("run", "steps", "best", "at step", "hours", "device", "commit"), [_run(result) for result in results]
 
 
 def _run(result: Result) -> Row:
     metrics, config = result["metrics"], result["config"]
-    reached = [f"{name} {metrics[name]:.3f}" for name in ("auc", "map50") if isinstance(metrics.get(name), float)]
+    best = [f"{name} {metrics[name]:.3f}" for name in ("auc", "map50") if isinstance(metrics.get(name), float)]
     steps = [entry["step"] for entry in result["history"] if "step" in entry]
     return (
         result["title"],
         str(max(steps)) if steps else NONE,
-        ", ".join(reached) or NONE,
+        ", ".join(best) or NONE,
+        str(metrics.get("step", NONE)),
         f"{result['seconds'] / 3600:.1f}",
         f"{config.get('device', 'CPU')}, {config.get('dtype', 'float32')}",
         _commit(str(result.get("commit", NONE))),

@@ -53,6 +53,8 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     title: str = "A run"
+    # Asked at the beginning: the code that runs is that, whatever becomes of the folder meanwhile.
+    commit: str = field(default_factory=lambda: commit_of(Path(__file__).parent))
 
     def record(self, **figures: Any) -> None:
         """Add one line to the history and write `run.json`."""
@@ -77,7 +79,7 @@ class Run:
             "kind": "run",
             "title": self.title,
             "config": self.config,
-            "commit": commit_of(Path(__file__).parent),
+            "commit": self.commit,
             "data": hashes(self.data) if self.data else {},
             "environment": {
                 "python": platform.python_version(),

@@ -41,7 +41,7 @@ def baseline(title: str, area: float, name: str = "natural") -> dict[str, Any]:
 
 def run(title: str, *map50: float) -> dict[str, Any]:
     history = [{"step": 100 * number, "map50": each} for number, each in enumerate(map50, 1)]
-    metrics = {"map50": map50[-1]}
+    metrics = {"step": 100 * (map50.index(max(map50)) + 1), "map50": max(map50)}
     config = {"device": "CPU", "dtype": "float32"}
     return {"kind": "run", "title": title, "config": config, "history": history, "metrics": metrics, "seconds": 5400}
 
@@ -162,9 +162,9 @@ def test_runs_and_evaluations_have_their_rows(manifest: Manifest) -> None:
     whole = manifest.metrics["whole_files"]
     evaluated = {"kind": "evaluation", "title": "two looks", "settings": settings, "cost": COST, "whole_files": whole}
 
-    text = render([run("long one", 0.1, 0.4), evaluated], manifest)
+    text = render([run("long one", 0.1, 0.4, 0.3), evaluated], manifest)
 
-    assert "| long one | 200 | map50 0.400 | 1.5 | CPU, float32 | - |" in text
+    assert "| long one | 300 | map50 0.400 | 200 | 1.5 | CPU, float32 | - |" in text
     assert "| two looks | 704, 704m | from logit -1.00 |" in text
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 from training.runs import Run, commit_of
 
@@ -39,3 +40,13 @@ def test_a_record_names_the_versions_that_pictures_pass_through(tmp_path: Path) 
 
     environment = json.loads((tmp_path / "run.json").read_text())["environment"]
     assert (environment["numpy"], environment["opencv"]) == (np.__version__, cv2.__version__)
+
+
+def test_a_record_names_the_code_that_the_run_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.runs.commit_of", lambda _: "first")
+    run = Run(tmp_path, {})
+    monkeypatch.setattr("training.runs.commit_of", lambda _: "second")
+
+    run.finish()
+
+    assert json.loads((tmp_path / "run.json").read_text())["commit"] == "first"
