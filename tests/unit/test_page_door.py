@@ -267,6 +267,17 @@ def test_the_identity_provider_leads_in_with_the_role_of_the_group(with_provider
     assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
 
 
+def test_whoever_the_provider_let_in_leaves_there_too(with_provider):
+    address, provider, _ = with_provider
+    provider.claims["groups"] = ["imaging"]
+    browser = requests.Session()
+    browser.get(f"{address}/login/provider", timeout=120)
+    left, again = (browser.get(f"{address}/logout", timeout=120, allow_redirects=False) for _ in range(2))
+    assert left.headers["location"].startswith(f"{provider.address}/logout?")
+    assert again.headers["location"] == "/login"
+    assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
+
+
 def test_who_has_no_role_or_began_elsewhere_stays_outside(with_provider):
     address, provider, _ = with_provider
     provider.claims["groups"] = ["kitchen"]

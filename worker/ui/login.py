@@ -200,7 +200,16 @@ class Door:
             kept = {each: until for each, until in self._logged_out.items() if now < until}
             self._logged_out = {**kept, login["id"]: login["until"]}
             await self.told("page_logout", login["name"])
-        return RedirectResponse("/login", 303)
+        return RedirectResponse(await self._out(login), 303)
+
+    async def _out(self, login: Mapping[str, Any]) -> str:
+        """Return where somebody goes who has logged out: to the provider that let them in, or else to the login.
+
+        While they are logged in there, the next person at this machine would come in under their name.
+        """
+        provider = self.ways.provider if "role" in login else None
+        address = None if provider is None else await to_thread.run_sync(provider.farewell)
+        return address or "/login"
 
     async def _tell_failure(self) -> None:
         """Record a failed login, once a second at most: strangers must not fill the database."""

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 import requests
 from authlib.common.errors import AuthlibBaseError
 from authlib.common.security import generate_token
+from authlib.common.urls import add_params_to_uri
 from authlib.integrations.requests_client import OAuth2Session
 from authlib.oidc.core import CodeIDToken
 from joserfc import jwt
@@ -139,6 +140,18 @@ class Provider:
         except requests.RequestException as error:
             raise LoginRefused("The login service does not answer.") from error
         return self._person(claims)
+
+    def farewell(self) -> str | None:
+        """Return where people end their login at the provider, too; None where it has no such place or does not answer.
+
+        It asks them first, and keeps them there: no way back has to be registered for this
+        (OpenID Connect RP-Initiated Logout 1.0, 2).
+        """
+        try:
+            address = self._known("end_session_endpoint")
+        except LoginRefused:
+            return None
+        return str(add_params_to_uri(address, {"client_id": self.settings.client_id}))
 
     def _same_login(self, answer: Mapping[str, str], remembered: object) -> dict[str, Any]:
         if not isinstance(remembered, dict):
