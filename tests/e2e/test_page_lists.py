@@ -45,6 +45,7 @@ def test_filters_stand_in_the_address_and_a_patient_id_of_markup_is_shown_as_tex
     page = visitor.see("", "Worklist")
     expect(studies(page).get_by_text(HOSTILE_ID)).to_be_visible()
     assert page.locator("img[src=x]").count() == 0
+    assert page.get_by_text("on its way").count() == 0, "the line shown until there is a page goes with it"
     visitor.shoot("worklist")
 
     page.get_by_role("radio", name="Could not be analysed").click()

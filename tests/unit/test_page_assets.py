@@ -9,10 +9,10 @@ import re
 
 import pytest
 
-from worker.ui.assets import FOLDER, WORKLIST, Assets, AssetServer
+from worker.ui.assets import FOLDER, ROOT, WAITING, WORKLIST, Assets, AssetServer
 
 SCRIPT = "/static/js/part.js"
-PAGE = b"<html><head><title>a</title></head><body></body></html>"
+PAGE = b'<html><head><title>a</title></head><body><div id="root"></div></body></html>'
 
 
 @pytest.fixture
@@ -95,6 +95,7 @@ def test_the_worklists_page_names_every_script_it_needs(folder):
         b"/static/js/shared.js",
     ]
     assert body.startswith(b"<html><head><title>a</title><link ")
+    assert b'<div id="root"><p role="status"' in body
     assert headers["content-length"] == str(len(body))
     assert get(Assets(folder), "/study")[1] == PAGE
 
@@ -112,8 +113,12 @@ def test_a_browser_that_was_here_before_gets_the_page_anew(folder):
 def test_a_streamlit_that_names_its_parts_otherwise_costs_the_hints_alone(folder, manifest):
     (folder / "manifest.json").write_text(manifest)
     assets = Assets(folder)
-    assert get(assets, "/")[1] == PAGE
+    assert get(assets, "/")[1] == PAGE.replace(ROOT, WAITING)
     assert get(assets, SCRIPT, accept_encoding="gzip")[0]["content-encoding"] == "gzip"
+
+
+def test_the_streamlit_that_is_installed_draws_where_the_first_line_stands():
+    assert ROOT in (FOLDER / "index.html").read_bytes()
 
 
 def test_the_streamlit_that_is_installed_knows_every_part_that_the_worklist_names():

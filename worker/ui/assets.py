@@ -35,6 +35,12 @@ REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 WORKLIST = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "TextInput")
 """The parts of Streamlit that the worklist is made of, as Streamlit's manifest calls them."""
 START = "index.html"
+ROOT = b'<div id="root">'
+# React takes it away when it draws for the first time.
+WAITING = ROOT + (
+    b'<p role="status" style="margin: 4rem 1.5rem; font-family: system-ui, sans-serif">'
+    b"bonewatch: the worklist is on its way.</p>"
+)
 
 
 class Assets:
@@ -73,7 +79,7 @@ class Assets:
 
 @dataclass
 class AssetServer:
-    """ASGI middleware behind the door: answers for assets, and puts the hints into the worklist's page."""
+    """ASGI middleware behind the door: answers for assets, and puts hints and a first line into the worklist's page."""
 
     app: ASGIApp
     assets: Assets = field(default_factory=Assets)
@@ -112,7 +118,7 @@ def _response(path: str, content: bytes) -> Response:
 
 
 class _Hinting:
-    """Sends a response on, with the hints at the end of its head if it is a page."""
+    """Sends a response on; into a page it puts the hints and a line to look at while the scripts come."""
 
     def __init__(self, send: Send, hints: bytes) -> None:
         self._send = send
@@ -131,7 +137,7 @@ class _Hinting:
                 await self._finish(self._start)
 
     async def _finish(self, start: Message) -> None:
-        body = self._body.replace(b"</head>", self._hints + b"</head>", 1)
+        body = self._body.replace(b"</head>", self._hints + b"</head>", 1).replace(ROOT, WAITING, 1)
         headers = MutableHeaders(scope=start)
         headers["Content-Length"] = str(len(body))
         for of_the_file in ("ETag", "Last-Modified", "Accept-Ranges"):
