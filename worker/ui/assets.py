@@ -38,6 +38,7 @@ START = "index.html"
 ROOT = b'<div id="root">'
 # React takes it away when it draws for the first time.
 WAITING = ROOT + (
+    b"<style>:root { color-scheme: light dark }</style>"
     b'<p role="status" style="margin: 4rem 1.5rem; font-family: system-ui, sans-serif">'
     b"bonewatch: the worklist is on its way.</p>"
 )
