@@ -23,6 +23,7 @@ from highdicom.pr import (
     GraphicTypeValues,
     GrayscaleSoftcopyPresentationState,
     SoftcopyVOILUTTransformation,
+    TextJustificationValues,
     TextObject,
 )
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ LAYER = GraphicLayer("AI_RESULT", order=1, description="boxes and scores of an A
 CAPTION = (0.02, 0.02, 0.98, 0.10)
 """Where the caption stands: left, top, right, bottom, in shares of the displayed area; it has two lines."""
 SCORE_HEIGHT, SCORE_WIDTH = 0.03, 0.09
-"""The place of a score, in shares of the image's longer side."""
+"""The place of a score, in shares of the longer side of the image as it is displayed."""
 
 
 def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Report:
@@ -87,7 +88,7 @@ def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Repo
         content_label=LABEL,
         content_description=DESCRIPTION,
         graphic_layers=[LAYER],
-        graphic_annotations=_annotations(content, source, image),
+        graphic_annotations=_annotations(content, source, image, shown.frame.aspect),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_transformations(shown.softcopy),
     )
@@ -107,14 +108,17 @@ def _referenced(source: SourceImage, shown: DisplayedFrame) -> Dataset:
     return ds
 
 
-def _annotations(content: CompanionContent, source: SourceImage, image: Dataset) -> list[GraphicAnnotation]:
+def _annotations(
+    content: CompanionContent, source: SourceImage, image: Dataset, aspect: float
+) -> list[GraphicAnnotation]:
     outlines = [box_outline(box, source) for box in content.image.boxes]
     objects = [GraphicObject(GraphicTypeValues.POLYLINE, outline, AnnotationUnitsValues.PIXEL) for outline in outlines]
     scores = [
         TextObject(
             text_value=f"{box.score:.2f}",
             units=AnnotationUnitsValues.PIXEL,
-            bounding_box=_place_of_score(outline, image.Rows, image.Columns),
+            bounding_box=_place_of_score(outline, image.Rows, image.Columns, aspect),
+            text_justification=TextJustificationValues.LEFT,
         )
         for box, outline in zip(content.image.boxes, outlines, strict=True)
     ]
@@ -126,12 +130,16 @@ def _annotations(content: CompanionContent, source: SourceImage, image: Dataset)
     return [GraphicAnnotation([image], LAYER, graphic_objects=objects, text_objects=[*scores, caption])]
 
 
-def _place_of_score(outline: NDArray[np.float64], rows: int, columns: int) -> tuple[float, float, float, float]:
-    """Return left, top, right, bottom in PIXEL units: on the outline, or below where the image ends above it.
+def _place_of_score(
+    outline: NDArray[np.float64], rows: int, columns: int, aspect: float
+) -> tuple[float, float, float, float]:
+    """Return left, top, right, bottom in PIXEL units; `aspect` is a pixel's height by its width.
 
-    An anchor point alone leaves it to the viewer how far off a text stands.
+    It stands on the outline; below, where the image ends above it; inside, where it ends below as well. An anchor point
+    alone leaves it to the viewer how far off a text stands.
     """
-    height, width = SCORE_HEIGHT * max(rows, columns), SCORE_WIDTH * max(rows, columns)
+    longest = max(rows * aspect, columns)
+    height, width = SCORE_HEIGHT * longest / aspect, SCORE_WIDTH * longest
     left, top = outline.min(axis=0)
     bottom = outline[:, 1].max()
     left = min(left, max(0.0, columns - width))
@@ -193,6 +201,6 @@ def _name_frame(ds: Any, frame_number: int) -> None:
 
 def _whole_ratio(aspect: float) -> list[int]:
     """Return the height and the width of a pixel as whole numbers (PS3.3 C.7.6.3.1.7)."""
-    # Small numbers: there are viewers that take them for millimetres.
+    # Numbers no larger than they must be: there are viewers that take them for millimetres.
     ratio = Fraction(aspect).limit_denominator(1000)
     return [ratio.numerator, ratio.denominator]

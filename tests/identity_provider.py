@@ -34,7 +34,7 @@ class IdentityProvider:
         self.metadata = f"{self.address}/.well-known/openid-configuration"
         self.claims: dict[str, Any] = {"sub": "1", "preferred_username": "reader", "groups": ["radiology"]}
         self.spoiled: dict[str, Any] = {}
-        self.ends_logins = True
+        self.ends_logins_at: str | None = f"{self.address}/logout?from=here"
         self.key = self.signs_with = RSAKey.generate_key(2048, {"kid": "1"})
         self._waiting: dict[str, dict[str, str]] = {}
 
@@ -56,9 +56,8 @@ class IdentityProvider:
 
     def _metadata(self, _request: Request) -> Response:
         places = {"authorization_endpoint": "authorize", "token_endpoint": "token", "jwks_uri": "keys"}
-        if self.ends_logins:
-            places["end_session_endpoint"] = "logout?from=here"
-        return JSONResponse({"issuer": self.address} | {key: f"{self.address}/{at}" for key, at in places.items()})
+        known = {"issuer": self.address} | {key: f"{self.address}/{at}" for key, at in places.items()}
+        return JSONResponse(known | ({"end_session_endpoint": self.ends_logins_at} if self.ends_logins_at else {}))
 
     def _keys(self, _request: Request) -> Response:
         return JSONResponse({"keys": [self.key.as_dict(private=False)]})

@@ -179,6 +179,18 @@ def test_a_score_has_a_place_of_its_own_at_its_box_and_inside_the_image(box, pla
     assert (score.BoundingBoxAnnotationUnits, corners) == ("PIXEL", pytest.approx(place))
 
 
+def test_a_score_is_displayed_as_high_where_pixels_are_not_square(tmp_path):
+    path = write_part10(
+        build_dx(pixels=ramp(300, 400), ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.2, 0.1]), tmp_path / "image.dcm"
+    )
+    made = content(path, boxes=(Box(100, 50, 140, 90, 0.9),))
+    state = pydicom.dcmread(io.BytesIO(build_presentation(made, read_displayed(path, 1)).part10))
+    score = state.GraphicAnnotationSequence[0].TextObjectSequence[0]
+    # Displayed it is 600 high: 18 of them are 9 rows.
+    assert score.BoundingBoxTopLeftHandCorner == pytest.approx([100, 41])
+    assert score.BoundingBoxBottomRightHandCorner == pytest.approx([154, 50])
+
+
 def test_a_marked_image_is_yellow_where_the_box_lies_and_nowhere_else_inside(tmp_path):
     path = write_part10(build_dx(pixels=ramp(700, 800)), tmp_path / "image.dcm")
     box = Box(200, 300, 420, 460, 0.9)

@@ -49,7 +49,7 @@ def upload(tmp_path, monkeypatch, database):
     """Upload images, each a name and a data set or a file's content; return the page once it has shown them."""
     settings = load_settings(home=tmp_path, minimum_free_bytes=0)
     shown = []
-    monkeypatch.setattr(page_analyse, "show_image", lambda picture, _: shown.append(picture))
+    monkeypatch.setattr(page_analyse, "show_picture", lambda picture, _: shown.append(picture))
 
     def page(visit):
         from worker.ui import page_analyse  # noqa: PLC0415 - AppTest runs the body as a script of its own

@@ -74,7 +74,7 @@ def test_a_script_comes_packed_and_is_never_asked_for_again(folder):
     [
         (SCRIPT, {}),
         (SCRIPT, {"accept_encoding": "br, gzip; q=0"}),
-        (SCRIPT, {"accept_encoding": "gzip;q=0.0, identity"}),
+        (SCRIPT, {"accept_encoding": "gzip;Q=0.0, identity"}),
         (SCRIPT, {"accept_encoding": "gzip", "range": "bytes=0-9"}),
         (SCRIPT, {"accept_encoding": "gzip", "method": "POST"}),
         ("/static/js/../../manifest.json", {"accept_encoding": "gzip"}),

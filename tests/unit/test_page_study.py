@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 from dicom_io.drawing import mark_image, result_lines
 from dicom_io.pixels import read_displayed
 from dicom_io.types import Box, Outcome, ReportedImage
-from models.types import ModelError
+from models.types import ImageError, ModelError
 from tests.builders import build_cr, ramp, write_part10
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, kinds
 from worker.settings import load_settings
 from worker.tables import Delivery, Event, Job
-from worker.ui import page_study
+from worker.ui import study_image
 from worker.ui.viewer import drawn
 from worker.ui.visit import Visit
 
@@ -96,9 +96,10 @@ def test_a_viewer_sees_the_buttons_and_may_not_press_them(look, database):
 @pytest.fixture
 def seen(monkeypatch):
     """Collect the pictures that a page shows, and what it offers to download."""
+    study_image._explained.clear()
     pictures, files = [], []
-    monkeypatch.setattr(page_study, "show_image", lambda picture, _: pictures.append(picture))
-    monkeypatch.setattr(page_study.st, "download_button", lambda _, data, **__: files.append(data))
+    monkeypatch.setattr(study_image, "show_picture", lambda picture, _: pictures.append(picture))
+    monkeypatch.setattr(study_image.st, "download_button", lambda _, data, **__: files.append(data))
     return pictures, files
 
 
@@ -189,12 +190,23 @@ class Explains:
         return np.ones_like(pixels)
 
 
+class Refuses(Explains):
+    """A model that takes no image."""
+
+    def explain(self, pixels):
+        raise ImageError("the image has one grey value only")
+
+
 def ours(_):
     return Explains("2026-03-01-first+01234567")
 
 
 def another(_):
     return Explains("2026-04-01-second+89abcdef")
+
+
+def refusing(_):
+    return Refuses("2026-03-01-first+01234567")
 
 
 def unusable(_):
@@ -206,7 +218,7 @@ def choose(look, add_images, seen, monkeypatch):
     """Look at an image of one box with this model in use and choose what lies over it; return page and picture."""
 
     def choosing(model, choice):
-        monkeypatch.setattr(page_study, "current_model", model)
+        monkeypatch.setattr(study_image, "current_model", model)
         add_images(("present", 0.9, 1))
         page, (pictures, _) = look(), seen
         assert (len(pictures[-1].boxes), pictures[-1].heat) == (1, None)
@@ -227,9 +239,49 @@ def test_one_choice_shows_the_original_boxes_heat_or_both(choose, choice, boxes,
 
 
 @pytest.mark.parametrize(
-    ("model", "said"), [(another, "Another model gave this answer"), (unusable, "There is no usable model")]
+    ("model", "said"),
+    [
+        (another, "Another model than the one in use"),
+        (unusable, "There is no usable model"),
+        (refusing, "There is no heat map of this image: the image has one grey value only."),
+    ],
 )
 def test_heat_that_cannot_be_told_is_said_to_be_missing(choose, model, said):
     page, picture = choose(model, "Both")
     assert [each.value for each in page.info if said in each.value]
     assert (len(picture.boxes), picture.heat) == (1, None)
+
+
+def test_an_image_that_was_not_analysed_has_no_heat(look, add_images, seen, monkeypatch):
+    monkeypatch.setattr(study_image, "current_model", ours)
+    add_images(("out_of_scope", None, 0))
+    page = look()
+    page.segmented_control[0].set_value("Heat map").run()
+    assert "This image was not analysed: the classifier did not look at it." in [each.value for each in page.info]
+    assert seen[0][-1].heat is None
+
+
+def test_heat_is_asked_for_once_however_often_the_page_is_drawn(look, add_images, seen, monkeypatch):
+    asked = []
+    model = ours(None)
+    model.explain = lambda pixels: asked.append(1) or np.ones_like(pixels)
+    monkeypatch.setattr(study_image, "current_model", lambda _: model)
+    add_images(("present", 0.9, 1))
+    page = look()
+    for choice in ("Heat map", "Both", "Heat map"):
+        page.segmented_control[0].set_value(choice).run()
+    assert (len(asked), seen[0][-1].heat.max()) == (1, 1.0)
+
+
+def test_choices_of_several_images_have_names_of_their_own_and_say_what_is_drawn(look, add_images, seen):
+    add_images(("present", 0.9, 1), ("absent", 0.1, 0))
+    page = look()
+    assert [each.label for each in page.segmented_control] == ["Show (image 1)", "Show (image 2)"]
+    page.segmented_control[0].set_value("Original").run()
+    assert words(seen[0])[-2:] == ["Radiograph, present, 1 boxes, not drawn", "Radiograph, absent, 0 boxes"]
+
+
+def test_a_download_never_draws_the_page_anew(look, add_images):
+    add_images(("present", 0.9, 1), ("absent", 0.1, 0))
+    buttons = look().get("download_button")
+    assert [each.proto.ignore_rerun for each in buttons] == [True, True]

@@ -25,7 +25,8 @@ def running():
 @pytest.fixture
 def site(running, tmp_path):
     """The provider as it is, and our side of it."""
-    running.spoiled, running.signs_with, running.ends_logins = {}, running.key, True
+    running.spoiled, running.signs_with = {}, running.key
+    running.ends_logins_at = f"{running.address}/logout?from=here"
     running.claims = {"sub": "1", "preferred_username": "reader", "groups": ["radiology"]}
     file = tmp_path / "login.toml"
     file.write_text(running.settings(PAGE))
@@ -115,8 +116,9 @@ def test_what_the_provider_refuses_or_does_not_answer_is_refused(site):
 def test_a_login_ends_at_the_provider_if_it_says_where(site):
     running, provider = site
     assert provider.farewell() == f"{running.address}/logout?from=here&client_id=bonewatch"
-    running.ends_logins = False
-    assert Provider(provider.settings).farewell() is None
+    for nowhere in (None, "", "http://login.example/out", "javascript:alert(1)", "http://[::1/x"):
+        running.ends_logins_at = nowhere
+        assert Provider(provider.settings).farewell() is None
     assert Provider(provider.settings.model_copy(update={"provider": "http://127.0.0.1:1/"})).farewell() is None
 
 

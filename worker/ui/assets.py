@@ -31,14 +31,14 @@ TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf
 # Each name holds the digits of its content.
 FOR_EVER = "public, immutable, max-age=31536000"
 # A weight of nought, RFC 9110, 12.4.2.
-REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
+REFUSED = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 WORKLIST = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "TextInput")
 """The parts of Streamlit that the worklist is made of, as Streamlit's manifest calls them."""
 START = "index.html"
 ROOT = b'<div id="root">'
 # React takes it away when it draws for the first time.
 WAITING = ROOT + (
-    b"<style>:root { color-scheme: light dark }</style>"
+    b"<style>:root { color-scheme: light dark }</style><noscript><style>#root { display: none }</style></noscript>"
     b'<p role="status" style="margin: 4rem 1.5rem; font-family: system-ui, sans-serif">'
     b"bonewatch: the worklist is on its way.</p>"
 )

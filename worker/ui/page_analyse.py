@@ -16,11 +16,11 @@ from worker.analyze import Answer, FrameAnswer
 from worker.outcomes import gravest
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
-from worker.ui.layers import choose_layers, say_what_heat_is
+from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, levels_of
-from worker.ui.viewer import Picture, ShownBox, show_image
+from worker.ui.viewer import Picture, ShownBox, show_picture
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
@@ -170,14 +170,15 @@ def _probability(frame: FrameAnswer) -> str:
 
 
 def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: str) -> None:
-    layers = choose_layers(key)
+    layers = choose_layers(plain(each.name) + (f", frame {frame.number}" if len(each.answer.frames) > 1 else ""), key)
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
-    heat = model.explain(pixels) if layers.heat else None
+    analysed_so = frame.probability is not None
+    heat = heat_or_reason(lambda: model.explain(pixels), analysed=analysed_so) if layers.heat else None
     grey = _windowed(each, frame, key)
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
-    words = f"Radiograph, {of_many}{frame.outcome.value}, {len(boxes)} boxes"
+    words = f"Radiograph, {of_many}{frame.outcome.value}, {spoken(len(boxes), layers, heated=heat is not None)}"
     picture = Picture(
         np.rint((pixels if grey is None else grey) * 255).astype(np.uint8),
         boxes if layers.boxes else [],
@@ -185,7 +186,7 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
         each.answer.aspect,
         heat,
     )
-    show_image(picture, f"viewer-{key}")
+    show_picture(picture, f"viewer-{key}")
     if heat is not None:
         say_what_heat_is()
     if boxes:

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
-from dicom_io.drawing import mark_image, result_lines
 from dicom_io.errors import DicomError
-from dicom_io.pixels import read_displayed
 from dicom_io.report_outline import report_outline
-from dicom_io.types import Box, Outcome, ReportedImage
 from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.companion_tables import NAMES, Companion
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.retries import can_send_again, retry_study, revive_deliveries
-from worker.settings import Settings
 from worker.stores import store_of
-from worker.tables import Delivery, ImageResult, Instance
+from worker.tables import Delivery
 from worker.ui.answer import show_outcome, show_probability
-from worker.ui.layers import choose_layers, say_what_heat_is
-from worker.ui.model import current_model
+from worker.ui.downloads import offer_file
 from worker.ui.report_tree import as_lists
 from worker.ui.rows import Row, show_rows
+from worker.ui.study_image import MOST_IMAGES, show_image
 from worker.ui.study_view import Hop, StudyView, load_study
-from worker.ui.viewer import Picture, ShownBox, show_image
 from worker.ui.visit import Visit
 from worker.ui.words import duration, moment, outcome_words
 
-MOST_IMAGES = 12
-STAY: Literal["ignore"] = "ignore"
-"""What a download does to the page. Drawing it anew would take back what the browser is just about to fetch."""
+DICOM = "application/dicom"
 FIRST = "image"
 """In the address: the place of the first image shown, the gravest is 1."""
 
@@ -145,7 +135,7 @@ def _images(visit: Visit, found: StudyView) -> None:
     columns = st.columns(2) if len(found.images) > 1 else [st.container()]
     for number, image in enumerate(shown):
         with columns[number % len(columns)]:
-            _image(visit, by_id[image.instance_id], image, found)
+            show_image(visit, found, by_id[image.instance_id], image, start + number + 1)
 
 
 def _first_shown(images: int) -> int:
@@ -168,68 +158,6 @@ def _paging(visit: Visit, found: StudyView, start: int) -> None:
                 st.rerun()
 
 
-def _image(visit: Visit, instance: Instance, image: ImageResult, found: StudyView) -> None:
-    boxes = tuple(
-        Box(box.x1, box.y1, box.x2, box.y2, box.score)
-        for box in found.boxes
-        if box.sop_instance_uid == instance.sop_instance_uid and box.frame_number == image.frame_number
-    )
-    title = " ".join(filter(None, (instance.body_part_examined, instance.laterality, instance.view_position)))
-    st.text(f"{title or 'Image'}, frame {image.frame_number}: {outcome_words(image.outcome)}")
-    if image.reason:
-        st.text(image.reason)
-    if instance.file_deleted_reason is not None:
-        st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
-        return
-    try:
-        grey, aspect = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
-    except (DicomError, OSError):
-        st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
-        return
-    drawn = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
-    layers = choose_layers(f"image-{image.id}")
-    heat = _heat(visit, found, grey) if layers.heat else None
-    words = f"Radiograph, {image.outcome}, {len(boxes)} boxes"
-    show_image(Picture(grey, drawn if layers.boxes else [], words, aspect, heat), f"image-{image.id}")
-    if heat is not None:
-        say_what_heat_is()
-    said = ReportedImage(Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes)
-    st.download_button(
-        "Marked image (PNG)",
-        lambda: _marked(visit, grey, aspect, said, found),
-        file_name=f"marked-{image.id}.png",
-        mime="image/png",
-        key=f"marked-{image.id}",
-        on_click=STAY,
-    )
-
-
-@st.cache_data(max_entries=MOST_IMAGES, show_spinner="Decoding the image")
-def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> tuple[NDArray[np.uint8], float]:
-    """Return a frame, uint8 (rows, columns), and its pixels' height by width. Other contents have another `digest`."""
-    frame = read_displayed(store_of(_settings).path(relative), number).frame
-    return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect
-
-
-def _heat(visit: Visit, found: StudyView, grey: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """Return where the classifier of the answer looked, or say why that cannot be told."""
-    try:
-        model = current_model(visit.settings)
-    except ModelError:
-        st.info("There is no usable model here to draw the heat map with.")
-        return None
-    if model.version != found.result.model_version:
-        st.info("Another model gave this answer than the one in use: where it looked cannot be shown.")
-        return None
-    return model.explain(np.divide(grey, 255, dtype=np.float32))
-
-
-def _marked(visit: Visit, grey: NDArray[np.uint8], aspect: float, said: ReportedImage, found: StudyView) -> bytes:
-    visit.pressed("download of a marked image", found.result.study_id)
-    lines = result_lines(said, found.result.model_version or "")
-    return mark_image(np.divide(grey, 255, dtype=np.float32), said.boxes, lines, aspect)
-
-
 def _report(visit: Visit, found: StudyView) -> None:
     report = found.report
     if report is None or report.path is None:
@@ -246,12 +174,11 @@ def _report(visit: Visit, found: StudyView) -> None:
     except (DicomError, OSError):
         st.warning("The report's file is missing or cannot be read.")
         return
-    st.download_button(
+    offer_file(
         "Structured report (DICOM)",
         lambda: _file(visit, path, found),
-        file_name=f"{report.sop_instance_uid}.dcm",
-        mime="application/dicom",
-        on_click=STAY,
+        f"{report.sop_instance_uid}.dcm",
+        DICOM,
     )
     for companion in report.companions:
         _companion(visit, companion, found)
@@ -270,12 +197,11 @@ def _companion(visit: Visit, companion: Companion, found: StudyView) -> None:
         st.text(f"{name}: {companion.reason or 'its file was deleted here after every PACS had committed it'}")
         return
     relative = companion.path
-    st.download_button(
+    offer_file(
         f"{name} (DICOM)",
         lambda: _file(visit, store_of(visit.settings).path(relative), found),
-        file_name=f"{companion.sop_instance_uid}.dcm",
-        mime="application/dicom",
-        on_click=STAY,
+        f"{companion.sop_instance_uid}.dcm",
+        DICOM,
     )
     _deliveries(companion.deliveries)
 

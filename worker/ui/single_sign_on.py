@@ -40,6 +40,14 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
+def _encrypted(address: str) -> str:
+    """Return an address that nobody on the way can read, or raise ValueError."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOCAL_NAMES):
+        raise ValueError("begins with https://")
+    return address
+
+
 class LoginRefused(Exception):
     """Nobody was let in; the message is for the person who tried."""
 
@@ -62,10 +70,7 @@ class ProviderSettings(BaseModel):
     @field_validator("provider", "page")
     @classmethod
     def _is_encrypted(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in LOCAL_NAMES):
-            raise ValueError("begins with https://")
-        return value.rstrip("/")
+        return _encrypted(value).rstrip("/")
 
 
 def read_provider(path: Path) -> ProviderSettings:
@@ -148,8 +153,8 @@ class Provider:
         (OpenID Connect RP-Initiated Logout 1.0, 2).
         """
         try:
-            address = self._known("end_session_endpoint")
-        except LoginRefused:
+            address = _encrypted(self._known("end_session_endpoint"))
+        except (LoginRefused, ValueError):
             return None
         return str(add_params_to_uri(address, {"client_id": self.settings.client_id}))
 

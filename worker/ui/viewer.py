@@ -59,7 +59,7 @@ class Picture:
     heat: NDArray[np.float32] | None = None
 
 
-def show_image(picture: Picture, key: str) -> None:
+def show_picture(picture: Picture, key: str) -> None:
     """Show an image; `key` keeps the zoom between two runs of the page."""
     _viewer(key=key, data=drawn(picture))
 
