@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydicom import dcmread
 from sqlalchemy import Engine, NullPool, create_engine, text
 
 from tests import processes
@@ -19,6 +20,18 @@ from tests.peers import LOOPBACK, Service, accepts_connections, free_port, patie
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "deploy" / "samples"
 COMMAND = str(Path(sys.executable).with_name("bonewatch"))
+
+
+def sample_files() -> list[Path]:
+    """Return the images of all sample studies."""
+    files = sorted(SAMPLES.glob("*/*.dcm"))
+    assert len({path.parent for path in files}) >= 8, "deploy/samples holds at least eight studies"
+    return files
+
+
+def sample_studies() -> set[str]:
+    """Return the sample studies' UIDs."""
+    return {str(dcmread(path, stop_before_pixels=True).StudyInstanceUID) for path in sample_files()}
 
 
 def clean_environment(settings: Mapping[str, object]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import os
 import shutil
@@ -12,6 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from tests.peers import LOOPBACK, Service, accepts_connections, free_port, program, run
 
@@ -162,6 +167,11 @@ class Orthanc:
         path = folder / f"{instance}.dcm"
         path.write_bytes(self.rest("GET", f"/instances/{instance}/file"))
         return path
+
+    def preview(self, instance: str) -> NDArray[np.uint8]:
+        """Return an instance as it shows it: (rows, columns) or (rows, columns, red green blue)."""
+        with Image.open(io.BytesIO(self.rest("GET", f"/instances/{instance}/preview"))) as picture:
+            return np.asarray(picture)
 
     def rest(self, method: str, path: str, body: object = None) -> Any:
         """Call its REST interface: bytes go and come as they are, everything else as JSON."""

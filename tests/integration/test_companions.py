@@ -22,7 +22,7 @@ from dicom_io.structured_report import build_report
 from dicom_io.types import Box, Outcome, ReportedImage
 from tests.builders import build_cr, build_dx, build_sc, ramp, write_part10
 from tests.peers import run
-from tests.product import SAMPLES
+from tests.product import sample_files
 from tests.reporting import ALGORITHM, MOMENT, content_of
 from tests.reports import validator_errors
 
@@ -81,7 +81,7 @@ def test_dciodvfy_finds_no_error_in_either(image, tmp_path):
 
 @pytest.mark.peer
 def test_dciodvfy_finds_no_error_for_any_sample(tmp_path):
-    for path in sorted(SAMPLES.glob("*/*.dcm")):
+    for path in sample_files():
         made, shown = content(path), read_displayed(path, 1)
         for build in (build_capture, build_presentation):
             (tmp_path / "made.dcm").write_bytes(build(made, shown).part10)

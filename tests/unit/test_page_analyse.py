@@ -168,6 +168,14 @@ def test_one_choice_shows_the_original_boxes_heat_or_both(upload, choice, boxes,
     assert (len(shown[-1].boxes), shown[-1].heat is not None) == (boxes, heat)
 
 
+def test_a_frame_that_the_model_refused_has_no_heat_and_says_so(upload):
+    page, shown = upload([ImageError("the image has one grey value only")], hand=build_dx(pixels=ramp(40, 60)))
+    page.segmented_control[0].set_value("Both").run()
+    assert not page.exception
+    assert "This image was not analysed: the classifier did not look at it." in [each.value for each in page.info]
+    assert shown[-1].heat is None
+
+
 def test_another_window_brings_back_what_the_files_own_has_cut_off(upload):
     page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60), WindowCenter=500, WindowWidth=200))
     files = shown[-1].pixels
