@@ -21,6 +21,7 @@ class Config:
     stage: str = "both"
     longest_side: int = 576
     mirrored: bool = False  # the probe sees each image mirrored too
+    normals: float | None = None  # of the probe, for each fractured image; None: as many as there are
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     epochs: int = 12
     images_an_epoch: int | None = None  # None: as many as there are to learn from
@@ -53,6 +54,7 @@ class Places:
 
 OF_RUN = {
     "longest_side": (int, "pixels of the longer side"),
+    "normals": (float, "normal images for each fractured one that the probe learns from; all if not given"),
     "epochs": (int, "evaluations at the most"),
     "images_an_epoch": (int, "images between two evaluations; all of train if not given"),
     "batch": (int, "images a step; by the device if not given"),

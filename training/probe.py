@@ -194,6 +194,15 @@ def labels_of(looks: Sequence[Look]) -> Tensor:
     return torch.tensor([float(look.radiograph.fractured) for look in looks])
 
 
+def some_of(radiographs: Sequence[Radiograph], normals: float | None, seed: int) -> list[Radiograph]:
+    """Return all fractured images and so many normal ones for each, drawn by chance; all if `normals` is None."""
+    fractured = sum(item.fractured for item in radiographs)
+    normal = [item.name for item in radiographs if not item.fractured]
+    wanted = len(normal) if normals is None else min(len(normal), round(normals * fractured))
+    drawn = set(np.random.default_rng(seed).permutation(normal)[:wanted])
+    return [item for item in radiographs if item.fractured or item.name in drawn]
+
+
 def looks_at(radiographs: Sequence[Radiograph], sides: Sequence[bool] = (False,)) -> list[Look]:
     """List the looks at images: as they are (False) and mirrored (True), as far as asked for."""
     return [Look(item, side) for side in sides for item in radiographs]

@@ -40,7 +40,7 @@ from training.hardware import Hardware
 from training.lessons import Lesson, Mixture, Teacher, workers_for
 from training.metrics import auc, auc_interval
 from training.parts import Design, write_part
-from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features
+from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features, some_of
 from training.runs import Average, Run, load_checkpoint, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
@@ -55,6 +55,7 @@ def probe(
     if places.weights is None:
         raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
     frozen = Frozen.read(places.weights, config.preprocessing)
+    images = some_of(images, config.normals, config.probe.seed)
     train = looks_at(images, (False, True) if config.mirrored else (False,))
     valid = looks_at(whole_files(places.data, "valid"))
     labels = labels_of(train)

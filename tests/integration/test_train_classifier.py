@@ -23,7 +23,7 @@ from training.fine_tuning import Tuning, points_at
 from training.hardware import Hardware
 from training.lessons import Lesson
 from training.parts import Design, read_part, write_part
-from training.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features
+from training.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features, some_of
 from training.train_classifier import Training, run
 
 TINY = Config(
@@ -173,6 +173,18 @@ def test_the_probe_alone_is_a_whole_classifier_and_keeps_its_features(places: Pl
     assert len(load_file(there.run / "features.safetensors")) == 2 * 64 + 16
     assert read_part(there.run, "classifier").design.architecture == "vgg16_pooled"
     assert json.loads((there.run / "run.json").read_text())["metrics"]["auc"] > 0.8
+
+
+def test_the_probe_learns_from_as_many_normal_images_as_it_is_told(places: Places) -> None:
+    everything = load(places.data, "train")
+    fractured = [item for item in everything if item.fractured]
+
+    some = some_of(everything, 0.5, seed=3)
+
+    assert [item for item in some if item.fractured] == fractured
+    assert len(some) - len(fractured) == round(len(fractured) / 2)
+    assert some == some_of(everything, 0.5, seed=3) != some_of(everything, 0.5, seed=4)
+    assert everything == some_of(everything, None, seed=3) == some_of(everything, 1000.0, seed=3)
 
 
 def test_features_of_another_network_or_input_are_not_taken(places: Places, tmp_path: Path) -> None:
