@@ -137,9 +137,12 @@ class Admission:
             refusal = (_NO_REASON_GIVEN, "the request could not be checked")
         if refusal is not None:
             result, reason = refusal
-            assoc.acse.send_reject(*result)
-            assoc.kill()
-            self._record(assoc, "association_refused", reason)
+            # On record first: `kill` returns when the caller has closed the connection, which is for the caller to do.
+            try:
+                self._record(assoc, "association_refused", reason)
+            finally:
+                assoc.acse.send_reject(*result)
+                assoc.kill()
 
     def rejected(self, event: Any) -> None:
         """Record what pynetdicom turned away by itself: too many associations (handler of EVT_REJECTED)."""

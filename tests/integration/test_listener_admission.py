@@ -8,6 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID_dictionary
 from pynetdicom import AE, build_role
+from pynetdicom.acse import ACSE
 from pynetdicom.sop_class import (
     CTImageStorage,
     HangingProtocolStorage,
@@ -100,6 +101,21 @@ def test_a_caller_that_tries_again_and_again_is_recorded_once(tmp_path):
             assert associate(running.port, called="SOMEONE").is_rejected
         assert associate(running.port, calling="OTHER", called="SOMEONE").is_rejected
     assert [each.peer.ae_title for each in running.intake.rejections] == ["PACS", "OTHER"]
+
+
+def test_a_rejected_caller_that_keeps_the_connection_open_is_on_record(tmp_path, monkeypatch):
+    """The rejection waits for the caller to close; its record does not."""
+    on_record = []
+    send_reject = ACSE.send_reject
+
+    def send(acse, *result):
+        on_record.extend(running.intake.rejections)
+        send_reject(acse, *result)
+
+    with listening(tmp_path) as running:
+        monkeypatch.setattr(ACSE, "send_reject", send)
+        assert associate(running.port, called="SOMEONE").is_rejected
+    assert [each.code for each in on_record] == ["association_refused"]
 
 
 def test_a_rejection_that_cannot_be_recorded_is_a_rejection_all_the_same(tmp_path):
