@@ -3,26 +3,43 @@
     python -m training.heat --data DATA --bundle FOLDER --out training/results
 
 A map that knows nothing spreads its heat evenly and has as much of it in the boxes as they have of the image's area.
+And a map that shows what the classifier has learnt must not stay the same when that is taken away: each is compared
+with the map of a classifier whose last layers were drawn anew.
+
+References
+----------
+J. Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.stats import spearmanr  # type: ignore[import-untyped]
+from torch import nn
 from tqdm import tqdm
 
 from models.analyzer import Analyzer
-from models.bundle import load_bundle
+from models.bundle import Bundle, load_bundle
+from models.classifier import Classifier
 from training.checks import Check
 from training.dataset import Radiograph, whole_files
 from training.findings import Desk
 
 FloatArray = NDArray[np.float32]
+Explain = Callable[[FloatArray], FloatArray]
+SEED = 5
+COMPARED_SIDE = 32  # maps are compared at about the size that they were computed in
 
 
 def mask_of(radiograph: Radiograph, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -39,11 +56,44 @@ def share_inside(heat: FloatArray, mask: NDArray[np.bool_]) -> float:
     return float(heat[mask].sum(dtype=np.float64)) / total if total > 0 else 0.0
 
 
-def measure(analyzer: Analyzer, radiographs: Sequence[Radiograph]) -> dict[str, float | int]:
-    """Measure the maps of fractured images against even ones; medians and means over the images."""
-    inside, area, hits = [], [], 0
+def draw_anew(classifier: Classifier[Any]) -> None:
+    """Forget what the layers that end in one number, a logit or a map of them, have learnt."""
+    for layer in classifier.head.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d) and layer.weight.shape[0] == 1:
+            layer.reset_parameters()
+
+
+def forgetful(bundle: Bundle) -> Explain:
+    """Return maps of the bundle's classifier, its last layers drawn anew for each image."""
+    classifier = copy.deepcopy(bundle.classifier)
+    analyzer = Analyzer(replace(bundle, classifier=classifier))
+    torch.manual_seed(SEED)
+
+    def explain(pixels: FloatArray) -> FloatArray:
+        draw_anew(classifier)
+        return analyzer.explain(pixels)
+
+    return explain
+
+
+def likeness(one: FloatArray, other: FloatArray) -> float:
+    """Return the rank correlation of two maps of one size; a map without heat is like no other."""
+    small = [cv2.resize(heat, (COMPARED_SIDE, COMPARED_SIDE), interpolation=cv2.INTER_AREA) for heat in (one, other)]
+    if min(float(np.ptp(heat)) for heat in small) == 0:
+        return 0.0
+    return float(spearmanr(small[0].ravel(), small[1].ravel()).statistic)
+
+
+def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiograph]) -> dict[str, float | int]:
+    """Measure the maps of fractured images against even ones and against those of a classifier that forgot.
+
+    Medians and means over the images.
+    """
+    inside, area, alike, hits = [], [], [], 0
     for radiograph in tqdm(radiographs, unit="image", mininterval=5, disable=None):
-        heat = analyzer.explain(radiograph.pixels())
+        pixels = radiograph.pixels()
+        heat = explain(pixels)
+        alike.append(likeness(heat, forgotten(pixels)))
         mask = mask_of(radiograph, heat.shape)
         inside.append(share_inside(heat, mask))
         area.append(float(mask.mean()))
@@ -56,26 +106,31 @@ def measure(analyzer: Analyzer, radiographs: Sequence[Radiograph]) -> dict[str, 
         "area_median": float(np.median(area)),
         "times_even_mean": float(np.mean(inside) / np.mean(area)),
         "hottest_pixel_inside": hits,
+        "likeness_when_forgotten_median": float(np.median(alike)),
+        "likeness_when_forgotten_95th_percentile": float(np.percentile(alike, 95)),
     }
 
 
 def check(bundle: Path | None, data: Path) -> Check:
     """Measure the bundle's maps on the fractured whole files of valid and say what came out."""
-    analyzer = Analyzer(load_bundle(bundle))
-    metrics = measure(analyzer, [item for item in whole_files(data, "valid") if item.boxes_xyxy])
+    loaded = load_bundle(bundle)
+    analyzer, forgotten = Analyzer(loaded), forgetful(loaded)
+    metrics = measure(analyzer.explain, forgotten, [item for item in whole_files(data, "valid") if item.boxes_xyxy])
     return Check(
         title="Does the classifier look at the fracture?",
         question="How much of the heat map's heat lies inside the true boxes, and how much would with an even map?",
         method=(
             "Grad-CAM on block 5 of the classifier, over the fractured whole files of valid; an even map has as much "
-            "heat in the boxes as they have of the image's area"
+            "heat in the boxes as they have of the image's area. Beside it the rank correlation with the map of the "
+            "same classifier, its last layers drawn anew for each image: 1 if the map did not show what was learnt"
         ),
         config={"bundle": analyzer.version},
         metrics=metrics,
         verdict=(
             f"{metrics['heat_inside_mean']:.3f} of the heat lies inside the boxes, {metrics['area_mean']:.3f} of an "
             f"even map's: {metrics['times_even_mean']:.1f} times as much; the hottest pixel lies in a box in "
-            f"{metrics['hottest_pixel_inside']} of {metrics['images']} images"
+            f"{metrics['hottest_pixel_inside']} of {metrics['images']} images. With the last layers drawn anew the map "
+            f"is another: rank correlation {metrics['likeness_when_forgotten_median']:.2f} in the median"
         ),
     )
 

@@ -1,17 +1,20 @@
 """The heat map lies where the classifier's word comes from, in the image's own pixels."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from models.bundle import load_bundle
 from models.classifier import PooledClassifier
 from models.explain import grad_cam, register
 from models.preprocess import fit
+from tests.bundles import write_tiny_bundle
 from tests.training_data import write_data
 from training.dataset import load
-from training.heat import measure, share_inside
+from training.heat import forgetful, likeness, measure, share_inside
 
 WIDTH = 0.0625
 CELLS = torch.rand(1, 32, 8, 6, generator=torch.Generator().manual_seed(1))
@@ -94,13 +97,31 @@ def test_the_share_inside_is_of_all_the_heat() -> None:
     assert share_inside(np.zeros_like(heat), mask) == 0.0
 
 
-class LooksAtOneCorner:
-    """Stands for an analyzer whose heat is all in the top left pixel."""
+def looks_at_one_corner(pixels):
+    heat = np.zeros_like(pixels)
+    heat[0, 0] = 1.0
+    return heat
 
-    def explain(self, pixels):
-        heat = np.zeros_like(pixels)
-        heat[0, 0] = 1.0
-        return heat
+
+def test_a_map_is_like_itself_whatever_its_scale_and_unlike_another() -> None:
+    heat = np.random.default_rng(3).random((64, 64), dtype=np.float32)
+
+    assert likeness(heat, heat * 3) == pytest.approx(1.0)
+    assert likeness(heat, heat.max() - heat) == pytest.approx(-1.0)
+    assert abs(likeness(heat, np.random.default_rng(4).random((64, 64), dtype=np.float32))) < 0.2
+    assert likeness(heat, np.zeros_like(heat)) == 0.0
+
+
+def test_a_classifier_that_forgets_draws_other_maps_and_leaves_the_bundle_alone(tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path))
+    pixels = np.random.default_rng(3).random((96, 64), dtype=np.float32)
+    kept = {name: tensor.clone() for name, tensor in bundle.classifier.head.state_dict().items()}
+    forgotten = forgetful(bundle)
+
+    first, second = forgotten(pixels), forgotten(pixels)
+
+    assert not np.array_equal(first, second)
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in bundle.classifier.head.state_dict().items())
 
 
 def test_heat_is_measured_against_the_area_of_the_boxes(tmp_path):
@@ -108,7 +129,7 @@ def test_heat_is_measured_against_the_area_of_the_boxes(tmp_path):
     fractured = replace(load(tmp_path, "valid")[0], fractured=True, boxes_xyxy=((0.0, 0.0, 10.0, 10.0),))
     elsewhere = replace(fractured, boxes_xyxy=((20.0, 20.0, 30.0, 30.0),))
 
-    found = measure(LooksAtOneCorner(), [fractured, elsewhere])
+    found = measure(looks_at_one_corner, lambda pixels: pixels, [fractured, elsewhere])
 
     rows, columns = fractured.pixels().shape
     assert (found["images"], found["hottest_pixel_inside"]) == (2, 1)
