@@ -1,13 +1,14 @@
 """Is there a fracture anywhere in the image? VGG16 with one of three light heads.
 
-The *pooled* head is a small perceptron on the average and maximum of block 5's map. The *location map* head draws
-beside a linear one one logit a cell, taught by the boxes, and so also says where it looked. The *pooled map* head adds
-such a map to the perceptron: training starts from a fitted pooled head and lets the boxes teach on.
+The *pooled* head is a small perceptron on the average of block 5's map and on its strongest cells. The *location map*
+head draws beside a linear one one logit a cell, taught by the boxes, and so also says where it looked. The *pooled map*
+head adds such a map to the perceptron: training starts from a fitted pooled head and lets the boxes teach on.
 """
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -55,8 +56,8 @@ class Classifier(nn.Module, Generic[Head]):
 class PooledClassifier(Classifier["PooledHead"]):
     """VGG16 with the pooled head."""
 
-    def __init__(self, width: float = 1.0, hidden: int = 256) -> None:
-        super().__init__(VGG16Block5(width), PooledHead(2 * map_channels(width), hidden))
+    def __init__(self, width: float = 1.0, hidden: int = 256, strongest: int = 1) -> None:
+        super().__init__(VGG16Block5(width), PooledHead(2 * map_channels(width), hidden, strongest))
 
 
 class LocationMapClassifier(Classifier["LocationMapHead"]):
@@ -69,23 +70,35 @@ class LocationMapClassifier(Classifier["LocationMapHead"]):
 class PooledMapClassifier(Classifier["PooledMapHead"]):
     """VGG16 with the pooled map head."""
 
-    def __init__(self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128) -> None:
-        super().__init__(VGG16Block5(width), PooledMapHead(map_channels(width), hidden, map_hidden))
+    def __init__(self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128, strongest: int = 1) -> None:
+        super().__init__(VGG16Block5(width), PooledMapHead(map_channels(width), hidden, map_hidden, strongest))
 
 
-def pool(maps: Tensor) -> Tensor:
-    """Pool a map (n, channels, rows, columns) to its averages and maxima (n, 2 * channels)."""
-    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
+def pool(maps: Tensor, strongest: int = 1) -> Tensor:
+    """Pool a map (n, channels, rows, columns) to (n, 2 * channels).
+
+    First the averages of all cells, then those of each channel's `strongest` cells, as far as there are so many; one
+    is the maximum.
+    """
+    cells = maps.flatten(2)
+    peaks = cells.amax(2) if strongest == 1 else cells.topk(min(strongest, cells.shape[2]), dim=2).values.mean(2)
+    return torch.cat([cells.mean(2), peaks], dim=1)
 
 
 class PooledHead(nn.Module):
-    """A perceptron on standardised pooled features; mean and spread are those of the training images."""
+    """A perceptron on standardised pooled features; mean and spread are those of the training images.
+
+    Raises ValueError where it is to pool less than one cell, TypeError where that is no whole number.
+    """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, features: int, hidden: int) -> None:
+    def __init__(self, features: int, hidden: int, strongest: int = 1) -> None:
         super().__init__()
+        self.strongest = operator.index(strongest)
+        if self.strongest < 1:
+            raise ValueError(f"at least one cell is pooled, not {strongest}")
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("spread", torch.ones(features))
         self.inner = nn.Linear(features, hidden)
@@ -93,7 +106,11 @@ class PooledHead(nn.Module):
 
     def forward(self, maps: Tensor) -> ClassifierOutput:
         """Take block 5's map (n, channels, rows, columns)."""
-        return ClassifierOutput(self.judge(pool(maps)))
+        return ClassifierOutput(self.judge(self.pool(maps)))
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Pool block 5's map to the features (n, features) that it judges by."""
+        return pool(maps, self.strongest)
 
     def judge(self, pooled: Tensor) -> Tensor:
         """Return the logits (n,) of pooled features (n, features)."""
@@ -138,9 +155,9 @@ class PooledMapHead(nn.Module):
     black border are judged alike.
     """
 
-    def __init__(self, channels: int, hidden: int, map_hidden: int) -> None:
+    def __init__(self, channels: int, hidden: int, map_hidden: int, strongest: int = 1) -> None:
         super().__init__()
-        self.pooled = PooledHead(2 * channels, hidden)
+        self.pooled = PooledHead(2 * channels, hidden, strongest)
         self.norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout2d(0.1)
         self.location = nn.Sequential(nn.Conv2d(channels, map_hidden, 1), nn.ReLU(), nn.Conv2d(map_hidden, 1, 1))
@@ -157,7 +174,7 @@ class PooledMapHead(nn.Module):
         cells = location.flatten(1)
         smooth = torch.logsumexp(cells, 1) - math.log(cells.shape[1])
         peaks = self.peaks(torch.stack([cells.amax(1), smooth], dim=1))[:, 0]
-        return ClassifierOutput(self.pooled.judge(pool(maps)) + peaks, location)
+        return ClassifierOutput(self.pooled(maps).logits + peaks, location)
 
 
 CLASSIFIERS: dict[str, Callable[..., Classifier[Any]]] = {

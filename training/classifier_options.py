@@ -19,7 +19,7 @@ class Config:
     """What was chosen for a run; a batch of None is chosen by the device."""
 
     stage: str = "both"
-    longest_side: int = 576
+    longest_side: int = 384
     mirrored: bool = False  # the probe sees each image mirrored too
     normals: float | None = None  # of the probe, for each fractured image; None: as many as there are
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -79,6 +79,7 @@ OF_TUNING = {
 OF_PROBE = {
     "heads": (int, "perceptrons that are joined"),
     "hidden": (int, "units of each"),
+    "strongest": (int, "strongest cells of each channel that are pooled beside all; 1: the maximum"),
     "epochs": (int, "passes over the features"),
 }
 

@@ -89,13 +89,14 @@ def pooled_map_on(start: PooledClassifier, trunk: VGG16Trunk, design: Design, sh
     `share` is that of fractured images among those the head was fitted on. Fine-tuning shows both classes alike, so
     the logit is moved by that much at once instead of by a thousand small steps.
     """
-    hidden = start.head.inner.out_features
-    classifier = PooledMapClassifier(design.width, hidden)
+    hidden, strongest = start.head.inner.out_features, start.head.strongest
+    classifier = PooledMapClassifier(design.width, hidden, strongest=strongest)
     classifier.block5.load_state_dict(start.block5.state_dict())
     classifier.head.pooled.load_state_dict(start.head.state_dict())
     with torch.no_grad():
         classifier.head.pooled.outer.bias.sub_(float(np.log(share / (1 - share))))
-    options: dict[str, int | float] = {"hidden": hidden, "map_hidden": classifier.head.location[0].out_channels}  # type: ignore[dict-item]
+    map_hidden: int = classifier.head.location[0].out_channels  # type: ignore[assignment]
+    options: dict[str, int | float] = {"hidden": hidden, "map_hidden": map_hidden, "strongest": strongest}
     return Learner(trunk, classifier, replace(design, architecture=POOLED_MAP, options=options))
 
 

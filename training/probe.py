@@ -1,8 +1,8 @@
 """The classifier's first stage: perceptrons fitted on what the frozen network sees in each image.
 
-The network runs once over the images, as the product would run it; what its last map holds on average and at most is
-kept in the run's folder, so that an interrupted stage goes on where it stopped. Several perceptrons are trained from
-several seeds and joined into one: the hidden units stand side by side and its logit is the mean of theirs.
+The network runs once over the images, as the product would run it; what its last map holds on average and where it is
+strongest is kept in the run's folder, so that an interrupted stage goes on where it stopped. Several perceptrons are
+trained from several seeds and joined into one: the hidden units stand side by side and its logit is the mean of theirs.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class ProbeConfig:
 
     heads: int = 4
     hidden: int = 256  # of each head
+    strongest: int = 8  # cells of each channel whose mean is pooled beside that of all; 1: the maximum
     epochs: int = 25
     batch: int = 64
     rate: float = 1e-3
@@ -77,9 +78,10 @@ class Frozen:
     trunk: VGG16Trunk
     block5: VGG16Block5
     preprocessing: Preprocessing
+    strongest: int = 1
 
     @staticmethod
-    def read(weights: Path, preprocessing: Preprocessing) -> Frozen:
+    def read(weights: Path, preprocessing: Preprocessing, strongest: int = 1) -> Frozen:
         """Read torchvision's VGG16 features and cut them as the product does: blocks 1 to 4, block 5."""
         backbone = BACKBONES["vgg16"]
         with expecting("VGG16's ImageNet features", weights):
@@ -89,11 +91,11 @@ class Frozen:
             below, above = backbone.split(tensors)
             trunk.load_state_dict(below)
             block5.load_state_dict(above)
-        return Frozen(width, trunk.eval(), block5.eval(), preprocessing)
+        return Frozen(width, trunk.eval(), block5.eval(), preprocessing, strongest)
 
     def digest(self) -> str:
-        """Name the network and its input: features of another one are of no use."""
-        total = hashlib.sha256(repr(astuple(self.preprocessing)).encode())
+        """Name the network, its input and how it is pooled: features of another one are of no use."""
+        total = hashlib.sha256(repr((astuple(self.preprocessing), self.strongest)).encode())
         for module in (self.trunk, self.block5):
             for tensor in module.state_dict().values():
                 total.update(tensor.cpu().numpy().tobytes())
@@ -129,7 +131,7 @@ def pooled_features(frozen: Frozen, looks: Sequence[Look], folder: Path, on: Har
 def _pool(frozen: Frozen, images: Tensor, on: Hardware) -> Tensor:
     with on.autocast():
         maps = frozen.block5(frozen.trunk(on.images(images)))
-    return pool(maps.float())[0].cpu()
+    return pool(maps.float(), frozen.strongest)[0].cpu()
 
 
 def _read(kept: Path, digest: str) -> dict[str, Tensor]:
@@ -150,7 +152,7 @@ def _write(kept: Path, known: dict[str, Tensor], digest: str) -> None:
 def fit_head(features: Tensor, labels: Tensor, config: ProbeConfig, seed: int) -> PooledHead:
     """Train one head on pooled features (n, f) and labels (n,)."""
     torch.manual_seed(seed)
-    head = PooledHead(features.shape[1], config.hidden)
+    head = PooledHead(features.shape[1], config.hidden, config.strongest)
     head.mean.copy_(features.mean(0))
     head.spread.copy_(features.std(0).clamp(min=1e-3))
     optimizer = torch.optim.AdamW(head.parameters(), config.rate, weight_decay=config.weight_decay)
@@ -165,10 +167,11 @@ def fit_head(features: Tensor, labels: Tensor, config: ProbeConfig, seed: int) -
 
 def mean_of(heads: Sequence[PooledHead]) -> PooledHead:
     """Put heads of the same features side by side: one head whose logit is the mean of theirs."""
-    joint = PooledHead(heads[0].inner.in_features, sum(head.inner.out_features for head in heads))
+    first = heads[0]
+    joint = PooledHead(first.inner.in_features, sum(head.inner.out_features for head in heads), first.strongest)
     with torch.no_grad():
-        joint.mean.copy_(heads[0].mean)
-        joint.spread.copy_(heads[0].spread)
+        joint.mean.copy_(first.mean)
+        joint.spread.copy_(first.spread)
         joint.inner.weight.copy_(torch.cat([head.inner.weight for head in heads]))
         joint.inner.bias.copy_(torch.cat([head.inner.bias for head in heads]))
         joint.outer.weight.copy_(torch.cat([head.outer.weight for head in heads], dim=1) / len(heads))
@@ -183,7 +186,7 @@ def fit(features: Tensor, labels: Tensor, config: ProbeConfig) -> list[PooledHea
 
 def classifier_of(frozen: Frozen, head: PooledHead) -> PooledClassifier:
     """Put a fitted head on the frozen network's fifth block."""
-    classifier = PooledClassifier(frozen.width, head.inner.out_features)
+    classifier = PooledClassifier(frozen.width, head.inner.out_features, head.strongest)
     classifier.block5.load_state_dict(frozen.block5.state_dict())
     classifier.head.load_state_dict(head.state_dict())
     return classifier.eval()

@@ -21,7 +21,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from models.bundle import Bundle
-from models.classifier import Classifier, PooledHead, pool
+from models.classifier import Classifier, PooledHead
 from models.preprocess import normalise, prepare
 from models.views import mirror
 from training.dataset import Radiograph
@@ -80,7 +80,7 @@ class Features:
         self._trunk, self._block5 = copy.deepcopy(bundle.classifier_trunk), copy.deepcopy(bundle.classifier.block5)
         for part in (self._trunk, self._block5):
             on.place(part)
-        self._pooled = isinstance(bundle.classifier.head, PooledHead)
+        self._head = bundle.classifier.head
         self._preprocessing = bundle.manifest.classifier.preprocessing.build()
         self._on, self._folder = on, folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,8 +103,8 @@ class Features:
         images = self._on.images(torch.from_numpy(normalise(canvas))[None])
         with self._on.autocast():
             maps: Tensor = self._block5(self._trunk(images))
-        if self._pooled:
-            return np.asarray(pool(maps.float())[0].cpu().numpy())
+        if isinstance(self._head, PooledHead):
+            return np.asarray(self._head.pool(maps.float())[0].cpu().numpy())
         return np.asarray(maps.float()[0].cpu().numpy(), dtype=np.float16)
 
 

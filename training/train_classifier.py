@@ -44,7 +44,7 @@ from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean
 from training.runs import Average, Run, load_checkpoint, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
-# What a step of whole images at 576 pixels takes well on a usual device.
+# What a step of whole images takes well on a usual device.
 BATCH = {"cuda": 32, "cpu": 8}
 
 
@@ -54,7 +54,7 @@ def probe(
     """Fit the heads on images; returns frozen network, classifier, and the valid AUC of each head and of all."""
     if places.weights is None:
         raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
-    frozen = Frozen.read(places.weights, config.preprocessing)
+    frozen = Frozen.read(places.weights, config.preprocessing, config.probe.strongest)
     images = some_of(images, config.normals, config.probe.seed)
     train = looks_at(images, (False, True) if config.mirrored else (False,))
     valid = looks_at(whole_files(places.data, "valid"))
@@ -71,8 +71,9 @@ def probe(
 
 def probe_design(frozen: Frozen, classifier: PooledClassifier) -> Design:
     """Say what the first stage's classifier is."""
-    hidden = classifier.head.inner.out_features
-    return Design("vgg16_pooled", "vgg16", frozen.preprocessing, {"hidden": hidden}, frozen.width)
+    head = classifier.head
+    options: dict[str, int | float] = {"hidden": head.inner.out_features, "strongest": head.strongest}
+    return Design("vgg16_pooled", "vgg16", frozen.preprocessing, options, frozen.width)
 
 
 def begin(places: Places, config: Config, train: list[Radiograph], on: Hardware) -> Learner:
@@ -195,7 +196,7 @@ def run_probe(places: Places, config: Config, on: Hardware) -> None:
     record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
     write_curves(places.run)
     write_part("classifier", probe_design(frozen, classifier), frozen.trunk, classifier, places.run)
-    record.finish(auc=areas[-1])
+    record.finish(auc=areas[-1], auc_of_heads=areas[:-1])
 
 
 def run(places: Places, config: Config) -> None:
