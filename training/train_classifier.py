@@ -188,9 +188,14 @@ class Training:
         return {"learner": self.learner, "average": self.average.module, "optimizer": self.optimizer}
 
 
+def pooled_words(strongest: int) -> str:
+    """Say what is pooled of each channel beside its average."""
+    return "maximum" if strongest == 1 else f"mean of the {strongest} strongest cells"
+
+
 def run_probe(places: Places, config: Config, on: Hardware) -> None:
     """Fit the first stage's classifier, measure it and write it as a whole one."""
-    title = "Classifier on frozen features"
+    title = f"Classifier on frozen features, {config.longest_side} px, {pooled_words(config.probe.strongest)}"
     record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
     frozen, classifier, areas = probe(places, config, for_training(places.data), on)
     record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
