@@ -137,11 +137,11 @@ class Admission:
             refusal = (_NO_REASON_GIVEN, "the request could not be checked")
         if refusal is not None:
             result, reason = refusal
-            # On record first: `kill` returns when the caller has closed the connection, which is for the caller to do.
+            assoc.acse.send_reject(*result)
+            # On record before `kill`: that waits until the caller has closed the connection, which is for it to do.
             try:
                 self._record(assoc, "association_refused", reason)
             finally:
-                assoc.acse.send_reject(*result)
                 assoc.kill()
 
     def rejected(self, event: Any) -> None:

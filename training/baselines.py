@@ -107,11 +107,11 @@ def cnn(task: Task) -> Scores:
 
 
 def vgg16(task: Task) -> Scores:
-    """Perceptrons on the pooled features of a frozen VGG16 that knows ImageNet."""
+    """Perceptrons on averages and maxima of a frozen VGG16 that knows ImageNet."""
     if task.weights is None:
         raise SystemExit("--model vgg16 needs --weights, VGG16's ImageNet features (safetensors)")
-    on, config = Hardware.find(), replace(probe.ProbeConfig(), seed=task.seed)
-    frozen = probe.Frozen.read(task.weights, Preprocessing(VGG16_SIDE))
+    on, config = Hardware.find(), replace(probe.ProbeConfig(), seed=task.seed, strongest=1)
+    frozen = probe.Frozen.read(task.weights, Preprocessing(VGG16_SIDE), config.strongest)
     features = probe.pooled_features(frozen, probe.looks_at(task.pool.radiographs), task.cache, on)
     labels = torch.from_numpy(task.pool.labels.astype(np.float32))
     head = probe.mean_of(probe.fit(features[task.parts.fit], labels[task.parts.fit], config))

@@ -40,8 +40,9 @@ CHOSEN_ON_THE_SAME = """\
 - Calibration, operating points and box threshold were chosen on the very images that the figures come from ({split});
   expect somewhat less on new ones."""
 CHOSEN_BY_SUCH_FIGURES = """\
-- How the networks are read was chosen by figures of this kind on these images: how grey values are stretched, how often
-  and how large the detector looks, how its candidates vote, that every box has a say, and the rule of the points."""
+- How the networks are read was chosen by figures of this kind on these images: how grey values are stretched, how large
+  the classifier looks and how its map is pooled, how often and how large the detector looks, how its candidates vote,
+  that every box has a say, and the rule of the points."""
 OF_FRACATLAS = """\
 - FracAtlas comes from three hospitals in one country, does not give ages and names no patients: images of one patient
   may lie in two blocks.

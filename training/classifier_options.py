@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ class Config:
     stage: str = "both"
     longest_side: int = 384
     mirrored: bool = False  # the probe sees each image mirrored too
-    normals: float | None = None  # of the probe, for each fractured image; None: as many as there are
+    normals: float | None = None  # that the probe sees for each fractured one; None: all
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     epochs: int = 12
     images_an_epoch: int | None = None  # None: as many as there are to learn from
@@ -54,7 +55,10 @@ class Places:
 
 OF_RUN = {
     "longest_side": (int, "pixels of the longer side"),
-    "normals": (float, "normal images for each fractured one that the probe learns from; all if not given"),
+    "normals": (
+        float,
+        "normal images for each fractured one that the probe learns from (with --start: has); all if not given",
+    ),
     "epochs": (int, "evaluations at the most"),
     "images_an_epoch": (int, "images between two evaluations; all of train if not given"),
     "batch": (int, "images a step; by the device if not given"),
@@ -90,6 +94,10 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     given = vars(parser.parse_args(words))
     if given["chips"] % CANVAS_MULTIPLE:
         parser.error(f"--chips takes a multiple of {CANVAS_MULTIPLE}")
+    if given["normals"] is not None and not 0 < given["normals"] < math.inf:
+        parser.error("--normals takes a number above 0")
+    if given["probe_strongest"] < 1:
+        parser.error("--probe-strongest takes at least 1 cell")
     places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     probe = ProbeConfig(**{name: given.pop(f"probe_{name}") for name in OF_PROBE})
     tuning = Tuning(**{name: given.pop(name) for name in ("optimizer", "unfreeze_from_block", *OF_TUNING)})

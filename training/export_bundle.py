@@ -53,12 +53,12 @@ FRACATLAS = {
 TIMED_IMAGES = 40
 TRUNK_LICENCES = {
     "vgg16": {
-        "work": "VGG16 ImageNet weights (starting point, changed by training)",
+        "work": "VGG16 ImageNet weights (starting point)",
         "licence": "CC BY 4.0",
         "attribution": "K. Simonyan, A. Zisserman, Visual Geometry Group, University of Oxford",
     },
     "mobilenet_v2": {
-        "work": "MobileNetV2 ImageNet weights of torchvision (starting point, changed by training)",
+        "work": "MobileNetV2 ImageNet weights of torchvision (starting point)",
         "licence": "BSD-3-Clause",
         "attribution": "the torchvision authors",
     },

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,15 +76,15 @@ def forgetful(bundle: Bundle) -> Explain:
     return explain
 
 
-def likeness(one: FloatArray, other: FloatArray) -> float:
-    """Return the rank correlation of two maps of one size; a map without heat is like no other."""
+def likeness(one: FloatArray, other: FloatArray) -> float | None:
+    """Return the rank correlation of two maps of one size; None where one has no heat and so no ranks."""
     small = [cv2.resize(heat, (COMPARED_SIDE, COMPARED_SIDE), interpolation=cv2.INTER_AREA) for heat in (one, other)]
     if min(float(np.ptp(heat)) for heat in small) == 0:
-        return 0.0
+        return None
     return float(spearmanr(small[0].ravel(), small[1].ravel()).statistic)
 
 
-def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiograph]) -> dict[str, float | int]:
+def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiograph]) -> dict[str, float | int | None]:
     """Measure the maps of fractured images against even ones and against those of a classifier that forgot.
 
     Medians and means over the images.
@@ -93,7 +93,8 @@ def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiogra
     for radiograph in tqdm(radiographs, unit="image", mininterval=5, disable=None):
         pixels = radiograph.pixels()
         heat = explain(pixels)
-        alike.append(likeness(heat, forgotten(pixels)))
+        if (like := likeness(heat, forgotten(pixels))) is not None:
+            alike.append(like)
         mask = mask_of(radiograph, heat.shape)
         inside.append(share_inside(heat, mask))
         area.append(float(mask.mean()))
@@ -106,8 +107,9 @@ def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiogra
         "area_median": float(np.median(area)),
         "times_even_mean": float(np.mean(inside) / np.mean(area)),
         "hottest_pixel_inside": hits,
-        "likeness_when_forgotten_median": float(np.median(alike)),
-        "likeness_when_forgotten_95th_percentile": float(np.percentile(alike, 95)),
+        "compared_with_forgotten": len(alike),
+        "likeness_to_forgotten_median": float(np.median(alike)) if alike else None,
+        "likeness_to_forgotten_95th_percentile": float(np.percentile(alike, 95)) if alike else None,
     }
 
 
@@ -122,16 +124,25 @@ def check(bundle: Path | None, data: Path) -> Check:
         method=(
             "Grad-CAM on block 5 of the classifier, over the fractured whole files of valid; an even map has as much "
             "heat in the boxes as they have of the image's area. Beside it the rank correlation with the map of the "
-            "same classifier, its last layers drawn anew for each image: 1 if the map did not show what was learnt"
+            "same classifier, its last layers drawn anew for each image: 1 if the map did not show what was learnt; "
+            "images for which either has no heat are left out of that"
         ),
         config={"bundle": analyzer.version},
         metrics=metrics,
         verdict=(
             f"{metrics['heat_inside_mean']:.3f} of the heat lies inside the boxes, {metrics['area_mean']:.3f} of an "
             f"even map's: {metrics['times_even_mean']:.1f} times as much; the hottest pixel lies in a box in "
-            f"{metrics['hottest_pixel_inside']} of {metrics['images']} images. With the last layers drawn anew the map "
-            f"is another: rank correlation {metrics['likeness_when_forgotten_median']:.2f} in the median"
+            f"{metrics['hottest_pixel_inside']} of {metrics['images']} images. {_likeness_words(metrics)}"
         ),
+    )
+
+
+def _likeness_words(metrics: Mapping[str, Any]) -> str:
+    if metrics["likeness_to_forgotten_median"] is None:
+        return "No map could be compared with that of a classifier that forgot"
+    return (
+        f"Rank correlation with the map of a classifier that forgot, in {metrics['compared_with_forgotten']} images: "
+        f"{metrics['likeness_to_forgotten_median']:.2f} in the median"
     )
 
 

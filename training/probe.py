@@ -78,10 +78,10 @@ class Frozen:
     trunk: VGG16Trunk
     block5: VGG16Block5
     preprocessing: Preprocessing
-    strongest: int = 1
+    strongest: int  # cells of each channel that are pooled beside all
 
     @staticmethod
-    def read(weights: Path, preprocessing: Preprocessing, strongest: int = 1) -> Frozen:
+    def read(weights: Path, preprocessing: Preprocessing, strongest: int) -> Frozen:
         """Read torchvision's VGG16 features and cut them as the product does: blocks 1 to 4, block 5."""
         backbone = BACKBONES["vgg16"]
         with expecting("VGG16's ImageNet features", weights):

@@ -79,7 +79,8 @@ def probe_design(frozen: Frozen, classifier: PooledClassifier) -> Design:
 def begin(places: Places, config: Config, train: list[Radiograph], on: Hardware) -> Learner:
     """Build what the second stage starts from."""
     torch.manual_seed(config.seed)
-    share = min(max(float(np.mean([item.fractured for item in train])), 0.01), 0.99)
+    fitted_on = some_of(train, config.normals, config.probe.seed)
+    share = min(max(float(np.mean([item.fractured for item in fitted_on])), 0.01), 0.99)
     if places.start:
         return read_learner(places.start, config.preprocessing, share)
     if config.stage == "finetune":

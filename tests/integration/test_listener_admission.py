@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID_dictionary
 from pynetdicom import AE, build_role
-from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
 from pynetdicom.sop_class import (
     CTImageStorage,
     HangingProtocolStorage,
@@ -103,19 +103,20 @@ def test_a_caller_that_tries_again_and_again_is_recorded_once(tmp_path):
     assert [each.peer.ae_title for each in running.intake.rejections] == ["PACS", "OTHER"]
 
 
-def test_a_rejected_caller_that_keeps_the_connection_open_is_on_record(tmp_path, monkeypatch):
-    """The rejection waits for the caller to close; its record does not."""
+def test_a_rejected_caller_is_on_record_before_its_connection_is_waited_for(tmp_path, monkeypatch):
+    """A caller may keep the connection open as long as it likes."""
     on_record = []
-    send_reject = ACSE.send_reject
+    kill = Association.kill
 
-    def send(acse, *result):
-        on_record.extend(running.intake.rejections)
-        send_reject(acse, *result)
+    def waiting_kill(assoc):
+        if assoc.is_acceptor:
+            on_record.append(len(running.intake.rejections))
+        kill(assoc)
 
+    monkeypatch.setattr(Association, "kill", waiting_kill)
     with listening(tmp_path) as running:
-        monkeypatch.setattr(ACSE, "send_reject", send)
         assert associate(running.port, called="SOMEONE").is_rejected
-    assert [each.code for each in on_record] == ["association_refused"]
+    assert on_record[0] == 1
 
 
 def test_a_rejection_that_cannot_be_recorded_is_a_rejection_all_the_same(tmp_path):

@@ -12,6 +12,7 @@ import torch
 from models.bundle import Bundle, load_bundle
 from models.classifier import Classifier, LocationMapClassifier, PooledClassifier
 from models.manifest import BoxCalibrationEntry, Manifest
+from models.preprocess import normalise, prepare
 from models.types import ScoredBox
 from tests.bundles import WIDTH
 from tests.site import Site, as_picture, write_lively_bundle, write_site
@@ -21,7 +22,7 @@ from training.hardware import Hardware
 from training.metrics import auc, match
 from training.predictions import Prediction, boxes_of, rescored
 from training.site import calibrate_on
-from training.site_classifier import HeadConfig, tune_classifier
+from training.site_classifier import Features, HeadConfig, judge, tune_classifier
 from training.site_comparison import difference_interval, verdict
 from training.site_detector import config_for, tune_detector
 from training.site_labels import read_boxes, read_labels
@@ -64,6 +65,21 @@ def test_a_head_learns_what_a_fracture_looks_like_here(
     assert tuned.before is not None
     assert tuned.after is not None
     assert tuned.after > max(tuned.before, 0.9)
+
+
+def test_a_pooled_head_is_fitted_on_what_it_will_be_shown(pictures: Site, tmp_path: Path) -> None:
+    write_lively_bundle(tmp_path / "bundle")
+    loaded = load_bundle(tmp_path / "bundle")
+    torch.manual_seed(0)
+    classifier = PooledClassifier(WIDTH, hidden=16, strongest=4).eval().requires_grad_(False)
+    bundle = replace(loaded, classifier=classifier)
+    item = split_of(pictures).train[0]
+
+    (sample,) = Features(bundle, CPU, tmp_path / "features").samples([item], "train", mirrored=False)
+
+    canvas, _ = prepare(item.pixels(), bundle.manifest.classifier.preprocessing.build())
+    logits = classifier(bundle.classifier_trunk(torch.from_numpy(normalise(canvas))[None])).logits
+    torch.testing.assert_close(judge(classifier.head, [sample], CPU), logits, rtol=1e-4, atol=1e-6)
 
 
 def split_of(site: Site) -> Split:

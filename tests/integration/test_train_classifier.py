@@ -1,6 +1,7 @@
 """The classifier's training in miniature: a bright square for a fracture, a sixteenth of VGG16's width."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -175,6 +176,35 @@ def test_the_probe_alone_is_a_whole_classifier_and_keeps_its_features(places: Pl
     assert json.loads((there.run / "run.json").read_text())["metrics"]["auc"] > 0.8
 
 
+def test_the_head_is_shown_by_the_product_what_it_was_fitted_on(places: Places) -> None:
+    there = replace(places, run=places.run.with_name("shown"))
+    run(there, replace(TINY, stage="probe"))
+    part, look = read_part(there.run, "classifier"), looks_at(load(places.data, "valid"))[0]
+    trunk = VGG16Trunk(part.design.width)
+    trunk.load_state_dict(part.trunk)
+    classifier = CLASSIFIERS[part.design.architecture](width=part.design.width, **part.design.options)
+    classifier.load_state_dict(part.network)
+    kept = load_file(there.run / "features.safetensors")[look.key]
+
+    with torch.inference_mode():
+        maps = trunk(torch.from_numpy(look.canvas(part.design.preprocessing))[None])
+        logit = classifier.eval()(maps).logits
+        torch.testing.assert_close(classifier.head.judge(kept[None]), logit, rtol=1e-4, atol=1e-5)
+        assert not torch.allclose(classifier.head.judge(pool(classifier.block5(maps))), logit, rtol=1e-4, atol=1e-5)
+
+
+def test_fine_tuning_moves_the_logit_by_what_the_head_was_fitted_on(places: Places) -> None:
+    config = replace(TINY, normals=0.5, stage="both")
+    there = replace(places, run=places.run.with_name("fewer"))
+    run(there, replace(config, stage="probe"))
+    fitted = read_part(there.run, "classifier").network["head.outer.bias"]
+
+    training = begun(places, "fewer-both", config)
+
+    moved = training.learner.classifier.head.pooled.outer.bias
+    torch.testing.assert_close(moved, fitted - math.log(2), rtol=0, atol=0.06)  # two fractured ones to one normal
+
+
 def test_the_probe_learns_from_as_many_normal_images_as_it_is_told(places: Places) -> None:
     everything = load(places.data, "train")
     fractured = [item for item in everything if item.fractured]
@@ -189,18 +219,20 @@ def test_the_probe_learns_from_as_many_normal_images_as_it_is_told(places: Place
 
 def test_features_of_another_network_or_input_are_not_taken(places: Places, tmp_path: Path) -> None:
     looks = looks_at(load(places.data, "valid")[:2])
-    networks = [Frozen.read(places.weights, replace(TINY, longest_side=side).preprocessing) for side in (128, 160)]
+    networks = [Frozen.read(places.weights, replace(TINY, longest_side=side).preprocessing, 8) for side in (128, 160)]
 
     first, second = (pooled_features(network, looks, tmp_path, CPU) for network in networks)
 
     assert first.shape == second.shape == (2, 64)
     assert not torch.equal(first, second)
+    maxima = pooled_features(replace(networks[1], strongest=1), looks, tmp_path, CPU)
+    assert not torch.equal(second, maxima)
 
 
 def test_features_of_a_picture_that_was_changed_are_not_taken(places: Places, tmp_path: Path) -> None:
     shutil.copytree(places.data, tmp_path / "data")
     looks = looks_at(load(tmp_path / "data", "valid")[:2])
-    network = Frozen.read(places.weights, TINY.preprocessing)
+    network = Frozen.read(places.weights, TINY.preprocessing, 8)
     before = pooled_features(network, looks, tmp_path, CPU)
     shutil.copy(looks[1].radiograph.path, looks[0].radiograph.path)
 
@@ -295,8 +327,20 @@ def test_the_command_says_what_is_missing(places: Places, tmp_path: Path, monkey
         train_classifier.main()
 
 
-def test_chips_that_do_not_fill_the_map_s_cells_are_refused(capsys: pytest.CaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--chips", "300", "--chips takes a multiple of 32"),  # they would not fill the map's cells
+        ("--normals", "-1", "--normals takes a number above 0"),
+        ("--normals", "nan", "--normals takes a number above 0"),
+        ("--normals", "inf", "--normals takes a number above 0"),
+        ("--probe-strongest", "0", "--probe-strongest takes at least 1 cell"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    option: str, value: str, words: str, capsys: pytest.CaptureFixture
+) -> None:
     with pytest.raises(SystemExit):
-        read_options(None, ["--data", "data", "--run", "run", "--chips", "300"])
+        read_options(None, ["--data", "data", "--run", "run", option, value])
 
-    assert "--chips takes a multiple of 32" in capsys.readouterr().err
+    assert words in capsys.readouterr().err
