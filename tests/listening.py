@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification
 
 from dicom_io.header import read_file_meta, read_header
 from dicom_io.listener import Listener, ListenerSettings
@@ -20,6 +23,7 @@ from tests.builders import part10_bytes
 from tests.fakes import FakeIntake
 from tests.scu import Message, push
 
+LITTLE = "1.2.840.10008.1.2.1"
 SETTINGS = ListenerSettings(bind_host="127.0.0.1", port=0, minimum_free_bytes=0, shutdown_seconds=5)
 
 
@@ -61,6 +65,21 @@ def listening(
     intake = intake or FakeIntake()
     with Listener(dataclasses.replace(SETTINGS, **settings), store, intake) as listener:
         yield Listening(listener, store, intake)
+
+
+def associate(
+    port: int,
+    contexts: Iterable[tuple[str, Any]] = ((Verification, LITTLE),),
+    calling: str = "PACS",
+    called: str = "BONEWATCH",
+    **options: Any,
+) -> Association:
+    """Ask for an association; contexts are abstract syntaxes with their transfer syntaxes."""
+    ae = AE(ae_title=calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
+    for abstract_syntax, transfer_syntaxes in contexts:
+        ae.add_requested_context(abstract_syntax, transfer_syntaxes)
+    return ae.associate("127.0.0.1", port, ae_title=called, **options)
 
 
 def request_for(ds: Dataset) -> Message:

@@ -53,12 +53,12 @@ FRACATLAS = {
 TIMED_IMAGES = 40
 TRUNK_LICENCES = {
     "vgg16": {
-        "work": "VGG16 ImageNet weights (starting point)",
+        "work": "VGG16 ImageNet weights (starting point; training may have changed them)",
         "licence": "CC BY 4.0",
         "attribution": "K. Simonyan, A. Zisserman, Visual Geometry Group, University of Oxford",
     },
     "mobilenet_v2": {
-        "work": "MobileNetV2 ImageNet weights of torchvision (starting point)",
+        "work": "MobileNetV2 ImageNet weights of torchvision (starting point; training may have changed them)",
         "licence": "BSD-3-Clause",
         "attribution": "the torchvision authors",
     },

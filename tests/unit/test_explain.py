@@ -132,7 +132,7 @@ def test_heat_is_measured_against_the_area_of_the_boxes(tmp_path):
     found = measure(looks_at_one_corner, lambda pixels: pixels, [fractured, elsewhere])
 
     rows, columns = fractured.pixels().shape
-    assert (found["images"], found["hottest_pixel_inside"]) == (2, 1)
+    assert (found["images"], found["hottest_pixel_inside"], found["compared_with_forgotten"]) == (2, 1, 2)
     assert found["heat_inside_mean"] == pytest.approx(0.5)
     assert found["area_mean"] == pytest.approx(100 / (rows * columns))
     assert found["times_even_mean"] == pytest.approx(0.5 * rows * columns / 100)
