@@ -54,6 +54,7 @@ class Visitor:
         *,
         size: tuple[int, int] = WIDE,
         scheme: Literal["light", "dark"] = "light",
+        programs: bool = True,
     ) -> None:
         self.address = address
         self._pictures = Path(os.environ.get("BONEWATCH_SCREENSHOTS", pictures))
@@ -64,6 +65,7 @@ class Visitor:
             is_mobile=size == PHONE,
             has_touch=size == PHONE,
             accept_downloads=True,
+            java_script_enabled=programs,
         )
         self._context.set_default_timeout(PATIENCE_SECONDS * 1000)
         expect.set_options(timeout=PATIENCE_SECONDS * 1000)
@@ -82,6 +84,7 @@ class Visitor:
     def see(self, path: str, heading: str) -> Page:
         """Go to a page and return it once it shows this heading and is at rest."""
         self.page.goto(f"{self.address}/{path}")
+        expect(self.page.locator("#first-rows")).to_have_count(0)  # what the worklist comes with has made room
         expect(self.page.get_by_role("heading", name=heading, exact=True, level=1)).to_be_visible()
         self.rest()
         return self.page
@@ -109,8 +112,8 @@ class Visitor:
         self.page.locator("input[type=file]").set_input_files(files)
         self.rest()
 
-    def shoot(self, name: str) -> Path:
-        """Keep a picture of the whole page."""
+    def shoot(self, name: str, animations: Literal["allow", "disabled"] = "disabled") -> Path:
+        """Keep a picture of the whole page; "disabled" shows animations as they end."""
         self._pictures.mkdir(parents=True, exist_ok=True)
         path = self._pictures / f"{name}.png"
         main = self.page.get_by_test_id("stMain")
@@ -119,7 +122,7 @@ class Visitor:
         size = self.page.viewport_size
         assert size is not None
         self.page.set_viewport_size({"width": size["width"], "height": min(4000, max(size["height"], height))})
-        self.page.screenshot(path=path, animations="disabled")
+        self.page.screenshot(path=path, animations=animations)
         self.page.set_viewport_size(size)
         return path
 

@@ -4,8 +4,9 @@
     python -m tests.bench.first_row --studies 1000 --visits 3
 
 Four kinds of visit: a browser that was never here, one that has the page's programs in its cache, one that comes from
-another page, and one that was never here and comes through the login, where a person types for some seconds. The load
-of the machine is printed with them, as other work slows both sides.
+another page, and one that was never here and comes through the login, where a person types for some seconds. Rows come
+twice: in the page itself, to be read, and then with the filters and buttons around them. The load of the machine is
+printed with them, as other work slows both sides.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,33 +33,34 @@ from worker.ui.people import set_password
 
 NAME, PASSWORD = "bench", "a password of the bench"
 TYPING_MS = 5000
-# Tells the moment in which the first row was in a frame, in milliseconds since the address was asked for.
+# Tells the moments in which a row, and a row that Streamlit drew, was first in a frame: milliseconds since the address
+# was asked for.
 WATCH = """(() => {
   const rows = (root) => root.querySelector("tbody tr") || [...root.querySelectorAll("*")]
     .some((each) => each.shadowRoot && rows(each.shadowRoot));
   const look = () => {
-    if (document.body && rows(document)) window.firstRow = performance.now();
-    else requestAnimationFrame(look);
+    if (document.body && rows(document)) {
+      window.firstRow ??= performance.now();
+      if (!document.getElementById("first-rows")) { window.liveRow = performance.now(); return; }
+    }
+    requestAnimationFrame(look);
   };
-  window.watchAgain = () => { window.firstRow = undefined; look(); };
+  window.watchAgain = () => { window.firstRow = window.liveRow = undefined; look(); };
   look();
 })()"""
 # What the browser itself calls its first paint with content.
 FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
-def first_row(page: Page) -> float:
-    """Return the milliseconds until the first row, once it is there."""
-    page.wait_for_function("window.firstRow")
-    return float(page.evaluate("window.firstRow"))
+def rows(page: Page) -> tuple[float, float]:
+    """Return the milliseconds until the first row, and until rows with filters and buttons, once both are there."""
+    page.wait_for_function("window.liveRow")
+    return float(page.evaluate("window.firstRow")), float(page.evaluate("window.liveRow"))
 
 
 def visits(browser: Browser, address: str, number: int) -> dict[str, list[float]]:
-    """Return milliseconds until the first row by the kind of visit."""
-    painted = "never here before, first paint"
-    taken: dict[str, list[float]] = {
-        painted: [], "never here before": [], "here before": [], "from another page": []
-    }  # fmt: skip
+    """Return milliseconds by the kind of visit and what was waited for."""
+    taken: dict[str, list[float]] = defaultdict(list)
     for _ in range(number):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         context.set_default_timeout(120_000)
@@ -65,23 +68,24 @@ def visits(browser: Browser, address: str, number: int) -> dict[str, list[float]
         page = context.new_page()
         for kind in ("never here before", "here before"):
             page.goto(address, wait_until="commit")
-            taken[kind].append(first_row(page))
-            if kind == "never here before":
-                taken[painted].append(page.evaluate(FIRST_PAINT))
+            first, live = rows(page)
+            taken[f"{kind}: first paint"].append(page.evaluate(FIRST_PAINT))
+            taken[f"{kind}: first row"].append(first)
+            taken[f"{kind}: rows with filters and buttons"].append(live)
             page.goto("about:blank")
         page.goto(f"{address}/analyse", wait_until="commit")
         page.get_by_role("heading", name="Analyse an X-ray", level=1).wait_for()
         page.wait_for_timeout(2000)  # until what this page fetched and drew is no more in the way
         started = page.evaluate("window.watchAgain() || performance.now()")
         page.get_by_role("link", name="Worklist").first.click()
-        taken["from another page"].append(first_row(page) - started)
+        taken["from another page: rows with filters and buttons"].append(rows(page)[1] - started)
         context.close()
     return taken
 
 
-def after_login(browser: Browser, address: str, number: int) -> list[float]:
-    """Return milliseconds from the login's button to the first row, each time in a browser that was never here."""
-    taken = []
+def after_login(browser: Browser, address: str, number: int) -> dict[str, list[float]]:
+    """Return milliseconds from the login's button, each time in a browser that was never here."""
+    taken: dict[str, list[float]] = defaultdict(list)
     for _ in range(number):
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         context.set_default_timeout(120_000)
@@ -94,7 +98,10 @@ def after_login(browser: Browser, address: str, number: int) -> list[float]:
         pressed = page.evaluate("performance.timeOrigin + performance.now()")
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url(f"{address}/")
-        taken.append(first_row(page) + page.evaluate("performance.timeOrigin") - pressed)
+        since_pressed = page.evaluate("performance.timeOrigin") - pressed
+        first, live = rows(page)
+        taken["never here before, after the login: first row"].append(first + since_pressed)
+        taken["never here before, after the login: rows with filters and buttons"].append(live + since_pressed)
         context.close()
     return taken
 
@@ -117,14 +124,14 @@ def main() -> None:
         print(f"{wanted.studies:,} studies drawn in {time.perf_counter() - started:.0f} s")
         busy = os.getloadavg()[0]
         with served(Bonewatch(home)) as address, chromium() as browser:
-            print(f"{visits(browser, address, 1)['never here before'][0]:8.0f} ms  the first visit of the server")
-            for kind, taken in visits(browser, address, wanted.visits).items():
-                tell(kind, taken)
+            first = visits(browser, address, 1)["never here before: first row"][0]
+            print(f"{first:8.0f} ms  the first visit of the server: first row")
+            tell(visits(browser, address, wanted.visits))
         passwords = Path(folder) / "passwords"
         set_password(passwords, NAME, "operator", PASSWORD)
         with served(Bonewatch(home, ui_password_file=str(passwords))) as address, chromium() as browser:
             after_login(browser, address, 1)
-            tell("never here before, after the login", after_login(browser, address, wanted.visits))
+            tell(after_login(browser, address, wanted.visits))
         print(f"load before and after: {busy:.1f} and {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
@@ -138,10 +145,11 @@ def served(site: Bonewatch) -> Iterator[str]:
         site.kill()
 
 
-def tell(kind: str, taken: list[float]) -> None:
-    """Print one line of times."""
-    middle, count = statistics.median(taken), len(taken)
-    print(f"{middle:8.0f} ms  {kind} (median of {count}, {min(taken):.0f} to {max(taken):.0f})", flush=True)
+def tell(times: Mapping[str, list[float]]) -> None:
+    """Print a line for each kind of time."""
+    for kind, taken in times.items():
+        middle, count = statistics.median(taken), len(taken)
+        print(f"{middle:8.0f} ms  {kind} (median of {count}, {min(taken):.0f} to {max(taken):.0f})", flush=True)
 
 
 if __name__ == "__main__":

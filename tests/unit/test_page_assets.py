@@ -46,7 +46,11 @@ async def streamlit(scope, receive, send):
     await send({"type": "http.response.body", "body": PAGE[20:]})
 
 
-def get(assets, path, *, method="GET", **headers):
+async def no_rows(_scope):
+    return b""
+
+
+def get(assets, path, *, method="GET", first_rows=no_rows, **headers):
     """Return headers and body."""
     sent = []
 
@@ -55,7 +59,7 @@ def get(assets, path, *, method="GET", **headers):
 
     raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": raw}
-    asyncio.run(AssetServer(streamlit, assets)(scope, None, send))
+    asyncio.run(AssetServer(streamlit, assets, first_rows)(scope, None, send))
     answered = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return answered, b"".join(message.get("body", b"") for message in sent[1:])
 
@@ -98,6 +102,20 @@ def test_the_worklists_page_names_every_script_it_needs(folder):
     assert WAITING in body
     assert headers["content-length"] == str(len(body))
     assert get(Assets(folder), "/study")[1] == PAGE
+
+
+def test_the_first_rows_lie_above_the_place_where_streamlit_draws_and_on_no_other_page(folder):
+    asked = []
+
+    async def rows(scope):
+        asked.append(scope["path"])
+        return b"<table>"
+
+    headers, body = get(Assets(folder), "/", first_rows=rows)
+    assert b"<table>" + WAITING in body
+    assert headers["content-length"] == str(len(body))
+    assert get(Assets(folder), "/study", first_rows=rows)[1] == PAGE
+    assert asked == ["/"]
 
 
 def test_a_browser_that_was_here_before_gets_the_page_anew(folder):

@@ -10,6 +10,7 @@ import streamlit as st
 from worker.ui import page_analyse, page_archive, page_model, page_operations, page_study, page_worklist
 from worker.ui.uploads import forget_uploads
 from worker.ui.visit import current_visit, plain
+from worker.ui.words import NOTICE
 
 st.set_page_config(page_title="bonewatch", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide")
 visit = current_visit()
@@ -43,7 +44,7 @@ if chosen != analyse:
     forget_uploads()
 st.html(Path(__file__).with_name("page.css"))
 with st.container(horizontal=True, horizontal_alignment="distribute"):
-    st.caption("Decision support, never a diagnosis. Every answer needs a radiologist.", width="content")
+    st.caption(NOTICE, width="content")
     if visit.logged_in:
         st.caption(f"{plain(visit.name)} ({visit.role}) · [log out](/logout)", width="content")
 chosen.run()

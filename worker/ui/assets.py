@@ -12,8 +12,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +80,19 @@ class Assets:
 
 @dataclass
 class AssetServer:
-    """ASGI middleware behind the door: answers for assets, and puts hints and a first line into the worklist's page."""
+    """ASGI middleware behind the door: answers for assets, and puts hints and first rows into the worklist's page."""
 
     app: ASGIApp
-    assets: Assets = field(default_factory=Assets)
+    assets: Assets
+    first_rows: Callable[[Scope], Awaitable[bytes]]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
         if scope["type"] != "http" or scope["method"] != "GET":
             await self.app(scope, receive, send)
         elif scope["path"] == "/":
-            await self.app(_unconditional(scope), receive, _Hinting(send, self.assets.hints))
+            rows = await self.first_rows(scope)
+            await self.app(_unconditional(scope), receive, _Filling(send, self.assets.hints, rows + WAITING))
         elif scope["path"] in self.assets and _takes_packed(Headers(scope=scope)):
             await _response(scope["path"], await self.assets.get(scope["path"]))(scope, receive, send)
         else:
@@ -118,12 +120,13 @@ def _response(path: str, content: bytes) -> Response:
     return Response(content, headers=headers)
 
 
-class _Hinting:
-    """Sends a response on; into a page it puts the hints and a line to look at while the scripts come."""
+class _Filling:
+    """Sends a response on; into a page it puts the hints, and what there is to look at while the scripts come."""
 
-    def __init__(self, send: Send, hints: bytes) -> None:
+    def __init__(self, send: Send, hints: bytes, root: bytes) -> None:
         self._send = send
         self._hints = hints
+        self._root = root
         self._start: Message | None = None
         self._body = b""
 
@@ -138,7 +141,7 @@ class _Hinting:
                 await self._finish(self._start)
 
     async def _finish(self, start: Message) -> None:
-        body = self._body.replace(b"</head>", self._hints + b"</head>", 1).replace(ROOT, WAITING, 1)
+        body = self._body.replace(b"</head>", self._hints + b"</head>", 1).replace(ROOT, self._root, 1)
         headers = MutableHeaders(scope=start)
         headers["Content-Length"] = str(len(body))
         for of_the_file in ("ETag", "Last-Modified", "Accept-Ranges"):

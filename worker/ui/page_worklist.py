@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from worker.results import ResultRow
-from worker.ui.rows import Row, show_rows
+from worker.ui.rows import show_rows
 from worker.ui.visit import Visit, plain
-from worker.ui.words import OUTCOMES, duration, moment, outcome_words, short_model
-from worker.worklist import WAITING, WorklistFilter, WorklistPage, parse_place, worklist_page
+from worker.ui.worklist_view import (
+    BELOW,
+    CHOICES,
+    COLUMNS,
+    DAYS,
+    EVERYTHING,
+    LONGEST_WORD,
+    OUTCOME,
+    POSITIVE_FIRST,
+    TEXTS,
+    table_row,
+    table_words,
+    turn_words,
+)
+from worker.worklist import WorklistFilter, WorklistPage, parse_place, worklist_page
 
 REFRESH = timedelta(seconds=10)
-EVERYTHING = "all"
-CHOICES = {
-    EVERYTHING: "All",
-    **{name: " ".join(words) for name, words in OUTCOMES.items()},
-    WAITING: outcome_words(None),
-}
-TEXTS = {"text": "Patient ID, accession number or study UID", "body_part": "Body part", "model": "Model"}
-BELOW, OUTCOME, CHOSEN, SEEN = "below", "outcome", "chosen-outcome", "seen-worklist"
-LONGEST_WORD = 64
-COLUMNS = ("Outcome", "Probability", "Patient", "Accession", "Body part", "Received", "Turnaround", "Report", "Model")
+CHOSEN, SEEN = "chosen-outcome", "seen-worklist"
 
 
 def show(visit: Visit, study_page: StreamlitPage) -> None:
@@ -41,7 +43,7 @@ def _filters() -> WorklistFilter:
     outcome = st.segmented_control(
         "Outcome", list(CHOICES), format_func=CHOICES.__getitem__, key=CHOSEN, on_change=_remember_outcome
     )
-    with st.expander("More filters", expanded=any(name in st.query_params for name in (*TEXTS, "since", "until"))):
+    with st.expander("More filters", expanded=any(name in st.query_params for name in (*TEXTS, *DAYS))):
         columns = st.columns([3, 1, 2])
         words = {}
         for column, (name, label) in zip(columns, TEXTS.items(), strict=True):
@@ -51,10 +53,10 @@ def _filters() -> WorklistFilter:
         first, last, order = st.columns([1, 1, 2], vertical_alignment="bottom")
         days = [
             column.date_input(label, None, key=name, bind="query-params", on_change=_from_the_top)
-            for column, name, label in ((first, "since", "Received from"), (last, "until", "Received up to"))
+            for column, (name, label) in zip((first, last), DAYS.items(), strict=True)
         ]
         positive = order.toggle(
-            "Positive first", key="positive", bind="query-params", on_change=_from_the_top,
+            "Positive first", key=POSITIVE_FIRST, bind="query-params", on_change=_from_the_top,
             help="Suspected fractures and unclear studies before all others.",
         )  # fmt: skip
     since, until = (day if isinstance(day, date) else None for day in days)
@@ -76,9 +78,7 @@ def _leave_trace(visit: Visit, wanted: WorklistFilter) -> None:
     st.session_state[SEEN] = now
     if now == before:
         return
-    used = [TEXTS.get(each.name, each.name.replace("_", " ")) for each in fields(wanted) if getattr(wanted, each.name)]
-    page = "newest page" if place is None else f"page below study {place.below}"
-    visit.pressed(f"worklist: {page}; filters: {'; '.join(used) or 'none'}")
+    visit.pressed(f"worklist: {turn_words(wanted, place)}")
 
 
 def _midnight(day: date) -> datetime:
@@ -105,9 +105,8 @@ def _table(visit: Visit, study_page: StreamlitPage, wanted: WorklistFilter) -> N
     place = parse_place(st.query_params.get(BELOW))
     page = worklist_page(visit.database, wanted, place)
     if page.rows:
-        rows = [Row(_cells(visit, row), row.study_instance_uid, row.outcome or "") for row in page.rows]
-        order = "positive first" if wanted.positive_first else "newest first"
-        chosen = show_rows(f"Studies, {order}", COLUMNS, rows, "worklist")
+        rows = [table_row(row, visit.patient) for row in page.rows]
+        chosen = show_rows(table_words(wanted), COLUMNS, rows, "worklist")
         if chosen is not None:
             st.switch_page(study_page, query_params={"uid": chosen})
     elif page.looked_at_all:
@@ -128,18 +127,3 @@ def _paging(page: WorklistPage, *, is_first: bool) -> None:
     if page.onward is not None and onward.button(words, width="stretch"):
         st.query_params[BELOW] = str(page.onward)
         st.rerun()
-
-
-def _cells(visit: Visit, row: ResultRow) -> tuple[str, ...]:
-    pending = " (newer answer on its way)" if row.update_pending else ""
-    return (
-        outcome_words(row.outcome) + pending,
-        "-" if row.probability is None else f"{row.probability:.2f}",
-        visit.patient(row.patient_id),
-        row.accession_number or "-",
-        row.body_part or "-",
-        moment(row.received_at),
-        duration(row.turnaround_seconds),
-        row.report_state,
-        short_model(row.model_version),
-    )

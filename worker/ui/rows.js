@@ -43,4 +43,5 @@ export default function ({ data, parentElement, setTriggerValue }) {
       root.choose(uid);
     };
   }
+  document.getElementById("first-rows")?.remove(); // the page came with the same rows (worker.ui.first_rows)
 }

@@ -33,6 +33,7 @@ from worker.settings import Settings
 from worker.table_base import utc_now
 from worker.ui.assets import Assets, AssetServer
 from worker.ui.closed_pages import ClosedPages
+from worker.ui.first_rows import FirstRows
 from worker.ui.login import Door
 from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
 from worker.ui.ways import Ways
@@ -87,7 +88,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
                 held=held_by_streamlit,
             ),
-            Middleware(AssetServer, assets=assets),
+            Middleware(AssetServer, assets=assets, first_rows=FirstRows(settings, database)),
         ],
         lifespan=lifespan,
         on_script_error=script_error,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+NOTICE: Final = "Decision support, never a diagnosis. Every answer needs a radiologist."
 OUTCOMES: Final = {
     "present": ("▲", "Fracture suspected"),
     "inconclusive": ("◆", "Unclear: look closely"),
