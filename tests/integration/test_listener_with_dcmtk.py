@@ -123,7 +123,7 @@ def test_a_push_that_is_killed_leaves_nothing_and_its_repetition_succeeds(tmp_pa
         service = peers.Service("storescu", command, tmp_path / "storescu.log")
         service.start(ready=lambda: running.listener.active_associations == 1)
         service.kill()
-        peers.wait_until(lambda: running.listener.active_associations == 0, 10, "the association is gone")
+        peers.wait_until(lambda: running.listener.active_associations == 0, 60, "the association is gone")
         assert running.files("") == []
         storescu(running, "-xe", source)
         (path,) = stored(running).values()

@@ -97,7 +97,7 @@ def test_a_child_that_ignores_the_request_to_stop_is_killed_after_its_limit(surr
     with Supervisor([stubborn], surroundings) as supervisor:
         supervisor.start()
         started = time.monotonic()
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 0.3 <= time.monotonic() - started < 60  # the child would go on for 600
 
 
 def test_in_a_hurry_nothing_is_waited_for(surroundings: Surroundings) -> None:
@@ -106,7 +106,7 @@ def test_in_a_hurry_nothing_is_waited_for(surroundings: Surroundings) -> None:
     supervisor.start()
     started = time.monotonic()
     supervisor.stop(lambda: True)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 50  # unhurried, it would wait for 60
     assert supervisor.processes() == {}
 
 
