@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from html.parser import HTMLParser
+from urllib.parse import parse_qs
 
 import pytest
 from sqlalchemy import select
+from streamlit.testing.v1 import AppTest
 from structlog.testing import capture_logs
 
 from tests.databases import a_job, a_study
+from worker.database import Database
 from worker.errors import DatabaseUnavailable
 from worker.settings import load_settings
 from worker.tables import Event
 from worker.ui import first_rows
 from worker.ui.first_rows import FirstRows
 from worker.ui.worklist_view import asked_for
-from worker.worklist import PAGE_SIZE, Place, WorklistFilter
+from worker.worklist import PAGE_SIZE, worklist_page
 
+PATIENT = "DOE^JANE"
 HOSTILE = '"><img src=x onerror=alert(1)>'
 
 
@@ -56,13 +61,20 @@ def studies(database):
 
 @pytest.fixture
 def ask(tmp_path):
-    """Ask as the person that the door named."""
+    """Ask as the person that the door named; `closing` is called once there is an answer."""
 
-    def asking(database, query="", **settings):
+    def asking(database, query="", fetched_as=None, closing=lambda: None, **settings):
         settings = load_settings(home=tmp_path, minimum_free_bytes=0, **settings)
         headers = [(b"x-bonewatch-name", b"ada"), (b"x-bonewatch-role", b"viewer")]
+        headers += [(b"sec-fetch-dest", fetched_as.encode())] if fetched_as else []
         scope = {"type": "http", "path": "/", "query_string": query.encode(), "headers": headers}
-        return asyncio.run(FirstRows(settings, database)(scope))
+
+        async def answered():
+            answer = await FirstRows(settings, database)(scope)
+            closing()
+            return answer
+
+        return asyncio.run(answered())
 
     return asking
 
@@ -133,27 +145,94 @@ def test_no_study_no_rows_and_no_trace(database, ask):
     assert looks(database) == []
 
 
-def test_an_address_is_read_as_the_page_reads_it():
-    asked = asked_for("outcome=failed&text=+P-1+&body_part=HAND&model=2026&positive=True&below=1.40&theme=dark")
-    wanted = WorklistFilter(outcome="failed", text="P-1", body_part="HAND", model="2026", positive_first=True)
-    assert asked == (wanted, Place(1, 40))
-    assert asked_for("outcome=nonsense&below=nonsense") == (WorklistFilter(), None)
+ADDRESSES = [
+    "", "text=P-7", "text=+P-7+", "text=" + "+" * 62 + "P-7", "text=" + "x" * 64, "text=%C2%A0P-7%20",
+    "outcome=failed", "outcome=all", "outcome=waiting", "outcome=nonsense", "outcome=",
+    "positive=true", "positive=TRUE", "positive=false", "positive=", "positive=1", "positive=perhaps",
+    "body_part=hand&model=2026&below=1.40", "below=nonsense", "below=0.5&theme=dark", "TEXT=P-7", "text=P-7&text=P-8",
+]  # fmt: skip
 
 
-def test_a_database_that_is_away_costs_the_rows_alone(ask):
-    class Away:
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_means_what_the_page_itself_makes_of_it(address):
+    def body(heard):
+        import streamlit as st  # noqa: PLC0415 - AppTest runs the body as a script of its own
+
+        from worker.ui import page_worklist  # noqa: PLC0415
+        from worker.worklist import parse_place  # noqa: PLC0415
+
+        heard.append((page_worklist._filters(), parse_place(st.query_params.get("below"))))
+
+    heard = []
+    page = AppTest.from_function(body, kwargs={"heard": heard}, default_timeout=30)
+    for name, values in parse_qs(address, keep_blank_values=True).items():
+        page.query_params[name] = values
+    page.run()
+    assert not page.exception
+    assert asked_for(address) in (None, heard[0])
+
+
+def test_most_addresses_are_read():
+    assert sum(asked_for(address) is None for address in ADDRESSES) == 4
+    assert asked_for("text=P-7" + "&" * 1000) is None, "Streamlit forgets what has so many fields"
+
+
+def test_whoever_the_door_let_in_as_nobody_gets_none(studies, tmp_path):
+    settings = load_settings(home=tmp_path, minimum_free_bytes=0)
+    scope = {"type": "http", "path": "/", "query_string": b"", "headers": []}
+    assert asyncio.run(FirstRows(settings, studies)(scope)) == b""
+    assert looks(studies) == []
+
+
+@pytest.mark.parametrize("kind", ["image", "iframe", "empty"])
+def test_what_another_sites_page_fetches_is_no_look(studies, ask, kind):
+    assert ask(studies, fetched_as=kind) == b""
+    assert looks(studies) == []
+    assert ask(studies, fetched_as="document")
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("locked"), ValueError(PATIENT), TypeError(PATIENT)])
+def test_whatever_goes_wrong_costs_the_rows_alone_and_is_logged_without_its_words(ask, error):
+    class Broken:
         def read(self):
-            raise DatabaseUnavailable("the database cannot be used: disk I/O error")
+            raise error
 
     with capture_logs() as logs:
-        assert ask(Away()) == b""
+        assert ask(Broken()) == b""
     assert [entry["event"] for entry in logs] == ["page_without_first_rows"]
+    assert PATIENT not in str(logs)
 
 
-def test_nobody_waits_for_a_database_that_others_write_into(studies, ask, monkeypatch):
+def test_nobody_waits_for_a_database_that_others_write_into_and_no_look_is_recorded_later(studies, ask):
+    soon = Database(studies.url, timeout_seconds=0.05)
+    with studies.write(), capture_logs() as logs:
+        assert ask(soon) == b""
+    soon.close()
+    assert logs
+    assert looks(studies) == []
+
+
+def test_a_search_that_takes_long_is_not_waited_for_and_is_no_look(studies, ask, monkeypatch):
+    go_on, gone_on = threading.Event(), threading.Event()
+
+    def slowly(*given, **more):
+        assert go_on.wait(60)
+        return worklist_page(*given, **more)
+
+    def made(*given):
+        found = markup(*given)
+        gone_on.set()
+        return found
+
+    markup = first_rows._markup
     monkeypatch.setattr(first_rows, "WAIT_SECONDS", 0.05)
-    with studies.write():
-        assert ask(studies) == b""
+    monkeypatch.setattr(first_rows, "worklist_page", slowly)
+    monkeypatch.setattr(first_rows, "_markup", made)
+    with capture_logs() as logs:
+        assert ask(studies, closing=go_on.set) == b""
+    assert [entry["error"] for entry in logs] == ["slow"]
+    assert gone_on.wait(60)
+    assert looks(studies) == []
 
 
 def test_no_program_comes_with_them(studies, ask):

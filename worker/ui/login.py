@@ -199,7 +199,10 @@ class Door:
         if self._holds(login):
             kept = {each: until for each, until in self._logged_out.items() if now < until}
             self._logged_out = {**kept, login["id"]: login["until"]}
-            await self.told("page_logout", login["name"])
+            try:
+                await self.told("page_logout", login["name"])
+            except (DatabaseError, SQLAlchemyError) as error:  # who leaves must not be kept, here or at the provider
+                log.warning("logout_not_recorded", **incident(error))
         return RedirectResponse(await self._out(login), 303)
 
     async def _out(self, login: Mapping[str, Any]) -> str:

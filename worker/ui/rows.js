@@ -12,7 +12,9 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const shown = JSON.stringify(data);
   if (root.shown === shown) return; // a refresh that brought nothing new moves nothing
   root.shown = shown;
-  const focused = root.getRootNode().activeElement?.dataset?.uid;
+  const first = document.getElementById("first-rows"); // the page came with the same rows (worker.ui.first_rows)
+  const focused = (root.getRootNode().activeElement ?? first?.shadowRoot?.activeElement)?.dataset?.uid;
+  first?.remove(); // before: what lies below it takes no focus
   root.replaceChildren();
 
   const table = make("table", root);
@@ -43,5 +45,4 @@ export default function ({ data, parentElement, setTriggerValue }) {
       root.choose(uid);
     };
   }
-  document.getElementById("first-rows")?.remove(); // the page came with the same rows (worker.ui.first_rows)
 }

@@ -33,7 +33,7 @@ from worker.settings import Settings
 from worker.table_base import utc_now
 from worker.ui.assets import Assets, AssetServer
 from worker.ui.closed_pages import ClosedPages
-from worker.ui.first_rows import FirstRows
+from worker.ui.first_rows import WAIT_SECONDS, FirstRows
 from worker.ui.login import Door
 from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
 from worker.ui.ways import Ways
@@ -52,6 +52,7 @@ PAGES = tuple(f"worker.ui.{file.stem}" for file in sorted(SCRIPT.parent.glob("pa
 def build_app(settings: Settings, database: Database, ways: Ways) -> App:
     """Return the ASGI application."""
     assets = Assets()
+    first_rows = FirstRows(settings, Database(database.url, timeout_seconds=WAIT_SECONDS))
 
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[dict[str, Any]]:
@@ -62,6 +63,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
         announce_ready()
         yield {}
         watching.cancel()
+        first_rows.database.close()
 
     # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding). Of an IPv6 address
     # the middleware compares what stands before its first colon.
@@ -88,7 +90,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
                 held=held_by_streamlit,
             ),
-            Middleware(AssetServer, assets=assets, first_rows=FirstRows(settings, database)),
+            Middleware(AssetServer, assets=assets, first_rows=first_rows),
         ],
         lifespan=lifespan,
         on_script_error=script_error,

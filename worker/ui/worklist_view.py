@@ -21,7 +21,7 @@ CHOICES = {
 TEXTS = {"text": "Patient ID, accession number or study UID", "body_part": "Body part", "model": "Model"}
 DAYS = {"since": "Received from", "until": "Received up to"}
 BELOW, OUTCOME, POSITIVE_FIRST = "below", "outcome", "positive"
-LONGEST_WORD = 64
+LONGEST_WORD, LONGEST_QUERY = 64, 900
 COLUMNS = ("Outcome", "Probability", "Patient", "Accession", "Body part", "Received", "Turnaround", "Report", "Model")
 SWITCH = {"true": True, "false": False, "": False}
 
@@ -35,10 +35,11 @@ def asked_for(query: str) -> tuple[WorklistFilter, Place | None] | None:
         None where only Streamlit's own widgets know what they make of it: a day, a name twice, a value that is none.
     """
     params = QueryParams(query)
-    words = {name: params.get(name, "").strip() for name in TEXTS}
+    words = {name: params.get(name, "") for name in TEXTS}
     positive_first = SWITCH.get(params.get(POSITIVE_FIRST, "").lower())
     is_unclear = (
-        any(name in params for name in DAYS)
+        len(query) > LONGEST_QUERY  # Streamlit forgets what has a thousand fields
+        or any(name in params for name in DAYS)
         or len(params.multi_items()) != len(params)
         or any(len(word) > LONGEST_WORD for word in words.values())
     )
@@ -48,9 +49,9 @@ def asked_for(query: str) -> tuple[WorklistFilter, Place | None] | None:
     wanted = WorklistFilter(
         outcome=outcome if outcome in CHOICES and outcome != EVERYTHING else None,
         positive_first=positive_first,
-        text=words["text"] or None,
-        body_part=words["body_part"] or None,
-        model=words["model"] or None,
+        text=words["text"].strip() or None,
+        body_part=words["body_part"].strip() or None,
+        model=words["model"].strip() or None,
     )
     return wanted, parse_place(params.get(BELOW))
 
