@@ -125,7 +125,7 @@ def main() -> None:
         busy = os.getloadavg()[0]
         with served(Bonewatch(home)) as address, chromium() as browser:
             first = visits(browser, address, 1)["never here before: first row"][0]
-            print(f"{first:8.0f} ms  the first visit of the server: first row")
+            print(f"{first:8.0f} ms  the first visit, while the server still starts: first row")
             tell(visits(browser, address, wanted.visits))
         passwords = Path(folder) / "passwords"
         set_password(passwords, NAME, "operator", PASSWORD)

@@ -10,24 +10,27 @@ from __future__ import annotations
 import html
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import quote
 
 import structlog
 from anyio import CapacityLimiter, move_on_after, to_thread
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from dicom_io.incident import incident
 from worker.database import Database
+from worker.errors import DatabaseError
 from worker.settings import Settings
 from worker.ui.login import NAME_HEADER, ROLE_HEADER
 from worker.ui.rows import CSS, Row
 from worker.ui.visit import Visit
 from worker.ui.words import NOTICE
 from worker.ui.worklist_view import COLUMNS, asked_for, table_row, table_words, turn_words
-from worker.worklist import worklist_page
+from worker.worklist import WorklistFilter, worklist_page
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +72,11 @@ class FirstRows:
     settings: Settings
     database: Database
     _limiter: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(READERS))
+
+    async def prepare(self) -> None:
+        """Ask once for rows, so that no visitor waits for what the first question costs."""
+        with suppress(DatabaseError, SQLAlchemyError):  # the first visitor will hear of it
+            await to_thread.run_sync(worklist_page, self.database, WorklistFilter())
 
     async def __call__(self, scope: Scope) -> bytes:
         """Return the markup for a request that came through the door (`worker.ui.login`); nothing if there is none."""

@@ -59,6 +59,7 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
         for page in PAGES:  # the first visitor must not wait for what they import
             import_module(page)
         await assets.prepare()
+        await first_rows.prepare()
         watching = asyncio.create_task(_closed_pages().watch())
         announce_ready()
         yield {}
