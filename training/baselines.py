@@ -223,6 +223,8 @@ def main() -> None:
         desk = Desk(given.out, given.data)
         config, metrics = compare(task, name)
         words = {"kind": "baseline", "title": MODELS[name].title, "model": name, "set": given.set, "seed": given.seed}
+        if name == "bundle" and given.predictions:
+            words["seconds"] = None  # reading answers is not answering
         print(desk.write(f"baseline-{name}-{given.set}", Finding(words, config, metrics)), json.dumps(metrics))
 
 

@@ -10,8 +10,11 @@ from pathlib import Path
 from models.box_heads import STAGES
 from models.preprocess import Preprocessing
 from training.backbones import BACKBONES
+from training.hardware import Hardware
 
 BACKBONE = "mobilenet_v2"
+# What a step of chips takes well on a usual device.
+BATCH = {"cuda": 16, "cpu": 8}
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,13 @@ class Places:
 
 
 def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple[Places, Config]:
-    """Read the command line; `words` are its words, None those that the program was called with."""
+    """Read the command line; `words` are its words, None those that the program was called with.
+
+    Raises
+    ------
+    CannotTrain
+        There is no such device.
+    """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--weights", type=Path, help="the backbone's ImageNet weights (safetensors); not with --start")
@@ -73,7 +82,8 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     parser.add_argument("--backbone", choices=sorted(BACKBONES), help=f"the start's, or {BACKBONE} if not given")
-    for name in ("longest_side", "chip", "steps", "batch", "warmup", "seed", "evaluate_every"):
+    parser.add_argument("--batch", type=int, help="chips a step; by the device if not given")
+    for name in ("longest_side", "chip", "steps", "warmup", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
     for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
@@ -86,5 +96,6 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     given |= {name: tuple(given[name]) for name in ("stretch", "start")}
     if given["last_stage_only"] and not given["start"]:
         parser.error("--last-stage-only needs --start, the detector that the stage is learnt on")
+    given["batch"] = given["batch"] or BATCH[Hardware.repeatable(given["device"]).device.type]
     places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     return places, replace(Config(), **given)

@@ -21,6 +21,7 @@ from typing import Any
 
 from models.manifest import SHIPPED, Manifest, read_manifest
 from training.card import beside, cascade_rows, groups, limits_of
+from training.metrics import wilson
 from training.plots import draw_history, drawable, save, write_plots
 from training.report_parts import baseline_rows, check_section, evaluation_rows, run_rows
 from training.tables import NONE, Row, box_rows, cost_rows, decision_rows, image_rows, markdown, number
@@ -55,26 +56,58 @@ class Bar:
     role: str
     wanted: float
     read: Callable[[Mapping[str, Any]], float | None]
+    interval: Callable[[Mapping[str, Any]], Sequence[float] | None] = lambda _: None
+    fitted_elsewhere: Callable[[Mapping[str, Any]], float | None] = lambda _: None
     most: bool = False
 
     def row(self, metrics: Mapping[str, Any]) -> Row:
-        """Return figure, role, what is wanted, what was reached, whether that is enough, and that without copies."""
-        reached = self.read(metrics)
+        """Return what `BARS_HEAD` names."""
+        reached, between = self.read(metrics), self.interval(metrics)
         wanted = f"{'<=' if self.most else '>='} {self.wanted:g}"
         if reached is None:
-            return self.figure, self.role, wanted, "not measured", NONE, NONE
+            return self.figure, self.role, wanted, "not measured", NONE, NONE, NONE
         bare = None if self.most else self.read({"whole_files": metrics.get("without_copies", {})})
-        return self.figure, self.role, wanted, number(reached), "yes" if self.met(reached) else "no", number(bare)
+        return (
+            self.figure,
+            self.role,
+            wanted,
+            number(reached) + ("" if between is None else f" ({between[0]:.3f} to {between[1]:.3f})"),
+            "yes" if self.met(reached) else "no",
+            number(bare),
+            number(self.fitted_elsewhere(metrics)),
+        )
 
     def met(self, reached: float) -> bool:
         """Say whether a figure is enough."""
         return reached <= self.wanted if self.most else reached >= self.wanted
 
 
-def _images(metrics: Mapping[str, Any], *path: str) -> float | None:
-    found: Any = metrics["whole_files"]
+def _found(figures: Any, *path: str) -> Any:
     for name in path:
-        found = found.get(name) if found is not None else None
+        figures = figures.get(name) if figures is not None else None
+    return figures
+
+
+def _images(metrics: Mapping[str, Any], *path: str) -> float | None:
+    found = _found(metrics["whole_files"], *path)
+    return None if found is None else float(found)
+
+
+def _interval(metrics: Mapping[str, Any], *path: str) -> Sequence[float] | None:
+    """Return the interval that stands beside a figure; that of a share of the true boxes is Wilson's."""
+    if FALSE_BOXES in path:
+        share, boxes = _images(metrics, *path), _images(metrics, "boxes", "boxes")
+        return None if share is None or not boxes else wilson(round(share * boxes), int(boxes))
+    *above, name = path
+    beside = _found(metrics["whole_files"], *above) or {}
+    # In this order: map50_95 is a figure of its own.
+    found: Sequence[float] | None = beside.get(f"{name}_interval", beside.get(f"{name}_95"))
+    return found
+
+
+def _fitted_elsewhere(metrics: Mapping[str, Any], *path: str) -> float | None:
+    # The cross-fitted figures have the boxes' mAP50 beside those of images.
+    found = _found(metrics.get("cross_fitted"), *[name for name in path if name != "boxes"])
     return None if found is None else float(found)
 
 
@@ -89,10 +122,18 @@ def _memory(metrics: Mapping[str, Any]) -> float | None:
 
 
 def _bar(figure: str, role: str, wanted: float, *path: str) -> Bar:
-    return Bar(figure, role, wanted, lambda metrics: _images(metrics, *path))
+    return Bar(
+        figure,
+        role,
+        wanted,
+        lambda metrics: _images(metrics, *path),
+        lambda metrics: _interval(metrics, *path),
+        lambda metrics: _fitted_elsewhere(metrics, *path),
+    )
 
 
 FALSE_BOXES = "sensitivity_at_false_boxes_an_image"
+BARS_HEAD = ("figure", "kind", "wanted", "reached (95 % interval)", "enough", "without copies", "cross-fitted")
 BARS = (
     _bar("AUC", "floor", 0.91, "auc"),
     _bar("sensitivity at the sensitive point", "floor", 0.92, "low", "sensitivity"),
@@ -163,8 +204,9 @@ def _bars(manifest: Manifest) -> str:
     return (
         "Floors were set before training, for valid; the aims are the figures of the paper that this project follows, "
         "on a set of its own; to beat is YOLOv8s of FracAtlas's authors, pre-trained on COCO. The limits are for two "
-        "CPU cores in bfloat16; on what the figures here were measured stands above.\n\n"
-        + markdown(("figure", "kind", "wanted", "reached", "enough", "without copies"), rows)
+        "CPU cores in bfloat16; on what the figures here were measured stands above. The sensitive point was chosen on "
+        "valid for a sensitivity above its floor; cross-fitted figures have calibration and points from other images "
+        "than those they are measured on.\n\n" + markdown(BARS_HEAD, rows)
     )
 
 
@@ -183,7 +225,8 @@ def _baselines(results: Sequence[Result], manifest: Manifest) -> list[str]:
 def _candidates(results: Sequence[Result], manifest: Manifest) -> list[str]:
     sections = []
     if found := [result for result in results if result["kind"] == "evaluation"]:
-        sections.append("## Accuracy beside cost\n\n" + markdown(*evaluation_rows(found)))
+        about = "Rows were timed at different hours; `training/LOG.md` compares costs image by image, in turn."
+        sections.append(f"## Accuracy beside cost\n\n{about}\n\n" + markdown(*evaluation_rows(found)))
     if "cascade" in manifest.metrics:
         head = (
             "detector asked",
@@ -211,7 +254,8 @@ def _runs(results: Sequence[Result]) -> list[str]:
     if not found:
         return ["## Training runs\n\nNo run of these networks is recorded here yet."]
     drawn = [f"![{title} by step](models/{name}.png)" for name, (_, title) in _histories(found).items()]
-    return ["## Training runs\n\n" + markdown(*run_rows(found)), *drawn]
+    about = "Hours of a classifier on frozen features are those of the fit; computing the features takes half an hour."
+    return [f"## Training runs\n\n{about}\n\n" + markdown(*run_rows(found)), *drawn]
 
 
 def _histories(runs: Sequence[Result]) -> dict[str, tuple[dict[str, list[Any]], str]]:

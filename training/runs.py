@@ -9,6 +9,7 @@ import math
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -43,7 +44,8 @@ class Average(Generic[Network]):
 class Run:
     """The record of one run, written after each evaluation so that an interrupted run has one too.
 
-    `data` is the data folder; its labels' and boxes' hashes say what was learnt from.
+    `data` is the data folder; its labels' and boxes' hashes say what was learnt from. `origin` are those of the weights
+    that the run began with (`origin_of`): names say nothing of weights once a folder is written anew.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Run:
     history: list[dict[str, Any]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     title: str = "A run"
+    origin: dict[str, Any] = field(default_factory=dict)
     # Asked at the beginning: the code that runs is that, whatever becomes of the folder meanwhile.
     commit: str = field(default_factory=lambda: commit_of(Path(__file__).parent))
 
@@ -81,6 +84,7 @@ class Run:
             "config": self.config,
             "commit": self.commit,
             "data": hashes(self.data) if self.data else {},
+            **({"started_from": self.origin} if self.origin else {}),
             "environment": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,
@@ -103,6 +107,18 @@ def hashes(folder: Path) -> dict[str, str]:
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.[cj]s[vo]*"))}
     images = sorted((path.name, path.stat().st_size) for path in (folder / "images").glob("*"))
     return {**found, "images": hashlib.sha256(json.dumps(images).encode()).hexdigest()}
+
+
+def origin_of(weights: Path | None, start: Sequence[Path] = ()) -> dict[str, Any]:
+    """Return the SHA-256 of ImageNet's weights and of the weight files in each folder that a run starts from."""
+    found: dict[str, Any] = {"weights": _digest(weights)} if weights else {}
+    if start:
+        found["start"] = [{path.name: _digest(path) for path in sorted(each.glob("*.safetensors"))} for each in start]
+    return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def rate_at(step: int, total: int, warmup: int) -> float:

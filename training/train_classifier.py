@@ -41,7 +41,7 @@ from training.lessons import Lesson, Mixture, Teacher, workers_for
 from training.metrics import auc, auc_interval
 from training.parts import Design, write_part
 from training.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features, some_of
-from training.runs import Average, Run, load_checkpoint, save_checkpoint
+from training.runs import Average, Run, load_checkpoint, origin_of, save_checkpoint
 
 CHECKPOINT_NAME = "checkpoint.pt"
 # What a step of whole images takes well on a usual device.
@@ -103,9 +103,13 @@ class Training:
         state = load_checkpoint(self._checkpoint)
         if state and state["config"] != asdict(self.config):
             raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
-        title = "Classifier, fine-tuned"
-        self.record = Run(places.run, {**asdict(self.config), **on.describe()}, places.data, title=title)
+        settings, title = {**asdict(self.config), **on.describe()}, "Classifier, fine-tuned"
+        self.record = Run(places.run, settings, places.data, title=title)  # its time counts from here
         self.learner = begin(places, config, self.train, on)
+        origin = origin_of(*_began_with(places))
+        if state and state.get("started_from", origin) != origin:
+            raise CannotTrain(f"{places.run} holds a run that began with other weights: name another folder")
+        self.record.origin = origin
         on.place(self.learner)
         self.optimizer = optimizer_of(self.learner, config.tuning, round(config.frozen_epochs * self.epoch))
         self.average = Average(self.learner, config.average)
@@ -175,6 +179,7 @@ class Training:
             "losses": self.losses,
             "history": self.record.history,
             "metrics": self.record.metrics,
+            "started_from": self.record.origin,
         }
         save_checkpoint(self._checkpoint, {**states, **kept, "config": asdict(self.config)})
 
@@ -189,6 +194,10 @@ class Training:
         return {"learner": self.learner, "average": self.average.module, "optimizer": self.optimizer}
 
 
+def _began_with(places: Places) -> tuple[Path | None, tuple[Path, ...]]:
+    return (None, (places.start,)) if places.start else (places.weights, ())
+
+
 def pooled_words(strongest: int) -> str:
     """Say what is pooled of each channel beside its average."""
     return "maximum" if strongest == 1 else f"mean of the {strongest} strongest cells"
@@ -199,6 +208,7 @@ def run_probe(places: Places, config: Config, on: Hardware) -> None:
     title = f"Classifier on frozen features, {config.longest_side} px, {pooled_words(config.probe.strongest)}"
     record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
     frozen, classifier, areas = probe(places, config, for_training(places.data), on)
+    record.origin = origin_of(places.weights)
     record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
     write_curves(places.run)
     write_part("classifier", probe_design(frozen, classifier), frozen.trunk, classifier, places.run)

@@ -33,7 +33,7 @@ from training.errors import CannotTrain, ending_in_words, require_finite
 from training.hardware import Hardware
 from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
 from training.parts import write_part
-from training.runs import Average, Run, load_checkpoint, rate_at, save_checkpoint
+from training.runs import Average, Run, load_checkpoint, origin_of, rate_at, save_checkpoint
 
 
 def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
@@ -152,7 +152,8 @@ class Training:
         self.detector, self.design = build(places, config)
         self.config = config = replace(config, backbone=self.design.trunk)
         title = f"Detector on {config.backbone}"
-        self.record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title)
+        origin = origin_of(places.weights, places.start)
+        self.record = Run(places.run, {**asdict(config), **on.describe()}, places.data, title=title, origin=origin)
         on.place(self.detector)
         set_to_learn(self.detector, config)
         self.optimizer = optimizer_of(self.detector, config)
@@ -162,6 +163,8 @@ class Training:
         if state := load_checkpoint(self._checkpoint):
             if state["config"] != asdict(config):
                 raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
+            if state.get("started_from", origin) != origin:
+                raise CannotTrain(f"{places.run} holds a run that began with other weights: name another folder")
             self.detector.load_state_dict(state["detector"])
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -209,6 +212,7 @@ class Training:
             "losses": self.losses,
             "history": self.record.history,
             "metrics": self.record.metrics,
+            "started_from": self.record.origin,
         }
         states = {name: module.state_dict() for name, module in modules.items()}
         save_checkpoint(self._checkpoint, {**states, **kept, "config": asdict(self.config)})

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -217,6 +218,26 @@ def test_losses_that_are_no_numbers_stop_the_run(places: Places) -> None:
 
     with pytest.raises(FloatingPointError, match="try lower rates"):
         training.learn(some(training, 1)[0])
+
+
+def test_a_run_does_not_go_on_from_other_weights(straight: Path, places: Places, tmp_path: Path) -> None:
+    record = json.loads((straight / "run.json").read_text())
+    assert list(record["started_from"]) == ["weights"]
+    here = replace(places, run=shutil.copytree(straight, tmp_path / "run"), start=straight)
+
+    with pytest.raises(CannotTrain, match="began with other weights"):
+        Training(here, TINY, CPU)
+
+
+def test_it_learns_in_mixed_precision_too(straight: Path, places: Places) -> None:
+    there = replace(places, run=places.run.with_name("bfloat16"), start=straight)
+    training = Training(there, replace(TINY, stage="finetune"), Hardware(torch.device("cpu"), torch.bfloat16))
+
+    for lessons in some(training, 2):
+        training.learn(lessons)
+
+    assert np.isfinite([list(loss.values()) for loss in training.losses]).all()
+    assert all(each.dtype == torch.float32 for each in training.learner.parameters())
 
 
 def test_a_folder_that_holds_another_configuration_s_run_is_refused(straight: Path, places: Places) -> None:

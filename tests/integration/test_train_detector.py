@@ -1,5 +1,6 @@
 """The detector's training in miniature: synthetic images with a bright square for a fracture, the smallest network."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from tests.training_data import write_data, write_mobilenet, write_vgg
 from training.augment import Geometry
@@ -27,7 +28,7 @@ TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_ev
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("detector")
-    write_data(folder / "data")
+    write_data(folder / "data", train=64)
     write_mobilenet(folder / "mobilenet.safetensors")
     return Places(folder / "data", folder / "run", folder / "mobilenet.safetensors")
 
@@ -42,15 +43,40 @@ def album(places: Places) -> Album:
     return Album(load(places.data, "train"), TINY.preprocessing)
 
 
-def test_a_run_leaves_its_record_and_a_network_that_can_be_read_again(straight: Path) -> None:
+def test_a_run_leaves_its_record_and_a_network_that_can_be_read_again(straight: Path, places: Places) -> None:
     record = json.loads((straight / "run.json").read_text())
 
     assert [entry["step"] for entry in record["history"]] == [2, 4]
     assert record["history"][0]["loss_objectness"] > 0
     assert record["config"]["seed"] == TINY.seed
     assert set(record["data"]) == {"labels.csv", "boxes_train.json", "boxes_valid.json", "images"}
+    weights = hashlib.sha256(places.weights.read_bytes()).hexdigest()
+    assert record["started_from"] == {"weights": weights}
     assert record["metrics"]["map50"] == max(entry["map50"] for entry in record["history"])
     assert read_part(straight, "detector").design.architecture == "faster_rcnn_mobilenet_v2_fpn"
+
+
+def test_an_epoch_of_64_images_lowers_the_loss_from_one_half_to_the_other(places: Places) -> None:
+    epoch = replace(TINY, steps=8, batch=8, evaluate_every=4)
+    there = replace(places, run=places.run.with_name("epoch"))
+
+    run(there, epoch)
+
+    first, second = json.loads((there.run / "run.json").read_text())["history"]
+    assert sum(second[name] for name in second if name.startswith("loss_")) < sum(
+        first[name] for name in first if name.startswith("loss_")
+    )
+
+
+def test_it_learns_in_mixed_precision_too(places: Places) -> None:
+    there = replace(places, run=places.run.with_name("bfloat16"))
+    training = Training(there, TINY, Hardware(torch.device("cpu"), torch.bfloat16))
+
+    losses = [training.learn(chips) for chips in batches(album(places), TINY, 0)]
+
+    assert len(losses) == TINY.steps
+    assert np.isfinite(losses).all()
+    assert all(each.dtype == torch.float32 for each in training.detector.parameters())
 
 
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
@@ -180,6 +206,15 @@ def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path, monkeypatch: 
 
     assert torch.backends.cudnn.deterministic
     assert read_part(there.run, "detector").design.trunk == "vgg16"
+
+
+def test_a_run_does_not_go_on_from_other_weights(straight: Path, places: Places, tmp_path: Path) -> None:
+    here = replace(places, run=shutil.copytree(straight, tmp_path / "run"), weights=tmp_path / "other.safetensors")
+    other = {name: tensor * 2 if "conv" in name else tensor for name, tensor in load_file(places.weights).items()}
+    save_file(other, here.weights)
+
+    with pytest.raises(CannotTrain, match="began with other weights"):
+        run(here, TINY)
 
 
 def test_a_run_does_not_go_on_under_another_configuration(straight: Path, places: Places) -> None:

@@ -79,10 +79,29 @@ def test_every_picture_that_the_page_names_is_drawn_and_no_other(manifest: Manif
 def test_bars_say_what_is_reached_and_what_is_not(manifest: Manifest) -> None:
     rows = {(row[0], row[1]): row for row in (bar.row(manifest.metrics) for bar in BARS)}
 
-    area = manifest.metrics["whole_files"]["auc"]
-    assert rows["AUC", "floor"][2:] == (">= 0.91", f"{area:.3f}", "yes" if area >= 0.91 else "no", "-")
-    assert rows["seconds an image, median", "limit"][2:] == ("<= 1.3", "0.500", "yes", "-")
-    assert rows["memory at the peak, GB", "limit"][2:] == ("<= 3", "1.074", "yes", "-")
+    whole = manifest.metrics["whole_files"]
+    area, (low, high) = whole["auc"], whole["auc_95"]
+    reached = f"{area:.3f} ({low:.3f} to {high:.3f})"
+    assert rows["AUC", "floor"][2:] == (">= 0.91", reached, "yes" if area >= 0.91 else "no", "-", "-")
+    assert rows["seconds an image, median", "limit"][2:] == ("<= 1.3", "0.500", "yes", "-", "-")
+    assert rows["memory at the peak, GB", "limit"][2:] == ("<= 3", "1.074", "yes", "-", "-")
+
+
+def test_bars_tell_how_sure_a_share_of_boxes_is_and_what_other_images_calibration_would_give(
+    manifest: Manifest,
+) -> None:
+    boxes = {"boxes": 90, "sensitivity_at_false_boxes_an_image": {"0.5": 58 / 90}, "map50": 0.5}
+    whole = {**manifest.metrics["whole_files"], "boxes": boxes}
+    cross_fitted = {"auc": 0.875, "low": {"sensitivity": 0.9136}, "map50": 0.4375}
+    metrics = {**manifest.metrics, "whole_files": whole, "cross_fitted": cross_fitted}
+
+    rows = {(row[0], row[1]): row for row in (bar.row(metrics) for bar in BARS)}
+
+    assert rows["true boxes found at 0.5 false boxes an image", "floor"][3] == "0.644 (0.542 to 0.736)"
+    assert rows["AUC", "floor"][-1] == "0.875"
+    assert rows["sensitivity at the sensitive point", "floor"][-1] == "0.914"
+    assert rows["mAP50, all images", "floor"][-1] == "0.438"
+    assert rows["true boxes found at 0.5 false boxes an image", "floor"][-1] == "-"
 
 
 def test_a_figure_without_the_copies_stands_beside_it(manifest: Manifest) -> None:
@@ -90,8 +109,8 @@ def test_a_figure_without_the_copies_stands_beside_it(manifest: Manifest) -> Non
 
     rows = {(row[0], row[1]): row for row in (bar.row(metrics) for bar in BARS)}
 
-    assert rows["AUC", "floor"][-1] == "0.812"
-    assert rows["seconds an image, median", "limit"][-1] == "-"
+    assert rows["AUC", "floor"][-2] == "0.812"
+    assert rows["seconds an image, median", "limit"][-2] == "-"
 
 
 def test_a_check_of_another_bundle_says_so(manifest: Manifest) -> None:
@@ -109,7 +128,7 @@ def test_a_figure_that_was_not_measured_is_no_figure(manifest: Manifest) -> None
 
     rows = [bar.row(metrics) for bar in BARS if bar.figure.startswith(("mAP50", "memory"))]
 
-    assert {row[3:] for row in rows} == {("not measured", "-", "-")}
+    assert {row[3:] for row in rows} == {("not measured", "-", "-", "-")}
 
 
 def test_methods_are_compared_on_their_set_with_the_bundle_last(manifest: Manifest) -> None:
