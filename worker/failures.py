@@ -1,21 +1,25 @@
-"""What failed for good, put together by reason, and all of one reason done again."""
+"""What failed for good, put together by reason, and all of one reason done again.
+
+Pictures that go with a report are counted too, and not done again: they are made with their report only.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, and_, func, literal, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.job_conditions import latest_answer
 from worker.retries import retry_failed, revive_deliveries
-from worker.tables import Delivery, Job, Report, UtcDateTime
+from worker.tables import Companion, Delivery, Job, Report, UtcDateTime
 
-Kind = Literal["analysis", "report", "delivery"]
+Repeatable = Literal["analysis", "report", "delivery"]
+Kind = Repeatable | Literal["capture", "presentation"]
 MOST_GROUPS = 20
 
 
@@ -40,27 +44,27 @@ def failure_groups(database: Database) -> tuple[FailureGroup, ...]:
     latest = latest_answer()
     newest = func.max(Job.finished_at, type_=UtcDateTime())
     counted = (func.count(), newest)
-    analysis = select(Job.reason, *counted).where(latest, _failed_analysis()).group_by(Job.reason)
-    report = select(Report.reason, *counted).join(Report.job).where(latest, Report.state == "failed")
-    delivery = (
-        select(Delivery.reason, *counted).select_from(Delivery).join(Report, Report.id == report_id()).join(Report.job)
-    )
-    delivery = delivery.where(latest, Delivery.state == "failed").group_by(Delivery.reason)
-    kinds: tuple[tuple[Kind, object], ...] = (
-        ("analysis", analysis),
-        ("report", report.group_by(Report.reason)),
-        ("delivery", delivery),
+    analysis = select(literal("analysis"), Job.reason, *counted).where(latest, _failed_analysis())
+    report = select(literal("report"), Report.reason, *counted).join(Report.job).where(latest, Report.state == "failed")
+    delivery = select(literal("delivery"), Delivery.reason, *counted).select_from(Delivery)
+    delivery = delivery.join(Report, Report.id == report_id()).join(Report.job)
+    companion = select(Companion.kind, Companion.reason, *counted).join(Companion.report).join(Report.job)
+    queries = (
+        analysis.group_by(Job.reason),
+        report.group_by(Report.reason),
+        delivery.where(latest, Delivery.state == "failed").group_by(Delivery.reason),
+        companion.where(latest, Companion.state == "failed").group_by(Companion.kind, Companion.reason),
     )
     with database.read() as session:
         found = [
-            FailureGroup(kind, reason or "", count, at)
-            for kind, query in kinds
-            for reason, count, at in session.execute(query.order_by(func.count().desc()).limit(MOST_GROUPS))  # type: ignore[attr-defined]
+            FailureGroup(cast("Kind", kind), reason or "", count, at)
+            for query in queries
+            for kind, reason, count, at in session.execute(query.order_by(func.count().desc()).limit(MOST_GROUPS))
         ]
     return tuple(sorted(found, key=lambda group: group.count, reverse=True)[:MOST_GROUPS])
 
 
-def retry_group(database: Database, kind: Kind, reason: str, *, model_version: str, now: datetime) -> int:
+def retry_group(database: Database, kind: Repeatable, reason: str, *, model_version: str, now: datetime) -> int:
     """Do again what failed for one reason: an analysis, or what a delivery lacks; return how much is on its way now.
 
     Studies whose images were deleted here are left alone.

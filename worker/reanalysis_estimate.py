@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from worker.database import Database
-from worker.reanalysis_runs import Request
+from worker.reanalysis_runs import Request, RunView
 from worker.reanalysis_store import unanswered
 from worker.tables import ANSWER, Instance, Job, ReanalysisItem, ReanalysisRun, Study
 
@@ -79,6 +79,14 @@ def estimate_store(database: Database, request: Request, *, model_version: str, 
         images = round((images or 0) * request.maximum_studies / studies)
         studies = request.maximum_studies
     return Estimate(studies, images or 0, seconds, processes)
+
+
+def yet_to_take_up(view: RunView) -> Request:
+    """Return what a run has still to take up: its request, less what is planned; what is queued is no part of it."""
+    run, most = view.run, view.request.maximum_studies
+    if run.planned_at is not None:
+        return replace(view.request, maximum_studies=0)
+    return view.request if most is None else replace(view.request, maximum_studies=max(most - run.planned, 0))
 
 
 def measured_seconds(session: Session) -> float | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, false, func, not_, or_, select, union
+from sqlalchemy import ColumnElement, Select, and_, exists, false, func, or_, select, union
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Outcome
@@ -30,6 +30,7 @@ on the way."""
 WAITING = "waiting"
 NAMES = ("patient_id", "accession_number", "study_instance_uid")
 POSITIVE = (Outcome.PRESENT.value, Outcome.INCONCLUSIVE.value)
+"""What comes first with `positive_first`, a group each: on a busy day unclear studies must not bury suspected ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class WorklistFilter:
 
     `outcome` may be `WAITING`, too. `since` (inclusive) and `until` (exclusive) are about the arrival of the first
     instance; `model` is a model version or its beginning; `text` is a whole patient ID, accession number or Study
-    Instance UID. With `positive_first` present and inconclusive studies come before all others.
+    Instance UID. With `positive_first` present studies come first, then inconclusive ones, then all others.
     """
 
     outcome: str | None = None
@@ -52,7 +53,10 @@ class WorklistFilter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page begins: below a study, in the first group (the positive ones) or the second; `1.4711` in words."""
+    """Where a page begins: below a study of a group; `2.4711` in words.
+
+    With `positive_first` group 0 is present, 1 inconclusive, 2 all others; otherwise all studies are group 0.
+    """
 
     group: int
     below: int
@@ -72,7 +76,7 @@ class WorklistPage:
 
 def parse_place(text: str | None) -> Place | None:
     """Read a place from an address; None where there is none, or nonsense."""
-    found = re.fullmatch(r"([01])\.([0-9]{1,18})", text or "", re.ASCII)
+    found = re.fullmatch(r"([012])\.([0-9]{1,18})", text or "", re.ASCII)
     return Place(int(found[1]), int(found[2])) if found else None
 
 
@@ -148,23 +152,22 @@ def _groups(session: Session, wanted: WorklistFilter, few: frozenset[int] | None
     elif wanted.body_part:
         query = query.where(exists().where(Instance.study_id == V_RESULTS.c.study_id, _same_part(wanted.body_part)))
     if wanted.outcome is not None:
-        return [query.where(_has_outcome(session, (wanted.outcome,)))]
+        return [query.where(_has_outcome(session, wanted.outcome))]
     if not wanted.positive_first:
         return [query]
-    positive = V_RESULTS.c.outcome.in_(POSITIVE)
-    others = or_(V_RESULTS.c.outcome.is_(None), not_(positive))
-    return [query.where(_has_outcome(session, POSITIVE)), query.where(others)]
+    others = or_(V_RESULTS.c.outcome.is_(None), V_RESULTS.c.outcome.not_in(POSITIVE))
+    return [*(query.where(_has_outcome(session, outcome)) for outcome in POSITIVE), query.where(others)]
 
 
-def _has_outcome(session: Session, outcomes: tuple[str, ...]) -> ColumnElement[bool]:
+def _has_outcome(session: Session, outcome: str) -> ColumnElement[bool]:
     c = V_RESULTS.c
-    if outcomes == (WAITING,):
-        condition = c.job_id.is_(None)
+    if outcome == WAITING:
+        condition: ColumnElement[bool] = c.job_id.is_(None)
         unfinished = select(Job.study_id).where(Job.state.in_(("queued", "running")))
         with_it = select(union(select(Study.id).where(Study.state == "receiving"), unfinished).subquery())
     else:
-        condition = c.outcome.in_(outcomes)
-        with_it = select(Job.study_id).where(Job.outcome.in_(outcomes))
+        condition = c.outcome == outcome
+        with_it = select(Job.study_id).where(Job.outcome == outcome)
     keys = session.scalars(with_it.limit(RARE + 1)).all()
     if not keys:
         return false()

@@ -38,7 +38,7 @@ def views(studies: int) -> Iterator[tuple[str, WorklistFilter, Place | None]]:
     yield "newest", WorklistFilter(), None
     yield "far down", WorklistFilter(), Place(0, studies // 20)
     yield "positive first", WorklistFilter(positive_first=True), None
-    yield "positive first, after the positive ones", WorklistFilter(positive_first=True), Place(1, studies)
+    yield "positive first, after the positive ones", WorklistFilter(positive_first=True), Place(2, studies)
     yield "present, far down", WorklistFilter(outcome="present"), Place(0, studies // 20)
     yield "failed (1 in 10,007)", WorklistFilter(outcome="failed"), None
     yield "waiting (none: the whole list is looked through)", WorklistFilter(outcome="waiting"), None

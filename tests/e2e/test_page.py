@@ -180,6 +180,7 @@ def test_what_cannot_be_analysed_is_said_in_words(visit, tmp_path):
     expect(page.get_by_text("Could not be analysed")).to_have_count(2)
     expect(page.get_by_text(re.compile("neither a DICOM file nor", re.IGNORECASE))).to_be_visible()
     expect(page.get_by_text(re.compile(r"must be 20.*MB or smaller"))).to_be_visible()
+    expect(page.get_by_text("A file marked red was not analysed")).to_be_visible()
     visitor.shoot("analyse-refused")
 
 

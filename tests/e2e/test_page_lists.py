@@ -53,8 +53,12 @@ def test_filters_stand_in_the_address_and_a_patient_id_of_markup_is_shown_as_tex
     assert shown(page, 3) == ["BROKEN"]
     expect(page).to_have_url(re.compile("outcome=failed"))
 
-    other = visit()
     query = page.url.partition("?")[2]
+    page.go_back()
+    expect(studies(page).get_by_text(HOSTILE_ID)).to_be_visible()
+    expect(page.get_by_role("radio", name="All")).to_be_checked()
+
+    other = visit()
     page = other.see(f"worklist?{query}", "Worklist")  # the address that the page's name suggests works, too
     expect(studies(page).get_by_role("link")).to_have_count(1)
     assert shown(page, 3) == ["BROKEN"]

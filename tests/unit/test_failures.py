@@ -10,7 +10,7 @@ from tests.databases import MORNING, a_delivery, a_job, a_study, an_instance
 from tests.fakes_worker import VERSION
 from worker.delivery_states import REPORT_UNUSABLE
 from worker.failures import FailureGroup, failure_groups, retry_group
-from worker.tables import Delivery, Job, Report
+from worker.tables import Companion, Delivery, Job, Report
 
 NOW = MORNING + timedelta(hours=1)
 BROKEN = {"state": "failed", "outcome": "failed", "probability": None}
@@ -100,3 +100,30 @@ def test_a_failure_without_a_reason_is_a_group_too(database):
     add(database, 1, reason=None, **BROKEN)
     assert failure_groups(database) == (FailureGroup("analysis", "", 1, MORNING + timedelta(minutes=2)),)
     assert retry(database, "analysis", "") == 1
+
+
+def test_pictures_that_could_not_be_made_are_counted_by_kind_and_reason(database):
+    pictures = [("capture", "no memory"), ("capture", "no memory"), ("presentation", "no memory")]
+    job = add(database, 1)
+    with database.write() as session:
+        report = Report(job_id=job.id, state="built", built_at=MORNING)
+        report.companions = [
+            Companion(kind=kind, number=number, state="failed", reason=reason)
+            for number, (kind, reason) in enumerate(pictures, 1)
+        ] + [Companion(kind="capture", number=4, state="built")]
+        session.add(report)
+    at = MORNING + timedelta(minutes=2)
+    assert failure_groups(database) == (
+        FailureGroup("capture", "no memory", 2, at),
+        FailureGroup("presentation", "no memory", 1, at),
+    )
+
+
+def test_a_picture_that_a_newer_answer_replaced_is_no_failure(database):
+    job = add(database, 1)
+    with database.write() as session:
+        report = Report(job_id=job.id, state="built", built_at=MORNING)
+        report.companions = [Companion(kind="capture", number=1, state="failed", reason="no memory")]
+        session.add(report)
+        a_job(session, session.get_one(Job, job.id).study, revision=2)
+    assert failure_groups(database) == ()

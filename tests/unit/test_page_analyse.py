@@ -12,12 +12,13 @@ from PIL import Image
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
+from dicom_io.types import Outcome
 from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_dx, part10_bytes, ramp
 from worker.settings import load_settings
 from worker.tables import Event, Instance, Rejection, Study
-from worker.ui import page_analyse
+from worker.ui import page_analyse, viewer
 from worker.ui.keeping import LABEL, PICTURE, STORED
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
@@ -198,6 +199,39 @@ def test_a_window_of_ones_own_is_that_of_the_frame_shown(upload):
     page.selectbox[0].set_value(1).run()
     page.toggle[0].set_value(True).run()
     assert shown[-1].pixels[0, 0] > shown[-1].pixels[-1, -1]
+
+
+def test_a_refused_file_is_explained_before_anybody_uploads_one(upload):
+    page, _ = upload([])
+    limits = "Up to 20 files of up to 100 MB each at a time. A file marked red was not analysed"
+    assert [each.value for each in page.caption if each.value.startswith(limits)]
+
+
+UNCLEAR = "No clear answer (between the operating points, or classifier and detector disagree) in 1 of 1 image."
+GREEN = "The pointer is in the green part, yet a box was found: classifier and detector disagree."
+
+
+@pytest.mark.parametrize(("of_low", "green"), [(1.0, []), (0.5, [GREEN])])
+def test_an_unclear_answer_says_why_and_that_a_green_pointer_is_no_error(upload, of_low, green):
+    probability = of_low * read_manifest(SHIPPED).decision.build().low
+    unclear = ImageAnalysis(probability, (ScoredBox(1, 2, 11, 12, 0.9),), Decision.INCONCLUSIVE, 0.1)
+    page, _ = upload([unclear], hand=build_dx(pixels=ramp(40, 60)))
+    assert [each.value for each in page.warning] == ["◆ Unclear: look closely"]
+    assert f"{UNCLEAR} {page_analyse.ADVICE[Outcome.INCONCLUSIVE]}" in [each.value for each in page.text]
+    assert [each.value for each in page.caption if "green" in each.value] == green
+
+
+def test_a_file_that_could_not_be_analysed_is_a_warning(upload):
+    page, _ = upload([], letter=b"This is not an image.")
+    assert [each.value for each in page.warning] == ["✕ Could not be analysed"]
+
+
+@pytest.mark.parametrize(("columns", "said"), [(2048, []), (2049, ["99"]), (3000, ["68"])])
+def test_an_image_that_is_shown_with_fewer_pixels_than_it_has_says_so(upload, monkeypatch, columns, said):
+    monkeypatch.setattr(page_analyse, "show_picture", viewer.show_picture)
+    page, _ = upload([ABSENT], hand=build_dx(pixels=ramp(40, columns)))
+    captions = [each.value for each in page.caption if each.value.startswith("Shown at")]
+    assert captions == [f"Shown at {percent} % of its resolution." for percent in said]
 
 
 def test_a_picture_has_no_window(upload):

@@ -150,6 +150,19 @@ def test_the_gravest_images_come_first_and_the_others_by_a_button(look, database
     assert (event.study_id, event.detail["what"]) == (1, "images from 13 on")
 
 
+def test_every_image_says_its_probability_and_its_boxes_scores_as_text(look, add_images, seen):
+    add_images(("present", 0.9, 2), ("absent", 0.1, 0))
+    page = look()
+    said = [each.value for each in page.text if "frame 1" in each.value or each.value.startswith("Boxes")]
+    assert [each.partition(": ")[2] for each in said] == [
+        "▲ Fracture suspected, probability 0.90",
+        "1: 0.90, 2: 0.80",
+        "○ No fracture found, probability 0.10",
+    ]
+    page.segmented_control[0].set_value("Original").run()
+    assert said[1] in [each.value for each in page.text], "what is not drawn is still said"
+
+
 @pytest.mark.parametrize(("asked", "shown"), [("13", 3), ("15", 3), ("16", 12), ("0", 12), ("-1", 12), ("x", 12)])
 def test_the_address_says_which_images_are_shown(look, add_images, seen, asked, shown):
     add_images(*[("absent", 0.1, 0)] * 15)

@@ -16,12 +16,17 @@ from worker.worklist import PAGE_SIZE
 
 @pytest.fixture
 def page(tmp_path, database, monkeypatch):
-    """Look at a worklist of one page and one study more; `heard` are the names of its tables."""
+    """Look at a worklist of one page and one study more; `heard` are the names of its tables, `seen` their studies."""
     with database.write() as session:
         for number in range(1, PAGE_SIZE + 2):
             a_job(session, a_study(session, number))
-    monkeypatch.setattr(page_worklist, "show_rows", lambda words, *_: heard.append(words))
-    heard = []
+    heard, seen = [], []
+
+    def show_rows(words, _columns, rows, _key):
+        heard.append(words)
+        seen.append([row.study_instance_uid for row in rows])
+
+    monkeypatch.setattr(page_worklist, "show_rows", show_rows)
 
     def body(visit):
         from worker.ui import page_worklist  # noqa: PLC0415 - AppTest runs the body as a script of its own
@@ -30,7 +35,7 @@ def page(tmp_path, database, monkeypatch):
 
     visit = Visit(load_settings(home=tmp_path, minimum_free_bytes=0), database, "ada", "viewer")
     test = AppTest.from_function(body, kwargs={"visit": visit}, default_timeout=30).run()
-    test.heard = heard
+    test.heard, test.seen = heard, seen
     assert not test.exception
     return test
 
@@ -74,3 +79,22 @@ def test_a_screen_reader_hears_which_studies_come_first(page):
     assert page.heard[-1] == "Studies, newest first"
     page.toggle[0].set_value(True).run()
     assert page.heard[-1] == "Studies, positive first"
+
+
+def test_the_list_follows_the_address_back_and_forward_again(page, database):
+    with database.write() as session:
+        a_job(session, a_study(session, 100), outcome="present")
+    (outcome,) = page.button_group
+    outcome.set_value("present").run()
+    assert page.query_params == {"outcome": "present"}
+    assert page.seen[-1] == ["2.25.100"]
+
+    page.query_params.clear()
+    page.run()
+    assert page.session_state[page_worklist.CHOSEN] == "all"
+    assert len(page.seen[-1]) == PAGE_SIZE
+
+    page.query_params["outcome"] = "present"
+    page.run()
+    assert page.session_state[page_worklist.CHOSEN] == "present"
+    assert page.seen[-1] == ["2.25.100"]

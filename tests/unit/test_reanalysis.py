@@ -15,7 +15,7 @@ from worker import reanalysis_runs as runs
 from worker.errors import LeaseLost
 from worker.night import NightRule
 from worker.reanalysis import step
-from worker.reanalysis_estimate import ItemFailure, item_failures
+from worker.reanalysis_estimate import ItemFailure, estimate_store, item_failures, yet_to_take_up
 from worker.reanalysis_limits import (
     LANE_FULL,
     LIVE_FIRST,
@@ -251,6 +251,30 @@ def test_a_run_takes_up_no_more_than_its_maximum(database, parts):
 
     assert len(planned(database)) == 3
     assert the_run(database).state == "finished"
+
+
+@pytest.mark.parametrize(("maximum", "before", "after"), [(None, 6, 4), (5, 5, 3), (2, 2, 0), (9, 6, 4)])
+def test_an_estimate_counts_the_whole_request_before_a_run_and_during_it_what_is_yet_to_be_taken_up(
+    database, parts, maximum, before, after
+):
+    for number in range(1, 7):
+        answered(database, number)
+    request = Request(maximum_studies=maximum)
+    assert estimate_store(database, request, model_version=NEW, processes=1).studies == before
+    run_id = ask(parts, maximum_studies=maximum)
+
+    step(replace(parts, rule=ReanalysisRule(waiting=2)))
+
+    rest = yet_to_take_up(runs.load(database, run_id))
+    assert estimate_store(database, rest, model_version=NEW, processes=1).studies == after
+
+
+def test_a_run_that_is_planned_to_its_end_takes_up_nothing_more(database, parts):
+    run_id = ask(parts)
+    step(parts)
+    answered(database, 1)
+
+    assert yet_to_take_up(runs.load(database, run_id)).maximum_studies == 0
 
 
 def test_a_run_of_another_model_ends_with_the_reason(database, parts):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from worker.tables import Companion, Delivery, Event
 from worker.ui.report_tree import as_lists
-from worker.ui.study_view import load_study
+from worker.ui.study_view import load_study, with_answer
 
 
 def after(seconds):
@@ -58,6 +58,26 @@ def test_answers_of_several_models_are_kept_apart_and_the_newest_is_shown(databa
     assert [job.model_version for job in found.jobs] == ["new", "old"]
     assert (found.result.model_version, len(found.images), len(found.boxes)) == ("new", 1, 2)
     assert f"queued (job {newer.id}, new)" in [hop.what for hop in found.way]
+
+
+def test_an_earlier_answer_comes_with_its_own_images_boxes_and_report(database):
+    with database.write() as session:
+        study = a_study(session)
+        image = an_instance(session, study)
+        older = a_job(session, study, model_version="old", outcome="present", probability=0.8)
+        an_image(session, older, image, boxes=1, outcome="present", probability=0.8)
+        a_delivery(session, older)
+        an_image(session, a_job(session, study, model_version="new"), image)
+        a_job(session, study, model_version="next", state="queued", outcome=None, finished_at=None)
+    newest = load_study(database, "2.25.1")
+    assert [job.model_version for job in newest.answers] == ["new", "old"]
+    assert (newest.images[0].outcome, list(newest.boxes), newest.report) == ("absent", [], None)
+    found = with_answer(database, newest, newest.answers[1])
+    assert (found.result.model_version, found.result.outcome, found.images[0].outcome) == ("old", "present", "present")
+    assert [(box.sop_instance_uid, box.frame_number, box.x1, box.y2) for box in found.boxes] == [
+        ("2.25.1.1", 1, 10.5, 44)
+    ]
+    assert found.report.sop_instance_uid == f"2.25.900{older.id}"
 
 
 def test_what_visitors_did_is_no_part_of_a_studys_way(database):

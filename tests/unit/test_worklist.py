@@ -53,14 +53,17 @@ def test_a_study_that_arrives_meanwhile_moves_no_row_of_a_later_page(database):
     assert numbers(worklist_page(database, WorklistFilter(), first.onward, size=2)) == [2, 1]
 
 
-def test_positive_first_shows_present_and_inconclusive_then_all_others_once(database):
-    fill(database, ["present", "absent", "inconclusive", "failed", None, "present"])
-    assert walk(database, WorklistFilter(positive_first=True), 2) == [[6, 3], [1, 5], [4, 2]]
+def test_positive_first_shows_present_then_inconclusive_then_all_others_once(database):
+    fill(database, ["present", "absent", "inconclusive", "failed", None, "present", "inconclusive"])
+    assert walk(database, WorklistFilter(positive_first=True), 2) == [[6, 1], [7, 3], [5, 4], [2]]
 
 
-def test_no_row_is_lost_where_a_page_ends_with_the_positive_ones(database):
-    fill(database, ["absent", "present", "present"])
-    assert walk(database, WorklistFilter(positive_first=True), 2) == [[3, 2], [1]]
+@pytest.mark.parametrize("rare", [0, 1000])
+def test_no_row_is_lost_where_a_page_ends_with_a_group_or_within_one(database, monkeypatch, rare):
+    monkeypatch.setattr(worklist, "RARE", rare)
+    fill(database, ["inconclusive", "absent", "present", "inconclusive", "present", "inconclusive"])
+    assert walk(database, WorklistFilter(positive_first=True), 2) == [[5, 3], [6, 4], [1, 2]]
+    assert walk(database, WorklistFilter(positive_first=True), 3) == [[5, 3, 6], [4, 1, 2]]
 
 
 @pytest.mark.parametrize("rare", [0, 1000])
@@ -127,6 +130,6 @@ def test_an_empty_database_has_an_empty_page(database):
     assert worklist_page(database, WorklistFilter(positive_first=True)).rows == ()
 
 
-@pytest.mark.parametrize("text", [None, "", "0", "2.5", "0.-1", "0.1' OR 1", "0." + "9" * 19, "٠.١"])
+@pytest.mark.parametrize("text", [None, "", "0", "3.5", "0.-1", "0.1' OR 1", "0." + "9" * 19, "٠.١"])
 def test_a_place_that_makes_no_sense_is_none(text):
     assert parse_place(text) is None

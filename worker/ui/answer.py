@@ -7,7 +7,7 @@ import streamlit as st
 from models.decision import OperatingPoints
 from worker.ui.words import outcome_words
 
-BANNERS = {"present": st.error, "inconclusive": st.warning, "absent": st.success}
+BANNERS = {"present": st.error, "inconclusive": st.warning, "failed": st.warning, "absent": st.success}
 WIDTH, HEIGHT = 400.0, 52.0
 
 
@@ -21,6 +21,12 @@ def show_outcome(outcome: str, reason: str | None) -> None:
     BANNERS.get(outcome, st.info)(outcome_words(outcome))
     if reason:
         st.text(reason[:1].upper() + reason[1:])
+
+
+def answer_words(outcome: str, probability: float | None) -> str:
+    """Return the outcome in words, with the probability where there is one."""
+    words = outcome_words(outcome)
+    return words if probability is None else f"{words}, probability {probability:.2f}"
 
 
 def show_probability(probability: float, points: OperatingPoints) -> None:

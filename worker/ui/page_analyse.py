@@ -13,18 +13,19 @@ from dicom_io.pixel_limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer
-from worker.outcomes import gravest
-from worker.ui.answer import show_outcome, show_probability
+from worker.outcomes import ImageOutcome, gravest, study_outcome
+from worker.ui.answer import answer_words, show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, levels_of
-from worker.ui.viewer import Picture, ShownBox, show_picture
+from worker.ui.viewer import Picture, ShownBox, show_picture, show_scores
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
 ADVICE = {
+    Outcome.INCONCLUSIVE: "A fracture is neither found nor ruled out: look closely, first wherever there is a box.",
     Outcome.FAILED: "The file is damaged, incomplete or no image. Export it from the PACS again, the original rather "
     "than a copy.",
     Outcome.OUT_OF_SCOPE: "The model was not made for this kind of image, so it says nothing about it.",
@@ -35,9 +36,13 @@ def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Analyse an X-ray")
     st.caption(f"DICOM, PNG or JPEG. What you upload is analysed and forgotten when you leave{_unless(visit)}.")
-    uploads = st.file_uploader(
-        f"Up to {visit.settings.ui_uploads} files of up to {visit.settings.ui_upload_megabytes} MB",
-        accept_multiple_files=True,
+    uploads = st.file_uploader("X-ray images", accept_multiple_files=True)
+    # Streamlit marks a refused file red and gives no reason that a clinician could read; the page never hears of it.
+    st.caption(
+        f"Up to {visit.settings.ui_uploads} files of up to {visit.settings.ui_upload_megabytes} MB each at a time. "
+        "A file marked red was not analysed: it is larger than that, or there are too many. Remove it and the files "
+        "you are done with, here and in other windows of this page, then add it again. A larger file can only come "
+        "from the PACS."
     )
     if not uploads:
         return
@@ -91,7 +96,7 @@ def _show(model: SharedModel, each: Analysed) -> None:
     with st.container(border=True):
         st.text(each.name)
         answer = each.answer
-        show_outcome(answer.outcome.value, ADVICE.get(answer.outcome))
+        show_outcome(answer.outcome.value, _advice(answer))
         if answer.reason is not None:
             st.caption(plain(f"In detail: {answer.reason}"))
         if len(answer.frames) > 1:
@@ -104,6 +109,17 @@ def _show(model: SharedModel, each: Analysed) -> None:
         if answer.header is not None:
             facts["Body part"] = answer.header.body_part_examined or "not said"
         st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
+
+
+def _advice(answer: Answer) -> str | None:
+    """Return what to make of an answer; of an unclear one also the reason, in the words of a study's page."""
+    advice = ADVICE.get(answer.outcome)
+    if answer.outcome is not Outcome.INCONCLUSIVE:
+        return advice
+    images = [
+        ImageOutcome(0, each.number, each.outcome, each.probability, reason=each.reason) for each in answer.frames
+    ]
+    return f"{study_outcome(images).reason}. {advice}"
 
 
 def _picked(each: Analysed, key: str) -> list[Analysed]:
@@ -128,7 +144,10 @@ def _show_frame(model: SharedModel, each: Analysed) -> None:
     if len(each.answer.frames) > 1:
         st.text(f"Frame {frame.number}")
     if frame.probability is not None:
-        show_probability(frame.probability, model.manifest.decision.build())
+        points = model.manifest.decision.build()
+        show_probability(frame.probability, points)
+        if frame.outcome is Outcome.INCONCLUSIVE and frame.probability < points.low:
+            st.caption("The pointer is in the green part, yet a box was found: classifier and detector disagree.")
     if each.grey is not None:
         _show_picture(each, frame, model, f"{each.upload.file_id}-{frame.number}")
     elif len(each.answer.frames) > 1:
@@ -159,9 +178,7 @@ def _pick_frame(answer: Answer, key: str) -> FrameAnswer:
 
 
 def _frame_words(frame: FrameAnswer, *, is_gravest: bool) -> str:
-    words = f"Frame {frame.number}: {outcome_words(frame.outcome.value)}"
-    if frame.probability is not None:
-        words += f", probability {frame.probability:.2f}"
+    words = f"Frame {frame.number}: {answer_words(frame.outcome.value, frame.probability)}"
     return f"{words} (the gravest)" if is_gravest else words
 
 
@@ -189,9 +206,7 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     show_picture(picture, f"viewer-{key}")
     if heat is not None:
         say_what_heat_is()
-    if boxes:
-        scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
-        st.text(f"Boxes, best first, with scores: {scores}")
+    show_scores(boxes)
 
 
 def _windowed(each: Analysed, frame: FrameAnswer, key: str) -> NDArray[np.float32] | None:

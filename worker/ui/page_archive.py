@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from worker.changes import ChangeRow, changes, earlier_model
-from worker.reanalysis_estimate import RunProgress, estimate_store, progress
+from worker.reanalysis_estimate import RunProgress, estimate_store, progress, yet_to_take_up
 from worker.reanalysis_runs import STORE, RunView, change_state, load
 from worker.table_base import utc_now
 from worker.ui.rows import Row, show_rows
@@ -75,25 +75,33 @@ def _going(visit: Visit, run: RunProgress) -> None:
         if change_state(visit.database, run.run_id, to, who=visit.name, now=utc_now()):
             st.rerun(scope="fragment")
         st.warning("This run has ended or changed meanwhile.")
+    forecast = f"forecast-{run.run_id}"
     if right.button("How much is left?", key=f"left-{run.run_id}", width="stretch"):
         visit.pressed(f"how much is left of re-analysis {run.run_id}")
-        st.text(_forecast(visit, run, load(visit.database, run.run_id)))
+        st.session_state[forecast] = _forecast(visit, run, load(visit.database, run.run_id))
+    if forecast in st.session_state:  # kept: a press is gone when the page is looked up anew
+        st.text(st.session_state[forecast])
 
 
 def _forecast(visit: Visit, run: RunProgress, view: RunView) -> str:
     """Say what is left: counted in our own store; of another archive only what was taken up is known."""
-    found = estimate_store(
-        visit.database, view.request, model_version=run.model_version, processes=visit.settings.analysis_processes
-    )
-    studies = found.studies if run.source == STORE else run.taken_up - run.done - run.failed
+    request, processes = yet_to_take_up(view), visit.settings.analysis_processes
+    found = estimate_store(visit.database, request, model_version=run.model_version, processes=processes)
+    waiting = run.taken_up - run.done - run.failed
+    studies = found.studies + waiting if run.source == STORE else waiting
+    now = datetime.now().astimezone()
     if found.seconds_per_study is None:
-        return f"{studies} studies are left; no analysis was measured yet, so nobody knows how long that takes."
+        return (
+            f"At {now:%H:%M:%S} {studies} studies are left; no analysis was measured yet, so nobody knows how long "
+            "that takes."
+        )
     seconds = studies * found.seconds_per_study / found.processes
-    end = moment(datetime.now().astimezone() + timedelta(seconds=seconds))
+    end = moment(now + timedelta(seconds=seconds))
     known = "" if run.source == STORE else " (of those taken up so far)"
     return (
-        f"{studies} studies are left{known}: about {duration(seconds)} of analysis at {found.seconds_per_study:.2f} s "
-        f"a study, {found.processes} at a time, until {end} where nothing of today comes between."
+        f"At {now:%H:%M:%S} {studies} studies are left{known}: about {duration(seconds)} of analysis at "
+        f"{found.seconds_per_study:.2f} s a study, {found.processes} at a time, until {end} where nothing of "
+        "today comes between."
     )
 
 

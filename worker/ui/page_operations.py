@@ -1,4 +1,4 @@
-"""Operations: queues, workers, disk, failures to do again by reason, deliveries that wait, PACS echo."""
+"""Operations: queues, schedulers, workers, disk, failures to do again by reason, deliveries that wait, PACS echo."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.app import create_app
 from worker.checks import Verdict, check_destination
+from worker.companion_tables import NAMES
 from worker.failures import FailureGroup, failure_groups, retry_group
 from worker.queues import CeleryQueue
+from worker.scheduling import PRESENT_FOR
 from worker.status import Status, recent_workers, snapshot
 from worker.table_base import utc_now
 from worker.ui.rows import Row, show_rows
@@ -24,7 +26,7 @@ from worker.ui.visit import Visit
 from worker.ui.words import duration, moment
 
 REFRESH = timedelta(seconds=10)
-KINDS = {"analysis": "Analysis", "report": "Report", "delivery": "Delivery"}
+KINDS = {"analysis": "Analysis", "delivery": "Delivery", **{kind: name.capitalize() for kind, name in NAMES.items()}}
 MESSAGE = "retried"
 NUMBER_WIDTH = 150
 """Pixels: two numbers stand side by side on a phone, all of them on a desk."""
@@ -68,6 +70,7 @@ def _now(visit: Visit) -> None:
         ("Outcomes in 24 h", found.outcomes),
     ):
         st.text(f"{title}: {_counts(counts)}")
+    _schedulers(found)
     _workers(visit, found)
     _waiting(found)
 
@@ -82,8 +85,25 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{word} {count}" for word, count in counts.items()) or "none"
 
 
+def _schedulers(found: Status) -> None:
+    st.subheader("Schedulers")
+    if not found.schedulers:
+        st.warning(
+            f"No scheduler was seen in the last {PRESENT_FOR.total_seconds():.0f} s. Until one runs (`bonewatch up` or "
+            "`bonewatch schedule`), studies stay 'receiving' and nothing is tried again."
+        )
+        return
+    rows = [
+        Row((each.name, "schedules" if each.schedules else "stands by", moment(each.seen_at)))
+        for each in found.schedulers
+    ]
+    show_rows("Schedulers", ("Scheduler", "Now", "Last seen"), rows, "Schedulers")
+
+
 def _workers(visit: Visit, found: Status) -> None:
     st.subheader("Workers")
+    # A worker writes nothing into the database while it has nothing to do.
+    st.caption("Who finished an analysis in the last hour or is at one now. Workers without work are not listed.")
     rows = [
         (worker.name, str(worker.finished), moment(worker.last_at), _held(found, worker.name))
         for worker in recent_workers(visit.database)
@@ -94,7 +114,7 @@ def _workers(visit: Visit, found: Status) -> None:
         for name in sorted({job.claimed_by or "-" for job in found.running} - known)
     ]
     _table("Workers", ("Worker", "Finished in the last hour", "Last", "Analyses now"), rows,
-           "No worker has finished anything in the last hour.")  # fmt: skip
+           "No worker has finished anything in the last hour, and none is at work.")  # fmt: skip
 
 
 def _held(found: Status, worker: str) -> str:
@@ -131,6 +151,12 @@ def _failure(visit: Visit, group: FailureGroup) -> None:
     words, button = st.columns([4, 1], vertical_alignment="center")
     words.text(f"{KINDS[group.kind]}: {group.count}, the last {moment(group.newest_at)}")
     words.text(group.reason or "no reason was recorded")
+    if group.kind == "capture" or group.kind == "presentation":  # noqa: PLR1714 - mypy narrows by this alone
+        words.caption(
+            "The reports are there all the same, and pictures are made with their report only. Mend the cause, then "
+            "press *Analyse again* on the page of each study: `bonewatch status` names the newest."
+        )
+        return
     key = hashlib.sha256(f"{group.kind}{group.reason}".encode()).hexdigest()
     if not visit.offers(f"Do {group.count} again", ".", button, key=key):
         return

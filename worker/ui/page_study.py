@@ -1,4 +1,4 @@
-"""One study: its images with boxes, its way from the PACS and back, its reports, and earlier answers."""
+"""One study: images with boxes and report of its newest answer or of one chosen, its way from the PACS and back."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from worker.companion_tables import NAMES, Companion
 from worker.errors import FilesDeleted, UnknownStudy
 from worker.retries import can_send_again, retry_study, revive_deliveries
 from worker.stores import store_of
-from worker.tables import Delivery
+from worker.tables import Delivery, Job
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.downloads import offer_file
 from worker.ui.report_tree import as_lists
 from worker.ui.rows import Row, show_rows
 from worker.ui.study_image import MOST_IMAGES, show_image
-from worker.ui.study_view import Hop, StudyView, load_study
+from worker.ui.study_view import Hop, StudyView, load_study, with_answer
 from worker.ui.visit import Visit
 from worker.ui.words import duration, moment, outcome_words
 
@@ -46,13 +46,14 @@ def show(visit: Visit) -> None:
         return
     visit.looked("study", found.result.study_id)
     _summary(visit, found)
+    chosen = _chosen(visit, found)
     answer, way, reports, earlier = st.tabs(["Images", "Time line", "Report", "Answers of all models"])
     with answer:
-        _images(visit, found)
+        _images(visit, chosen)
     with way:
         _way(found)
     with reports:
-        _report(visit, found)
+        _report(visit, chosen)
     with earlier:
         _answers(found)
 
@@ -107,6 +108,27 @@ def _analyse_again(visit: Visit, found: StudyView) -> None:
         st.error(str(error))
         return
     st.success("Planned.") if made else st.info("An analysis is waiting or running already, or images still arrive.")
+
+
+def _chosen(visit: Visit, found: StudyView) -> StudyView:
+    """Let an answer be chosen where there are several; return the study with what that one said."""
+    answers = {job.id: job for job in found.answers}
+    if len(answers) < 2:
+        return found
+    newest = next(iter(answers))
+    # With a newer answer the choice is another one and begins anew: nobody is left with an old one unawares.
+    job_id = st.selectbox(
+        "Images and report of", answers, format_func=lambda each: _name(answers[each]), key=f"answer-{newest}"
+    )
+    if job_id == newest:
+        return found
+    st.info("Images and report are those of an earlier answer, not of the one above.")
+    return with_answer(visit.database, found, answers[job_id])
+
+
+def _name(job: Job) -> str:
+    """Name an answer; the job's number keeps two of one second apart, and is that of the time line."""
+    return f"{moment(job.finished_at)}, {job.model_version}: {outcome_words(job.outcome)} (job {job.id})"
 
 
 def _way(found: StudyView) -> None:

@@ -39,7 +39,10 @@ def show(visit: Visit, study_page: StreamlitPage) -> None:
 
 def _filters() -> WorklistFilter:
     """Show the filters; each stands in the address, so that a bookmark is the same view."""
-    st.session_state.setdefault(CHOSEN, asked if (asked := st.query_params.get(OUTCOME)) in CHOICES else EVERYTHING)
+    # The address is what counts: a choice is in it before we are here, and the browser's Back changes nothing else.
+    asked = named if (named := st.query_params.get(OUTCOME)) in CHOICES else EVERYTHING
+    if st.session_state.get(CHOSEN) != asked:
+        st.session_state[CHOSEN] = asked
     outcome = st.segmented_control(
         "Outcome", list(CHOICES), format_func=CHOICES.__getitem__, key=CHOSEN, on_change=_remember_outcome
     )
@@ -57,7 +60,7 @@ def _filters() -> WorklistFilter:
         ]
         positive = order.toggle(
             "Positive first", key=POSITIVE_FIRST, bind="query-params", on_change=_from_the_top,
-            help="Suspected fractures and unclear studies before all others.",
+            help="Suspected fractures, then unclear studies, then all others.",
         )  # fmt: skip
     since, until = (day if isinstance(day, date) else None for day in days)
     return WorklistFilter(

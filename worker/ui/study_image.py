@@ -16,13 +16,13 @@ from models.types import ModelError
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.tables import ImageResult, Instance
+from worker.ui.answer import answer_words
 from worker.ui.downloads import offer_file
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.study_view import StudyView
-from worker.ui.viewer import Picture, ShownBox, show_picture
+from worker.ui.viewer import Picture, ShownBox, show_picture, show_scores
 from worker.ui.visit import Visit
-from worker.ui.words import outcome_words
 
 MOST_IMAGES = 12
 """So many stand on one page."""
@@ -36,9 +36,11 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
         if box.sop_instance_uid == instance.sop_instance_uid and box.frame_number == image.frame_number
     )
     title = " ".join(filter(None, (instance.body_part_examined, instance.laterality, instance.view_position)))
-    st.text(f"{title or 'Image'}, frame {image.frame_number}: {outcome_words(image.outcome)}")
+    st.text(f"{title or 'Image'}, frame {image.frame_number}: {answer_words(image.outcome, image.probability)}")
     if image.reason:
         st.text(image.reason)
+    shown = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
+    show_scores(shown)  # what was said stays, whether or not the image can be shown
     if instance.file_deleted_reason is not None:
         st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
         return
@@ -49,9 +51,8 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
         return
     layers = choose_layers(f"image {place}", f"image-{image.id}")
     heat = _heat(visit, found, instance, image, grey) if layers.heat else None
-    drawn = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes if layers.boxes]
     words = f"Radiograph, {image.outcome}, {spoken(len(boxes), layers, heated=heat is not None)}"
-    show_picture(Picture(grey, drawn, words, aspect, heat), f"image-{image.id}")
+    show_picture(Picture(grey, shown if layers.boxes else [], words, aspect, heat), f"image-{image.id}")
     if heat is not None:
         say_what_heat_is()
     said = ReportedImage(Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes)

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Session, selectinload
 
 from dicom_io.types import Outcome
 from worker.companion_tables import NAMES, Companion
 from worker.database import Database
 from worker.outcomes import gravity
-from worker.results import FindingRow, ResultFilter, ResultRow, findings, results
-from worker.tables import ANSWER, Event, ImageResult, Instance, Job, Report, Study
+from worker.results import ResultFilter, ResultRow, results
+from worker.tables import ANSWER, Event, Finding, ImageResult, Instance, Job, Report, Study
 
 MOST_EVENTS = 500
 # Page views are the visitors' trace, not the study's.
 VISITS = ("page_viewed", "page_pressed")
+FINISHED = ("done", "failed")
 TOLD = ("destination", "reason", "by", "lane", "attempt")
 
 
@@ -33,16 +34,29 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundBox:
+    """A box of a frame: pixels of the original image, (0, 0) the top left corner of the first, x along the columns."""
+
+    sop_instance_uid: str
+    frame_number: int
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class StudyView:
     """A study with its result, images, answering jobs (none in shadow), its way, and what was recorded.
 
-    Images come gravest first, jobs newest first.
+    Images come gravest first, jobs newest first. Images, boxes and report are those of the result's job.
     """
 
     result: ResultRow
     instances: Sequence[Instance]
     images: Sequence[ImageResult]
-    boxes: Sequence[FindingRow]
+    boxes: Sequence[FoundBox]
     jobs: Sequence[Job]
     way: Sequence[Hop]
     events: Sequence[Hop]
@@ -51,6 +65,11 @@ class StudyView:
     def report(self) -> Report | None:
         """The report of the result shown."""
         return next((job.report for job in self.jobs if job.id == self.result.job_id), None)
+
+    @property
+    def answers(self) -> list[Job]:
+        """The finished jobs, newest first: the result shown at first is the first one's."""
+        return [job for job in self.jobs if job.state in FINISHED]
 
 
 def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
@@ -71,10 +90,7 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         instances = session.scalars(
             select(Instance).where(Instance.study_id == result.study_id).order_by(Instance.id)
         ).all()
-        images = sorted(
-            session.scalars(select(ImageResult).where(ImageResult.job_id == result.job_id).order_by(ImageResult.id)),
-            key=lambda image: gravity(Outcome(image.outcome), image.probability),
-        )
+        images, boxes = _said(session, result.job_id)
         events = session.scalars(
             select(Event)
             .where(Event.study_id == result.study_id, Event.kind.not_in(VISITS))
@@ -82,9 +98,44 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
             .limit(MOST_EVENTS)
         ).all()
         study = session.get_one(Study, result.study_id)
-    boxes = findings(database, study_instance_uid)
     recorded = _timed([Hop(event.at, _words(event)) for event in reversed(events)])
     return StudyView(result, instances, images, boxes, jobs, _way(study, len(instances), jobs), recorded)
+
+
+def with_answer(database: Database, found: StudyView, job: Job) -> StudyView:
+    """Return a study with what one of its finished jobs said in place of what the newest said.
+
+    What the result has of the study and of the newest report's way stays as it is.
+    """
+    with database.read() as session:
+        images, boxes = _said(session, job.id)
+    result = replace(
+        found.result,
+        job_id=job.id,
+        revision=job.revision,
+        model_version=job.model_version,
+        outcome=job.outcome,
+        probability=job.probability,
+        reason=job.reason,
+        analysed_at=job.finished_at,
+    )
+    return replace(found, result=result, images=images, boxes=boxes)
+
+
+def _said(session: Session, job_id: int | None) -> tuple[list[ImageResult], list[FoundBox]]:
+    """Return what a job said: its images, gravest first, and their boxes, best first."""
+    images = session.scalars(select(ImageResult).where(ImageResult.job_id == job_id).order_by(ImageResult.id))
+    corners = (Finding.x1, Finding.y1, Finding.x2, Finding.y2)
+    boxes = session.execute(
+        select(Instance.sop_instance_uid, ImageResult.frame_number, *corners, Finding.score)
+        .select_from(Finding)
+        .join(Finding.image_result)
+        .join(ImageResult.instance)
+        .where(ImageResult.job_id == job_id)
+        .order_by(ImageResult.id, Finding.number)
+    )
+    gravest_first = sorted(images, key=lambda image: gravity(Outcome(image.outcome), image.probability))
+    return gravest_first, [FoundBox(*box) for box in boxes]
 
 
 def _way(study: Study, instances: int, jobs: Sequence[Job]) -> list[Hop]:

@@ -28,15 +28,14 @@ export default function ({ data, parentElement }) {
   if (data.heat) {
     make("image", { href: data.heat, width, height, preserveAspectRatio: "none", opacity: 0.45 }, svg);
   }
-  const texts = [];
   for (const box of data.boxes) {
     const place = { x: box.x1, y: box.y1, width: box.x2 - box.x1, height: box.y2 - box.y1 };
     make("rect", { ...place, class: "under", "vector-effect": "non-scaling-stroke" }, svg);
     make("rect", { ...place, class: "box", "vector-effect": "non-scaling-stroke" }, svg);
-    const text = make("text", { x: box.x1 }, svg);
-    text.textContent = box.label;
-    texts.push([text, box]);
   }
+  // After all boxes: no box's line may run through the score of another.
+  const texts = data.boxes.map((box) => [make("text", {}, svg), box]);
+  for (const [text, box] of texts) text.textContent = box.label;
 
   function draw() {
     const place = root.place;
@@ -46,12 +45,18 @@ export default function ({ data, parentElement }) {
     place.y = Math.min(height - high, Math.max(0, place.y));
     svg.setAttribute("viewBox", `${place.x} ${place.y} ${place.width} ${high}`);
     svg.classList.toggle("zoomed", place.width < width);
-    const pixel = place.width / Math.max(1, svg.clientWidth);
+    // A high picture is as high as its frame, not as wide.
+    const pixel = Math.max(place.width / Math.max(1, svg.clientWidth), high / Math.max(1, svg.clientHeight));
     for (const [text, box] of texts) {
       const size = 15 * pixel;
       text.setAttribute("font-size", size);
       text.setAttribute("stroke-width", size / 5);
-      text.setAttribute("y", box.y1 > 1.4 * size ? box.y1 - 0.4 * size : box.y2 + 1.1 * size);
+      // Beside the box, and inside the picture wherever the box is: a score that is cut off reads as another score.
+      const edge = 0.3 * size;
+      const right = width - text.getComputedTextLength() - edge;
+      const beside = box.y1 > 1.4 * size ? box.y1 - 0.4 * size : box.y2 + 1.1 * size;
+      text.setAttribute("x", Math.max(edge, Math.min(box.x1, right)));
+      text.setAttribute("y", Math.max(1.1 * size, Math.min(beside, height - edge)));
     }
   }
   function zoom(factor, at) {
@@ -83,14 +88,13 @@ export default function ({ data, parentElement }) {
     bar.append(button);
   }
   svg.onkeydown = (event) => {
-    if (event.key in keys && !event.metaKey && !event.altKey) { event.preventDefault(); keys[event.key](); }
+    if (event.ctrlKey || event.metaKey || event.altKey) return; // the browser's own: it zooms the whole page
+    if (event.key in keys) { event.preventDefault(); keys[event.key](); }
   };
   svg.onwheel = (event) => {
     if (!event.ctrlKey) return; // a wheel alone scrolls the page
     event.preventDefault();
-    const frame = svg.getBoundingClientRect();
-    const share = root.place.width / frame.width;
-    const at = { x: root.place.x + (event.clientX - frame.left) * share, y: root.place.y + (event.clientY - frame.top) * share };
+    const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
     zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, at);
   };
   let from = null;
@@ -101,7 +105,7 @@ export default function ({ data, parentElement }) {
   };
   svg.onpointermove = (event) => {
     if (!from) return;
-    const wide = svg.getBoundingClientRect().width;
+    const wide = svg.getScreenCTM().a * root.place.width;
     move((from[0] - event.clientX) / wide, (from[1] - event.clientY) / wide);
     from = [event.clientX, event.clientY];
   };

@@ -60,8 +60,19 @@ class Picture:
 
 
 def show_picture(picture: Picture, key: str) -> None:
-    """Show an image; `key` keeps the zoom between two runs of the page."""
+    """Show an image, and say so where it has fewer pixels than the original; `key` keeps the zoom between two runs."""
     _viewer(key=key, data=drawn(picture))
+    longest = max(picture.pixels.shape)
+    if longest > LONGEST_SIDE:
+        # A fine line may be lost in it, however far one zooms. Rounded down: never "100 %".
+        st.caption(f"Shown at {100 * LONGEST_SIDE // longest} % of its resolution.")
+
+
+def show_scores(boxes: Sequence[ShownBox]) -> None:
+    """Put into words what is written beside the boxes, for whoever cannot see it; the best box comes first."""
+    if boxes:
+        scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
+        st.text(f"Boxes, best first, with scores: {scores}")
 
 
 def drawn(picture: Picture) -> dict[str, object]:
