@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
+from dicom_io.drawing import YELLOW, scale_for
 from tests import reports, scu
 from tests.peers import program, run, wait_until
 from tests.product import SAMPLES, Bonewatch, sample_files, sample_studies
@@ -155,18 +156,45 @@ def test_pictures_lie_beside_the_reports_committed_and_their_boxes_equal_those_o
     pictures = site.bonewatch.rows(PICTURES)
     assert {picture["kind"] for picture in pictures} == {"capture", "presentation"}
     assert {(picture["state"], picture["confirmed_by"]) for picture in pictures} == {("committed", "commitment")}
-    compared = 0
+    compared = {"presentation": 0, "capture": 0}
     for picture in pictures:
         path = site.pacs.download(site.pacs.find(picture["sop_instance_uid"]), site.folder / "pictures")
         assert not reports.validator_errors(path)
+        rows = site.bonewatch.rows(BOXES, report=picture["report"])
         if picture["kind"] == "presentation":
-            (drawn, image), rows = reports.outlines(path), site.bonewatch.rows(BOXES, report=picture["report"])
+            drawn, image = reports.outlines(path)
             known = [tuple(row.values())[2:] for row in rows if row["sop_instance_uid"] == image]
             assert drawn == [pytest.approx(box, abs=0.5) for box in known]
-            compared += len(drawn)
         else:
-            assert np.array_equal(site.pacs.preview(path.stem), dcmread(path).pixel_array)
-    assert compared > 0, "no presentation state has a box: nothing was compared"
+            made, preview = dcmread(path), site.pacs.preview(path.stem)
+            assert np.array_equal(preview, made.pixel_array)
+            image = made.SourceImageSequence[0].ReferencedSOPInstanceUID
+            source = dcmread(
+                site.pacs.download(site.pacs.find(image), site.folder / "sources"), stop_before_pixels=True
+            )
+            known = [tuple(row.values())[2:] for row in rows if row["sop_instance_uid"] == image]
+            assert_outlined(preview, known, (source.Rows, source.Columns))
+        compared[picture["kind"]] += len(known)
+    assert all(compared.values()), "no picture of a kind has a box: nothing was compared"
+
+
+def assert_outlined(picture, boxes, size):
+    """Assert that a marked image has a yellow line along each side of each box of the database.
+
+    The image lies between two bands of text whose heights only the product knows: one place must fit all boxes.
+    """
+    scale, _ = scale_for(size)
+    yellow, high = (picture == YELLOW[::-1]).all(axis=2), round(size[0] * scale)
+    scaled = [[round(value * scale) for value in box] for box in boxes]
+    tops = range(yellow.shape[0] - high + 1)
+    assert any(all(is_outlined(yellow[top : top + high], *box) for box in scaled) for top in tops)
+
+
+def is_outlined(yellow, x1, y1, x2, y2):
+    # Three pixels to either side are the line's own width and rounding.
+    along = [yellow[y1:y2, max(x - 3, 0) : x + 4].any(axis=1) for x in (x1, x2)]
+    along += [yellow[max(y - 3, 0) : y + 4, x1:x2].any(axis=0) for y in (y1, y2)]
+    return all(side.mean() > 0.8 for side in along)
 
 
 def test_sql_and_the_reports_say_the_same(site):
