@@ -169,6 +169,27 @@ def test_one_choice_shows_the_original_boxes_heat_or_both(upload, choice, boxes,
     assert (len(shown[-1].boxes), shown[-1].heat is not None) == (boxes, heat)
 
 
+def test_where_the_classifier_looked_is_asked_once_for_each_frame(upload, monkeypatch):
+    asked = []
+
+    def explain(_, pixels):
+        asked.append(pixels[0, 0])
+        return np.full_like(pixels, pixels[0, 0])
+
+    monkeypatch.setattr(Told, "explain", explain)
+    page, shown = upload([ABSENT, PRESENT], hand=build_dx(pixels=np.stack([ramp(40, 60), ramp(40, 60)[::-1]])))
+    for choice in ("Heat map", "Both", "Boxes", "Heat map"):
+        page.segmented_control[0].set_value(choice).run()
+    assert len(asked) == 1
+    assert shown[-1].heat == pytest.approx(asked[0], abs=0.002)
+
+    page.selectbox[0].set_value(0).run()
+    page.segmented_control[0].set_value("Heat map").run()
+    assert not page.exception
+    assert len(asked) == 2
+    assert shown[-1].heat == pytest.approx(asked[1], abs=0.002)
+
+
 def test_a_frame_that_the_model_refused_has_no_heat_and_says_so(upload):
     page, shown = upload([ImageError("the image has one grey value only")], hand=build_dx(pixels=ramp(40, 60)))
     page.segmented_control[0].set_value("Both").run()

@@ -19,7 +19,7 @@ from worker.ui.keeping import offer_to_keep
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
-from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, levels_of
+from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, heat_of, levels_of
 from worker.ui.viewer import Picture, ShownBox, show_picture, show_scores
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
@@ -191,7 +191,7 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
     analysed_so = frame.probability is not None
-    heat = heat_or_reason(lambda: model.explain(pixels), analysed=analysed_so) if layers.heat else None
+    heat = heat_or_reason(lambda: heat_of(each, model), analysed=analysed_so) if layers.heat else None
     grey = _windowed(each, frame, key)
     boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""

@@ -31,8 +31,9 @@ class Analysed:
     """An upload, what it is by its content, and what was said of it.
 
     `shown` is the frame looked at, the gravest at first; `grey` its image, 16 bits a pixel to save memory, None where
-    there is none; `levels` the same before its window, once somebody has asked for another window. `place` is empty, or
-    `BESIDE` for a second frame that is compared with it. The images of all other frames are in the upload alone.
+    there is none; `levels` the same before its window, once somebody has asked for another window; `heat` where the
+    classifier looked, 8 bits a pixel, once somebody wanted to see it. `place` is empty, or `BESIDE` for a second frame
+    that is compared with it. The images of all other frames are in the upload alone.
     """
 
     upload: Any
@@ -41,6 +42,7 @@ class Analysed:
     shown: FrameAnswer | None
     grey: NDArray[np.uint16] | None
     levels: Levels | None = None
+    heat: NDArray[np.uint8] | None = None
     place: str = ""
 
     @property
@@ -92,7 +94,7 @@ def at_frame(analysed_file: Analysed, frame: FrameAnswer, place: str = "") -> An
             found = next((one.pixels for one in read_frames(path) if one.number == frame.number), None)
         except (DicomError, OSError):  # the frame that no decoder could read: its answer says so
             found = None
-    other = replace(each, shown=frame, grey=_grey(found), levels=None)
+    other = replace(each, shown=frame, grey=_grey(found), levels=None, heat=None)
     known[each.key] = other
     return other
 
@@ -103,8 +105,31 @@ def levels_of(each: Analysed, frame: FrameAnswer) -> Levels:
         return each.levels
     with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
         levels = read_levels(path, frame.number)
-    st.session_state[KNOWN][each.key] = replace(each, levels=levels)
+    _learn(each, levels=levels)
     return levels
+
+
+def heat_of(each: Analysed, model: SharedModel) -> NDArray[np.float32]:
+    """Return where the classifier looked in the frame shown, (rows, columns), 0..1; asked once.
+
+    Raises
+    ------
+    models.types.ImageError
+        The classifier does not take this image.
+    """
+    if each.heat is None:
+        assert each.grey is not None  # noqa: S101 - what is not shown has no layers to choose from
+        heat = np.rint(model.explain(each.grey.astype(np.float32) / np.float32(65535)) * 255).astype(np.uint8)
+        _learn(each, heat=heat)
+    else:
+        heat = each.heat
+    return np.divide(heat, 255, dtype=np.float32)
+
+
+def _learn(each: Analysed, **more: Any) -> None:
+    """Keep more of an image than is known of it so far."""
+    known: dict[str, Analysed] = st.session_state[KNOWN]
+    known[each.key] = replace(known.get(each.key, each), **more)
 
 
 def by_study(found: Sequence[Analysed]) -> list[list[Analysed]]:
