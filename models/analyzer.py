@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.decision import decide, sigmoid
 from models.detector import detections_of
 from models.explain import grad_cam, register
+from models.folding import fold_batch_norms
 from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
 from models.types import ImageAnalysis, ImageError, ScoredBox
 from models.views import View, fuse, mirror, mirror_boxes
@@ -36,7 +37,7 @@ class Analyzer:
     Parameters
     ----------
     bundle
-        What `load_bundle` returned; its networks are taken over (moved and converted).
+        What `load_bundle` returned; its networks are taken over (folded, converted, moved): nobody can train them on.
     device
         'auto' (a CUDA device if there is one), 'cpu', 'cuda' or 'cuda:1'.
     threads
@@ -49,6 +50,8 @@ class Analyzer:
         self._manifest = bundle.manifest
         self._calibration = bundle.manifest.calibration.build()
         self._points = bundle.manifest.decision.build()
+        for network in (bundle.classifier_trunk, bundle.detector_trunk, bundle.classifier, bundle.detector):
+            fold_batch_norms(network)
         self.device = choose_device(device)
         self.dtype = choose_dtype(self.device)
         self._classifier_trunk = bundle.classifier_trunk.to(self.dtype)
