@@ -20,6 +20,8 @@ from worker.promotion import run_in_shadow
 pytestmark = pytest.mark.slow
 
 SAID = "SELECT study_id, purpose, state, outcome, attempts FROM jobs ORDER BY study_id, purpose"
+IMAGES = 120
+"""Enough that a busy machine still kills in the middle of them."""
 RESULTS = """
     SELECT j.purpose, count(*), count(DISTINCT i.instance_id) FROM image_results i JOIN jobs j ON j.id = i.job_id
     GROUP BY j.purpose ORDER BY j.purpose
@@ -28,6 +30,7 @@ SENT = """
     SELECT j.purpose, count(*) FROM deliveries d JOIN reports r ON r.id = d.report_id JOIN jobs j ON j.id = r.job_id
     GROUP BY j.purpose
 """
+ANSWERED = "SELECT count(*) FROM jobs WHERE state = 'done' AND purpose = 'answer'"
 OPEN = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"
 UNSENT = "SELECT count(*) FROM deliveries WHERE state <> 'committed'"
 
@@ -85,17 +88,19 @@ def test_what_is_pushed_is_answered_and_sent_once_and_the_shadows_results_are_on
 
 
 def test_a_pool_process_killed_in_the_middle_of_a_shadow_leaves_one_result_of_it(site, tmp_path):
-    site.receive("long", images=30)
+    site.receive("long", images=IMAGES)
     site.start("schedule")
     worker = site.start("work")
+    wait_until(lambda: site.one(ANSWERED), 120, "the answer is there", every=0.01)
+    pool = children(worker.pid)  # looked up before: the shadow does not wait for us
     running = "SELECT count(*) FROM jobs WHERE state = 'running' AND purpose = 'shadow'"
     wait_until(lambda: site.one(running), 120, "the model in shadow works", every=0.01)
 
-    for pid in children(worker.pid):
+    for pid in pool:
         os.kill(pid, signal.SIGKILL)
 
     assert site.one(running) == 1, "killed too late to show anything"
     wait_until(lambda: site.one(OPEN) == 0, 120, "both jobs have ended")
     assert site.rows(SAID) == [(1, "answer", "done", "absent", 1), (1, "shadow", "done", "present", 2)]
-    assert site.rows(RESULTS) == [("answer", 30, 30), ("shadow", 30, 30)]
+    assert site.rows(RESULTS) == [("answer", IMAGES, IMAGES), ("shadow", IMAGES, IMAGES)]
     assert_answers_alone_are_sent(site, tmp_path / "pacs", studies=1)

@@ -119,7 +119,7 @@ def test_the_same_message_three_times_gives_one_result(site):
 
 
 def test_a_pool_process_killed_while_it_analyses_leaves_one_result(site):
-    site.receive("long", images=60)
+    site.receive("long", images=120)
     site.start("schedule")
     worker = site.start("work")
     wait_until_running(site)
@@ -133,7 +133,7 @@ def test_a_pool_process_killed_while_it_analyses_leaves_one_result(site):
 
 
 def test_a_whole_worker_killed_while_it_analyses_leaves_one_result_and_no_process(site):
-    site.receive("long", images=60)
+    site.receive("long", images=120)
     site.start("schedule")
     worker = site.start("work")
     wait_until_running(site)
