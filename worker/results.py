@@ -7,7 +7,7 @@ administrator's own SQL and `bonewatch results` therefore never differ.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -85,29 +85,6 @@ class ResultRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FindingRow:
-    """One box of a study's result: a row of `v_findings`."""
-
-    study_instance_uid: str
-    patient_id: str | None
-    accession_number: str | None
-    series_instance_uid: str
-    sop_instance_uid: str
-    frame_number: int
-    number: int
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float
-    outcome: str
-    probability: float | None
-    model_version: str
-    analysed_at: datetime
-    job_id: int
-
-
-@dataclass(frozen=True, slots=True)
 class JobRow:
     """One job, finished or not, with the study it is about."""
 
@@ -148,7 +125,6 @@ def plain_type(hint: Any) -> Any:
 
 
 V_RESULTS = view_of("v_results", ResultRow)
-V_FINDINGS = view_of("v_findings", FindingRow)
 
 
 def results(
@@ -163,15 +139,6 @@ def results(
     """
     query = _filtered(select(V_RESULTS), wanted or ResultFilter()).order_by(V_RESULTS.c.study_id.desc())
     return _paged(database, query, ResultRow, limit, below)
-
-
-def findings(database: Database, study_instance_uid: str) -> Sequence[FindingRow]:
-    """Return the boxes of a study's result, image by image, best first."""
-    c = V_FINDINGS.c
-    query = select(V_FINDINGS).where(c.study_instance_uid == study_instance_uid)
-    with database.read() as session:
-        rows = session.execute(query.order_by(c.sop_instance_uid, c.frame_number, c.number))
-        return [FindingRow(*row) for row in rows]
 
 
 def jobs(

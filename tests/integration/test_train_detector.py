@@ -15,7 +15,7 @@ from tests.training_data import write_data, write_mobilenet, write_vgg
 from training.augment import Geometry
 from training.chips import Album, Chip, Cutter
 from training.dataset import load
-from training.detector_options import Config, Places
+from training.detector_options import BATCH, Config, Places, read_options
 from training.detector_start import build
 from training.errors import CannotTrain
 from training.hardware import Hardware
@@ -66,6 +66,13 @@ def test_an_epoch_of_64_images_lowers_the_loss_from_one_half_to_the_other(places
     assert sum(second[name] for name in second if name.startswith("loss_")) < sum(
         first[name] for name in first if name.startswith("loss_")
     )
+
+
+def test_the_batch_is_the_device_s_unless_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--data", "data", "--run", "run"]
+    monkeypatch.setattr("training.hardware.choose_device", lambda _: torch.device("cpu"))
+    assert read_options(None, words)[1].batch == BATCH["cpu"]
+    assert read_options(None, [*words, "--batch", "3"])[1].batch == 3
 
 
 def test_it_learns_in_mixed_precision_too(places: Places) -> None:

@@ -236,6 +236,22 @@ def test_a_search_that_takes_long_is_not_waited_for_and_is_no_look(studies, ask,
     assert looks(studies) == []
 
 
+def test_the_first_question_is_asked_before_anybody_visits_and_a_database_that_is_away_stops_no_start(
+    studies, tmp_path, monkeypatch
+):
+    class Away:
+        def read(self):
+            raise DatabaseUnavailable("locked")
+
+    asked = []
+    monkeypatch.setattr(first_rows, "worklist_page", lambda *given: asked.append(worklist_page(*given)))
+    settings = load_settings(home=tmp_path, minimum_free_bytes=0)
+    asyncio.run(FirstRows(settings, studies).prepare())
+    assert [len(page.rows) for page in asked] == [PAGE_SIZE]
+    assert looks(studies) == []
+    asyncio.run(FirstRows(settings, Away()).prepare())
+
+
 def test_no_program_comes_with_them(studies, ask):
     markup = ask(studies).decode()
     assert "<script" not in markup

@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
-from datetime import timedelta
+from dataclasses import FrozenInstanceError, dataclass, fields
+from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select
 
 from dicom_io.types import Outcome
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from worker import results as module
-from worker.results import FindingRow, ResultFilter, ResultRow, findings, jobs, results
+from worker.results import ResultFilter, ResultRow, jobs, results, view_of
 from worker.tables import Report
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """One box of a study's result: a row of `v_findings`, the view that is for administrators alone."""
+
+    study_instance_uid: str
+    patient_id: str | None
+    accession_number: str | None
+    series_instance_uid: str
+    sop_instance_uid: str
+    frame_number: int
+    number: int
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    score: float
+    outcome: str
+    probability: float | None
+    model_version: str
+    analysed_at: datetime
+    job_id: int
+
+
+def findings(database, study_instance_uid):
+    """Return the boxes of a study's result, image by image, best first."""
+    view = view_of("v_findings", FindingRow)
+    query = select(view).where(view.c.study_instance_uid == study_instance_uid)
+    with database.read() as session:
+        rows = session.execute(query.order_by(view.c.sop_instance_uid, view.c.frame_number, view.c.number))
+        return [FindingRow(*row) for row in rows]
 
 
 def minutes(number):
