@@ -20,7 +20,7 @@ from dicom_io.scope import LIMBS_HIPS_SHOULDERS, ScopeRule, out_of_scope_reason
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
-from worker.analyze import Workbench, Answer, analyze_file
+from worker.analyze import Answer, Workbench, analyze_file
 from worker.analyze_output import Output
 from worker.candidates import select
 
