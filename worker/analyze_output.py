@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_io.drawing import mark_image
@@ -25,17 +25,16 @@ class Output:
 
     Names come from the files': `hand.dcm` gives `hand.png` and, as DICOM objects, `hand.sr.dcm` (the report),
     `hand.sc.dcm` (the marked image) and `hand.pr.dcm` (the presentation state, where there are boxes), below the same
-    folders as where it was found. Further frames give `hand.sc-2.dcm`. A second file of the same name in one run gives
-    `hand-2.sr.dcm`.
+    folders as where it was found. Further frames give `hand.sc-2.dcm`. Which name a file has among others of the same
+    is said by `worker.candidates.output_names`.
     """
 
     folder: Path
     algorithm: Algorithm
     box_score: float
-    _taken: dict[Path, int] = field(default_factory=dict, init=False, repr=False)
 
     def write(self, answer: Answer, name: Path) -> str | None:
-        """Write what there is to write for this answer; a failed or out-of-scope file gets nothing.
+        """Write what there is to write for this answer under a name without suffix; a failed file gets nothing.
 
         Returns
         -------
@@ -49,7 +48,7 @@ class Output:
         """
         if answer.outcome not in ANALYSED:
             return None
-        stem = self._free_stem(name)
+        stem = self.folder / name
         stem.parent.mkdir(parents=True, exist_ok=True)
         _replace(stem.with_name(f"{stem.name}.png"), self._marked(answer))
         if answer.header is None:
@@ -72,11 +71,6 @@ class Output:
             suffix = SUFFIXES[companion.kind]
             _replace(stem.with_name(f"{stem.name}.{suffix}{number}.dcm"), companion.report.part10)
         return missing
-
-    def _free_stem(self, name: Path) -> Path:
-        stem = self.folder / name.parent / (name.stem or name.name)
-        self._taken[stem] = count = self._taken.get(stem, 0) + 1
-        return stem if count == 1 else stem.with_name(f"{stem.name}-{count}")
 
     def _marked(self, answer: Answer) -> bytes:
         if answer.frame is None or answer.pixels is None:

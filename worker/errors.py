@@ -12,6 +12,7 @@
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
     ├── UnknownStudy                 nobody has sent a study of this UID
     ├── FilesDeleted                 the study's images were deleted here; the PACS has to send them again
+    ├── ZipMemberUnreadable          a ZIP file, or a file in it, cannot be read
     ├── ExportRefused                results cannot be written where they should go
     └── SupervisionError             `bonewatch up` cannot run its child processes
         ├── ChildFailed              one ended, or was not ready in its time; holds its last lines
@@ -101,6 +102,12 @@ class FilesDeleted(WorkerError):
     """The study's images were deleted here; the PACS has to send them again."""
 
     code = "files_deleted"
+
+
+class ZipMemberUnreadable(WorkerError):
+    """A ZIP file, or a file in it, cannot be read; the message says why."""
+
+    code = "zip_unreadable"
 
 
 class ExportRefused(WorkerError):

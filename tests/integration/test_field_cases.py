@@ -170,7 +170,7 @@ def test_what_is_answered_can_be_seen_in_the_marked_image(name: str, context: Wo
     result = result_of(FIELD / f"{name}.dcm", context)
 
     assert result.outcome in {Outcome.PRESENT, Outcome.INCONCLUSIVE}
-    Output(tmp_path, Algorithm("bonewatch", "1", "bonewatch"), 0.5).write(result, Path("image.dcm"))
+    Output(tmp_path, Algorithm("bonewatch", "1", "bonewatch"), 0.5).write(result, Path("image"))
     shown = np.asarray(Image.open(tmp_path / "image.png").convert("L"))
     assert np.percentile(shown, 98) > 60
     with warnings.catch_warnings():

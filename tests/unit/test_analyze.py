@@ -16,7 +16,7 @@ from models.types import BundleError, Decision, ImageAnalysis, ImageError, Score
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10
 from worker.analyze import Answer, Workbench, analyze_file
 from worker.analyze_output import Output
-from worker.candidates import Candidate, Kind, select
+from worker.candidates import Candidate, Kind, output_names, select
 
 BOXES = (ScoredBox(1, 2, 11, 12, 0.9), ScoredBox(4, 4, 8, 8, 0.2))
 VERSION = "2026-01-01-fake+00000000"
@@ -186,7 +186,7 @@ def output(tmp_path: Path) -> Output:
 
 def test_out_holds_a_report_and_a_marked_image_of_a_dicom_file(tmp_path: Path, output: Output) -> None:
     path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "hand.dcm")
-    assert output.write(analyze(path, PRESENT, minimum_score=0.0), Path(path.name)) is None
+    assert output.write(analyze(path, PRESENT, minimum_score=0.0), Path(path.stem)) is None
     report = dcmread(tmp_path / "out" / "hand.sr.dcm")
     assert report.StudyInstanceUID == uid("study")
     regions = str(report).count("POLYLINE")
@@ -201,38 +201,40 @@ def test_a_marked_image_is_as_high_as_its_pixels_are(tmp_path: Path, output: Out
     heights = []
     for name, spacing in (("square", [0.15, 0.15]), ("high", [0.3, 0.15])):
         path = write_part10(build_dx(pixels=ramp(40, 60), ImagerPixelSpacing=spacing), tmp_path / f"{name}.dcm")
-        assert output.write(analyze(path, ABSENT), Path(path.name)) is None
+        assert output.write(analyze(path, ABSENT), Path(path.stem)) is None
         heights.append(cv2.imread(str(tmp_path / "out" / f"{name}.png")).shape[0])
     assert heights[1] - heights[0] == pytest.approx(40 * 640 / 60, abs=1)
 
 
 def test_out_holds_no_presentation_state_where_there_is_nothing_to_mark(tmp_path: Path, output: Output) -> None:
     path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "hand.dcm")
-    assert output.write(analyze(path, ABSENT), Path(path.name)) is None
+    assert output.write(analyze(path, ABSENT), Path(path.stem)) is None
     assert sorted(each.name for each in (tmp_path / "out").iterdir()) == ["hand.png", "hand.sc.dcm", "hand.sr.dcm"]
 
 
 def test_out_holds_a_marked_image_only_of_a_picture(tmp_path: Path, output: Output) -> None:
-    output.write(analyze(picture(tmp_path / "hand.png"), ABSENT), Path("hand.png"))
+    output.write(analyze(picture(tmp_path / "hand.png"), ABSENT), Path("hand"))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["hand.png"]
 
 
-def test_two_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path, output: Output) -> None:
+def test_two_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        output.write(analyze(picture(tmp_path / folder / "hand.png"), ABSENT), Path("hand.png"))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["hand-2.png", "hand.png"]
+        picture(tmp_path / folder / "hand.png")
+    named = select([tmp_path / "a" / "hand.png", tmp_path / "b" / "hand.png"]).candidates
+    assert output_names(named) == [Path("hand"), Path("hand-2")]
+    assert output_names(select([tmp_path]).candidates) == [Path("a/hand"), Path("b/hand")]
 
 
 def test_nothing_is_written_for_what_failed(tmp_path: Path, output: Output) -> None:
     (tmp_path / "note.dcm").write_text("text")
-    output.write(analyze(tmp_path / "note.dcm"), Path("note.dcm"))
+    output.write(analyze(tmp_path / "note.dcm"), Path("note"))
     assert not (tmp_path / "out").exists()
 
 
 def test_no_name_is_left_half_written(tmp_path: Path, output: Output) -> None:
-    output.write(Answer(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"), Path("x.dcm"))
-    output.write(analyze(picture(tmp_path / "hand.png"), PRESENT), Path("hand.png"))
+    output.write(Answer(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"), Path("x"))
+    output.write(analyze(picture(tmp_path / "hand.png"), PRESENT), Path("hand"))
     assert not list((tmp_path / "out").glob(".*"))
 
 
@@ -240,7 +242,7 @@ def test_output_lies_below_the_same_folders_as_its_files(tmp_path: Path, output:
     (tmp_path / "in" / "a").mkdir(parents=True)
     picture(tmp_path / "in" / "a" / "hand.png")
     [candidate] = select([tmp_path / "in"]).candidates
-    output.write(analyze(candidate.path, ABSENT), candidate.name)
+    output.write(analyze(candidate.path, ABSENT), output_names([candidate])[0])
     assert (tmp_path / "out" / "a" / "hand.png").is_file()
 
 

@@ -271,7 +271,7 @@ def test_analyze_reports_bad_files_without_a_model_and_without_a_home(site: Path
     assert not site.exists()
 
 
-def test_analyze_shows_a_table_with_reasons_and_what_it_passed_over(tmp_path: Path) -> None:
+def test_analyze_shows_reasons_and_what_it_passed_over(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "[note].dcm").write_text("a note")
     (tmp_path / "in" / "README").write_text("words")

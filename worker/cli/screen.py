@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 WIDTH_WITHOUT_TERMINAL = 200
@@ -76,17 +76,23 @@ def as_text(value: object) -> str:
     return escape(str(value))
 
 
-def progress(*, visible: bool = True) -> Progress:
-    """Return a progress bar on standard error, which never mixes with output; none where nobody watches."""
-    screen = console(stderr=True)
+def progress(*, visible: bool = True, screen: Console | None = None) -> Progress:
+    """Return a progress bar with the time left, on standard error; none where nobody watches.
+
+    Who prints to the terminal meanwhile names the console that is printed on as `screen`.
+    """
+    on = screen if screen is not None and screen.is_terminal else console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=screen,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=on,
         transient=True,
-        disable=not (visible and screen.is_terminal),
+        redirect_stdout=False,  # what is piped must not end on the terminal
+        disable=not (visible and on.is_terminal),
     )
 
 
