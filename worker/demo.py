@@ -191,9 +191,11 @@ class Demo:
         return next((each.path for each in ours if each.header.sop_class_uid in REPORT_CLASSES), None)
 
     def _settings(self, port: int) -> Settings:
+        site = load_settings().as_environment()
         for name in [name for name in self._environment if name.startswith(PREFIX)]:
-            if name.removeprefix(PREFIX) not in KEPT:
-                del self._environment[name]
+            del self._environment[name]
+        kept = (f"{PREFIX}{name}" for name in KEPT)
+        self._environment.update({name: site[name] for name in kept if name in site})
         destination = {"name": "demo-pacs", "ae_title": PACS_AE_TITLE, "host": LOOPBACK, "port": self.pacs.port}
         chosen: dict[str, object] = {
             "home": self.home,

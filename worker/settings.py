@@ -1,8 +1,9 @@
-"""The settings of one site: read once from the environment, frozen, and the only reader of it.
+"""The settings of one site: read once from file and environment, frozen, and the only reader of both.
 
-Every field is the variable ``BONEWATCH_<FIELD>``; its description is what an error message says it wants, and
-`deploy/env.example` documents each (a test compares the two). Secrets may also be given as a file, by
-``BONEWATCH_DATABASE_URL_FILE`` and the like (`SECRETS`), and never appear in a repr, a log or a message.
+Every field is a key of the settings file (`worker.settings_file`) and the variable ``BONEWATCH_<FIELD>``, which wins;
+its description is what an error message says it wants, and `worker/settings_template.toml` documents each (a test
+compares the two, and `deploy/env.example`). Secrets may also be given as a file, by ``BONEWATCH_DATABASE_URL_FILE`` and
+the like (`SECRETS`), and never appear in a repr, a log or a message.
 
 What a site must choose has no default that pretends to a choice: without destinations reports are kept and sent
 nowhere, without allowed callers everybody on the network may push. `Settings.unchosen` lists these in words.
@@ -10,14 +11,15 @@ nowhere, without allowed callers everybody on the network may push. `Settings.un
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from dicom_io.listener_settings import AllowedCaller, ListenerSettings
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
@@ -27,18 +29,17 @@ from worker.settings_archive import ARCHIVE_SECRETS, ArchiveSettings
 from worker.settings_companions import CompanionSettings
 from worker.settings_delivery import DeliverySettings
 from worker.settings_fields import (
-    AeTitle,
-    AllowedCallerSetting,
     Seconds,
-    as_callers,
     as_words,
     explain,
     misspelled,
     secret_from_file,
 )
+from worker.settings_file import SettingsFile, find_file, settings_path
 from worker.settings_lanes import LaneSettings
 from worker.settings_page import PageSettings
 from worker.settings_reanalysis import ReanalysisSettings
+from worker.settings_reception import ReceptionSettings
 from worker.settings_schedule import ScheduleSettings
 from worker.settings_store import STORE_SECRETS, StoreSettings
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 PREFIX = "BONEWATCH_"
+OPTION = "option"
+"""What `read_settings` calls a value that an option of the command line has set."""
 SECRETS = ("database_url", "redis_url", *STORE_SECRETS, *ARCHIVE_SECRETS)
 UNQUOTED = (*SECRETS, "archive")
 """Fields whose values are in no message: an address may hold a password, though it must not."""
@@ -60,6 +63,7 @@ class Settings(
     LaneSettings,
     PageSettings,
     ReanalysisSettings,
+    ReceptionSettings,
     ScheduleSettings,
     StoreSettings,
 ):
@@ -75,6 +79,7 @@ class Settings(
     )
 
     # Where things are
+    config: Annotated[Path | None, Field(description="the settings file; unset for <home>/bonewatch.toml")] = None
     home: Annotated[Path, Field(description="the folder that holds everything else")] = Path("~/.bonewatch")
     database_url: Annotated[
         SecretStr | None, Field(description="sqlite:///<path> or postgresql://<user>:<password>@<host>/<database>")
@@ -82,23 +87,6 @@ class Settings(
     redis_url: Annotated[
         SecretStr | None, Field(description="redis://<host>:<port>/<number>; unset for the embedded broker")
     ] = None
-
-    # Reception
-    ae_title: Annotated[AeTitle, Field(description="our AE title, 1 to 16 characters")] = "BONEWATCH"
-    dicom_host: Annotated[str, Field(min_length=1, description="the address to listen on")] = "0.0.0.0"  # noqa: S104 - a PACS calls from outside; `unchosen` speaks of who may
-    dicom_port: Annotated[int, Field(ge=0, le=65535, description="a TCP port")] = 11112
-    require_called_ae_title: Annotated[bool, Field(description="true or false")] = True
-    allowed_callers: Annotated[
-        tuple[AllowedCallerSetting, ...], NoDecode, Field(description="AE titles, each with @host or without")
-    ] = ()
-    maximum_associations: Annotated[int, Field(ge=1, le=1000, description="a count")] = 20
-    maximum_pdu: Annotated[int, Field(ge=4096, le=16 * 1024**2, description="bytes")] = 131072
-    network_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 60.0
-    acse_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
-    message_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 1800.0
-    minimum_free_bytes: Annotated[int, Field(ge=0, description="bytes")] = 1024**3
-    maximum_instance_bytes: Annotated[int, Field(ge=1024**2, description="bytes, a mebibyte at least")] = 1024**3
-    stop_seconds: Annotated[Seconds, Field(description="seconds")] = 20.0
 
     # What is analysed; unset means the rule's own default (dicom_io.scope.ScopeRule)
     body_parts: Annotated[Words | None, Field(description="BodyPartExamined words, separated by commas")] = None
@@ -128,24 +116,22 @@ class Settings(
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="DEBUG, INFO, WARNING or ERROR")
     ] = "INFO"
 
-    @field_validator("home", "store_folder", "bundle")
+    @field_validator("config", "home", "store_folder", "bundle")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         if value is None:
             return None
         if not str(value).strip() or "\0" in str(value):
             raise ValueError("is not a path")
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError:
+            raise ValueError("begins with ~ and a name that no user of this machine has") from None
 
     @field_validator("body_parts", "modalities", mode="before")
     @classmethod
     def _split_words(cls, value: object) -> object:
         return as_words(value)
-
-    @field_validator("allowed_callers", mode="before")
-    @classmethod
-    def _split_callers(cls, value: object) -> object:
-        return as_callers(value)
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -190,24 +176,6 @@ class Settings(
             return parse_database_url(f"sqlite:///{self.home / 'bonewatch.sqlite3'}")
         return parse_database_url(self.database_url.get_secret_value())
 
-    def listener(self) -> ListenerSettings:
-        """Return what the listener takes."""
-        return ListenerSettings(
-            ae_title=self.ae_title,
-            bind_host=self.dicom_host,
-            port=self.dicom_port,
-            require_called_ae_title=self.require_called_ae_title,
-            allowed_callers=tuple(AllowedCaller(each.ae_title, each.host) for each in self.allowed_callers),
-            maximum_associations=self.maximum_associations,
-            maximum_pdu=self.maximum_pdu,
-            acse_timeout_seconds=self.acse_timeout_seconds,
-            network_timeout_seconds=self.network_timeout_seconds,
-            message_timeout_seconds=self.message_timeout_seconds,
-            shutdown_seconds=self.stop_seconds,
-            minimum_free_bytes=self.minimum_free_bytes,
-            maximum_instance_bytes=self.maximum_instance_bytes,
-        )
-
     def scope(self) -> ScopeRule:
         """Return which instances are to be analysed: the rule's defaults, and what the site has set."""
         rule = ScopeRule()
@@ -234,6 +202,23 @@ class Settings(
             for each in self.destinations
         )
 
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables by which another process has these settings, whatever its file says by then.
+
+        Without the secrets that a variable's file holds: the other process reads that file itself.
+        """
+        values = self.model_dump(mode="json", exclude_none=True)
+        for name in SECRETS:
+            secret = getattr(self, name)
+            if secret is not None:
+                values[name] = secret.get_secret_value()
+            if os.environ.get(f"{PREFIX}{name.upper()}_FILE"):
+                values.pop(name, None)
+        chosen = {name: value for name, value in values.items() if name in {*self.model_fields_set, "home"}}
+        chosen["config"] = os.devnull
+        text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}
+        return {f"{PREFIX}{name.upper()}": value for name, value in text.items()}
+
     def unchosen(self) -> tuple[str, ...]:
         """Return, in words, the choices that only this site can make and has not made."""
         lines = []
@@ -255,41 +240,86 @@ def _term(body_part: str) -> str:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read and check the settings.
+    """Read and check the settings; see `read_settings`."""
+    return read_settings(**overrides)[0]
+
+
+def read_settings(**overrides: Any) -> tuple[Settings, dict[str, str]]:
+    """Read and check the settings, and say what each one was set by.
 
     1. Refuse a variable whose name looks like a misspelled one of ours.
-    2. Take secrets from the files that ``BONEWATCH_..._FILE`` names.
-    3. Overrides (of command line options) win over the environment, which wins over defaults; None is no override.
+    2. Find the file: `config`, which is an option or a variable, else the home's own.
+    3. Take secrets from the files that ``BONEWATCH_..._FILE`` names.
+    4. Overrides (of command line options) win over the environment, which wins over the file, which wins over defaults;
+       None is no override.
 
     Parameters
     ----------
     **overrides
         Fields by name.
 
+    Returns
+    -------
+    settings : Settings
+    set_by : dict of str
+        For each field that is not a default: its variable, the file that holds the secret, the settings file, or
+        "option".
+
     Raises
     ------
     worker.errors.SettingsError
-        One line a problem: the variable, what is wrong with it, what it wants.
+        One line a problem: the variable or the key and its file, what is wrong with it, what it wants.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    fields = Settings.model_fields
-    known = [f"{PREFIX}{name.upper()}" for name in fields]
-    known += [f"{PREFIX}{name.upper()}_FILE" for name in SECRETS]
+    variables = {name: f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *given)}
+    known = [*variables.values(), *(f"{variables[name]}_FILE" for name in SECRETS)]
     problems = misspelled((name for name in os.environ if name.startswith(PREFIX)), known)
+    environment = EnvSettingsSource(Settings)()
+    set_by = dict.fromkeys(given, OPTION)
+    set_by = {name: variables[name] for name in environment} | set_by
     for name in SECRETS:
         try:
-            secret = secret_from_file(f"{PREFIX}{name.upper()}", os.environ)
+            secret = secret_from_file(variables[name], f"{variables[name]}_FILE", os.environ)
         except ValueError as error:
             problems.append(str(error))
         else:
             if secret is not None:
-                given.setdefault(name, secret)
+                environment[name] = secret
+                set_by.setdefault(name, f"{variables[name]}_FILE")
     if problems:
         raise SettingsError("\n".join(problems))
+    path, from_file = _read_file({**environment, **given})
+    set_by = dict.fromkeys(from_file, str(path)) | set_by
+    names = variables | {name: f"{name} in {path}" for name, by in set_by.items() if by == str(path)}
     try:
-        return Settings(**given)
+        # The environment once more, though Settings reads it too: what was named above is what counts.
+        settings = Settings(**{**from_file, **environment, **given, "config": path})
     except ValidationError as error:
-        wants = {name: field.description or "" for name, field in fields.items()}
-        lines = [explain(each, PREFIX, wants, UNQUOTED) for each in error.errors(include_url=False)]
+        wants = {name: field.description or "" for name, field in Settings.model_fields.items()}
+        lines = [explain(each, names, wants, UNQUOTED) for each in error.errors(include_url=False)]
         # Without `from`: pydantic's own error holds the values, and one of them may be a password.
         raise SettingsError("\n".join(lines)) from None
+    return settings, set_by
+
+
+def file_to_write(home: Path | None) -> Path:
+    """Return the path of the settings file that a site without one is to have: the named one, else the home's."""
+    environment = EnvSettingsSource(Settings)()
+    return settings_path(environment.get("config"), _home({**environment, **({} if home is None else {"home": home})}))
+
+
+def _home(given: Mapping[str, Any]) -> Path:
+    return Path(given.get("home") or Settings.model_fields["home"].default).expanduser().absolute()
+
+
+def _read_file(given: Mapping[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """Find the settings file and return its path and what stands in it."""
+    named, home = given.get("config"), _home(given)
+    path = find_file(named, home)
+    values = SettingsFile(Settings, path, SECRETS)()
+    if not named and Path(values.get("home", home)) != home:
+        raise SettingsError(
+            f"home in {path}: the file that lies in a home cannot name another one; take --home or BONEWATCH_HOME, or "
+            "name the file itself with --config"
+        )
+    return path, values

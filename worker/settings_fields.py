@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -98,26 +99,26 @@ def _json(text: str) -> object:
         raise ValueError(f"is not JSON: {error.msg} at character {error.pos + 1}") from None
 
 
-def secret_from_file(variable: str, environment: Mapping[str, str]) -> str | None:
-    """Return the secret in the file that ``<variable>_FILE`` names, or None where it names none.
+def secret_from_file(name: str, file_name: str, given: Mapping[str, Any]) -> str | None:
+    """Return the secret in the file that `given` has under `file_name`, or None where it names none.
 
     Raises
     ------
     ValueError
-        When the variable itself is set too, or the file cannot be read or is empty.
+        When the secret itself is given too, or the file cannot be read or is empty.
     """
-    name = environment.get(f"{variable}_FILE")
-    if not name:
+    path = given.get(file_name)
+    if not path:
         return None
-    if environment.get(variable):
-        raise ValueError(f"{variable}: is set, and so is {variable}_FILE; set one of them")
+    if given.get(name):
+        raise ValueError(f"{name}: is set, and so is {file_name}; set one of them")
     try:
-        secret = Path(name).expanduser().read_text(encoding="utf-8").strip()
+        secret = Path(path).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         words = error.strerror if isinstance(error, OSError) else "not text"
-        raise ValueError(f"{variable}_FILE: the file cannot be read: {words}") from None
+        raise ValueError(f"{file_name}: the file cannot be read: {words}") from None
     if not secret:
-        raise ValueError(f"{variable}_FILE: the file is empty")
+        raise ValueError(f"{file_name}: the file is empty")
     return secret
 
 
@@ -136,18 +137,22 @@ def misspelled(names: Iterable[str], known: Iterable[str]) -> list[str]:
     return lines
 
 
-def explain(error: ErrorDetails, prefix: str, wants: Mapping[str, str], secrets: Iterable[str]) -> str:
-    """Turn one of pydantic's errors into a line: the variable, what is wrong, what it wants."""
+def explain(error: ErrorDetails, names: Mapping[str, str], wants: Mapping[str, str], secrets: Iterable[str]) -> str:
+    """Turn one of pydantic's errors into a line: what was set, what is wrong with it, what it wants.
+
+    `names` has for each field what a person has written: the variable, or the key and its file.
+    """
     where = error["loc"]
     message = error["msg"].removeprefix("Value error, ")
     if not where:
-        return message
+        # What several fields have to do with each other is said with their variables, wherever they were set.
+        return re.sub(r"BONEWATCH_([A-Z_]+)", lambda found: names.get(found[1].lower(), found[0]), message)
     field = str(where[0])
-    variable = f"{prefix}{field.upper()}"
+    name = names.get(field, field)
     if error["type"] == "extra_forbidden" and len(where) == 1:
-        return f"{variable}: is no setting"
+        return f"{name}: is no setting"
     place = "".join(f", item {part + 1}" if isinstance(part, int) else f", {part}" for part in where[1:])
-    line = f"{variable}{place}: {message[:1].lower()}{message[1:]}{_given(error, field in set(secrets))}"
+    line = f"{name}{place}: {message[:1].lower()}{message[1:]}{_given(error, field in set(secrets))}"
     return f"{line}; wants {wants[field]}" if wants.get(field) else line
 
 

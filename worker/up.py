@@ -82,13 +82,14 @@ def check_port(host: str, port: int, variable: str = "BONEWATCH_DICOM_PORT") -> 
 
 
 def roles(settings: Settings, environment: Mapping[str, str], *, page: bool = False) -> tuple[ChildSpec, ...]:
-    """Return the children in the order in which they start; each child reads its settings from the environment.
+    """Return the children in the order in which they start; all of them have these settings.
 
     The listener comes before the deliveries and goes after them: a PACS answers a request for storage commitment on an
     association of its own (PS3.4 J.3.3), and does not call again where nobody listens. What it receives meanwhile
     waits in the store.
     """
-    surroundings = {**environment, "BONEWATCH_HOME": str(settings.home)}
+    # A child that is started again next week has the settings of today, as the others do.
+    surroundings = {**environment, **settings.as_environment()}
     # A little more than the role allows itself: it must be able to end what is left over before it is killed.
     stop_seconds = settings.stop_seconds + STOP_MARGIN_SECONDS
 

@@ -97,7 +97,7 @@ def test_every_command_and_every_option_is_documented(name: str) -> None:
 def test_no_option_is_documented_that_does_not_exist() -> None:
     every = [parameter for _, command in commands() for parameter in command.params]
     real = {option for parameter in every for option in (*parameter.opts, *parameter.secondary_opts)}
-    real |= {"--help", "--version", "--install-completion", "--show-completion"}
+    real |= {"--config", "--help", "--version", "--install-completion", "--show-completion"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", DOCUMENTATION)) <= real
 
 

@@ -16,7 +16,7 @@ NOT_USABLE = 3
 INTERRUPTED = 130
 
 ADVICE = {
-    "settings": "correct the variable; deploy/env.example describes them all",
+    "settings": "correct it; `bonewatch settings` prints what is in force, the file of `bonewatch init` describes all",
     "database_unavailable": "see that the database runs and that BONEWATCH_DATABASE_URL is right (`bonewatch doctor`)",
     "queue_unavailable": "start bonewatch (`bonewatch up`), or see that BONEWATCH_REDIS_URL is right",
     "home_in_use": "stop the other one first, or choose another folder with --home",
@@ -27,6 +27,10 @@ ADVICE = {
 
 class Group(TyperGroup):
     """The root of all commands: turns errors that we raise on purpose into words and an exit status."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line; people write ``--config`` behind the command, too."""
+        return super().parse_args(ctx, _config_first(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
@@ -40,6 +44,16 @@ class Group(TyperGroup):
             if status is None:
                 raise
             raise SystemExit(status) from None
+
+
+def _config_first(words: list[str]) -> list[str]:
+    """Return the words with ``--config FILE`` before all others; what stands behind ``--`` is no option."""
+    end = words.index("--") if "--" in words else len(words)
+    for place, word in enumerate(words[:end]):
+        if word == "--config" or word.startswith("--config="):
+            behind = place + 1 + (word == "--config")
+            return words[place:behind] + words[:place] + words[behind:]
+    return words
 
 
 def _expected(error: Exception) -> int | None:

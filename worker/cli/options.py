@@ -15,16 +15,15 @@ Home = Annotated[
     Path | None,
     typer.Option(
         "--home",
-        envvar="BONEWATCH_HOME",
         metavar="FOLDER",
-        help="The folder that holds database, files and logs; ~/.bonewatch if not given.",
+        help="The folder that holds settings, database, files and logs; else BONEWATCH_HOME, else ~/.bonewatch.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
 def settings_of(home: Path | None, **overrides: Any) -> Settings:
-    """Return the settings of this site; options win over the environment."""
+    """Return the settings of this site; options win over environment and file."""
     from worker.settings import load_settings
 
     return load_settings(home=home, **overrides)

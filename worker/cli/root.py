@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +22,7 @@ from worker.cli import (
     reanalyze,
     results,
     services,
+    site,
     status,
     train,
     ui,
@@ -52,11 +55,21 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="The settings file, before or behind the command; else BONEWATCH_CONFIG, else HOME/bonewatch.toml.",
+        ),
+    ] = None,
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    if config is not None:
+        # A variable: whatever the command starts is to read the same file.
+        os.environ["BONEWATCH_CONFIG"] = str(config.expanduser().absolute())
 
 
 app.command("demo", rich_help_panel=TRY)(demo.demo)
@@ -76,6 +89,8 @@ app.command("jobs", rich_help_panel=LOOK)(status.jobs)
 app.command("retry", rich_help_panel=LOOK)(status.retry)
 app.command("purge", rich_help_panel=LOOK)(purge.purge)
 app.command("reanalyze", rich_help_panel=LOOK)(reanalyze.reanalyze)
+app.command("init", rich_help_panel=SETUP)(site.init)
+app.command("settings", rich_help_panel=SETUP)(site.settings)
 app.command("doctor", rich_help_panel=SETUP)(doctor.doctor)
 app.command("page-password", rich_help_panel=SETUP)(ui.page_password)
 app.add_typer(db.app, name="db", rich_help_panel=SETUP)

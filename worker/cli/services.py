@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -72,6 +71,7 @@ def up(
 def _greet(settings: Settings, version: str, *, page: bool) -> None:
     from rich.table import Table
 
+    from worker.settings_file import NAME
     from worker.up import addresses
 
     facts = Table.grid(padding=(0, 2))
@@ -82,6 +82,7 @@ def _greet(settings: Settings, version: str, *, page: bool) -> None:
     if page:
         facts.add_row("Web page", f"[bold]http://{escape(settings.ui_host)}:{settings.ui_port}[/]")
     facts.add_row("Reports go to", escape(_destinations(settings)))
+    facts.add_row("Settings", escape(str(settings.config or "defaults (bonewatch init writes a file)")))
     facts.add_row("Data", escape(str(settings.home)))
     facts.add_row("Database", escape(str(settings.sqlalchemy_url())))
     facts.add_row("Model", f"{escape(version)}  (decision support, never a diagnosis)")
@@ -92,8 +93,9 @@ def _greet(settings: Settings, version: str, *, page: bool) -> None:
     for line in settings.unchosen():
         screen.print(f"[yellow]not chosen yet:[/] {escape(line)}", soft_wrap=True)
     if not settings.destinations:
-        example = '[{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}]'
-        screen.print(f"[yellow]to send reports:[/] BONEWATCH_DESTINATIONS='{escape(example)}'", soft_wrap=True)
+        example = 'destinations = [{ name = "pacs", ae_title = "PACS", host = "10.0.0.5", port = 104 }]'
+        file = settings.config or settings.home / NAME
+        screen.print(f"[yellow]to send reports:[/] {escape(example)} in {escape(str(file))}", soft_wrap=True)
 
 
 def _destinations(settings: Settings) -> str:
@@ -148,8 +150,6 @@ def _serve(role: str, settings: Settings) -> None:
     configure_logs(settings.log_format, settings.log_level)
     read_manifest(settings.installed_bundle() or SHIPPED)
     database_of(settings).close()
-    # What a person sees in the list of processes and in the log of the pool.
-    os.environ["BONEWATCH_HOME"] = str(settings.home)
     status = run_worker("work" if role == "work" else "schedule", settings)
     raise typer.Exit(status)
 

@@ -31,7 +31,7 @@ def ui(home: Home = None) -> None:
     configure_logs(settings.log_format, settings.log_level)
     ways = check_page(settings)
     # The page's script runs in this process and reads its settings from the environment.
-    os.environ["BONEWATCH_HOME"] = str(settings.home)
+    os.environ.update(settings.as_environment())
     database = database_of(settings)
     try:
         serve(settings, database, ways)

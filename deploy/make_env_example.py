@@ -1,0 +1,56 @@
+"""Write `deploy/env.example` from `worker/settings_template.toml`: the same settings as variables of an environment."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from worker.settings import PREFIX
+from worker.settings_file import SETTING, template
+
+TARGET = Path(__file__).with_name("env.example")
+HEAD = """\
+# Every setting of bonewatch as a variable, with its default. Copy what you change and set it in the environment of the
+# services. A line that begins with "# " and a name shows a value for a setting that has no default. An empty variable
+# counts as unset; a misspelled one is refused at the start. A variable wins over the settings file (`bonewatch init`
+# writes it). Lists are written with commas, those of objects as JSON.
+
+# The settings file; <home>/bonewatch.toml where unset.
+# BONEWATCH_CONFIG=/etc/bonewatch/bonewatch.toml
+"""
+
+
+def env_example() -> str:
+    """Return the text of the file."""
+    settings = template()
+    names = {line[1] for line in SETTING.finditer(settings)}
+    lines = settings[settings.index("\n\n") + 1 :].splitlines()
+    return HEAD + "".join(f"{_line(line, names)}\n" for line in lines)
+
+
+def _line(line: str, names: set[str]) -> str:
+    found = SETTING.fullmatch(line)
+    if found is None:
+        return re.sub(r"`(\w+)`", lambda word: _variable(word[1]) if word[1] in names else word[0], line)
+    name, text, example = found.groups()
+    return f"{'# ' if example else ''}{_variable(name)}={_value(text)}"
+
+
+def _variable(name: str) -> str:
+    return f"{PREFIX}{name.upper()}"
+
+
+def _value(text: str) -> str:
+    value: Any = tomllib.loads(f"value = {text}")["value"]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return json.dumps(value)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(env_example(), encoding="utf-8")
