@@ -29,6 +29,7 @@ from training.runs import Run
 from training.site_classifier import HeadConfig, Tuned, tune_classifier
 from training.site_comparison import compare
 from training.site_detector import config_for, speaks_of_boxes, tune_detector
+from training.site_progress import Progress
 from training.site_split import Split, count, split_by_patient
 
 LONGEST_NAME = 40
@@ -64,19 +65,22 @@ def adapt(radiographs: Sequence[Radiograph], places: SitePlaces, config: SiteCon
     4. Measure the old and the new bundle on the held-back part.
     5. Write `bundle/`, `comparison.json` and `run.json` into `out`.
 
+    An interrupted run goes on where it was when it is called with the same again (`training.site_progress`).
+
     Raises
     ------
     training.site_labels.SiteDataError
-        Too few patients.
+        Too few patients, or `out` holds an interrupted run of something else.
     models.types.BundleError
         The bundle in use cannot be loaded.
     """
     split = split_by_patient(radiographs, config.seed)
-    places.out.mkdir(parents=True, exist_ok=True)
+    bundle = load_bundle(places.bundle)
+    choices = {"epochs": config.epochs, "steps": config.steps, "seed": config.seed}
+    progress = Progress.begin(places.out, bundle.version, split, choices)
     _write_split(split, places.out / "split.csv")
     run = Run(places.out, {**asdict(config), "counts": split.counts()})
-    bundle = load_bundle(places.bundle)
-    tuned = tune(bundle, split, config, places.out / "features")
+    tuned = tune(bundle, split, config, progress)
     recipe = recipe_of(bundle, places.bundle or SHIPPED, tuned, split, config.date)
     new, held_back = build(recipe, split, bundle, config, places.out / "bundle")
     old = predict(Analyzer(bundle, config.device), split.held_back)
@@ -88,18 +92,16 @@ def adapt(radiographs: Sequence[Radiograph], places: SitePlaces, config: SiteCon
     }
     (places.out / "comparison.json").write_text(json.dumps(comparison, indent=1) + "\n")
     run.finish(**comparison)
+    progress.end()
     return comparison
 
 
-def tune(bundle: Bundle, split: Split, config: SiteConfig, work: Path) -> tuple[Tuned, Tuned]:
-    """Tune classifier and detector; what is kept of the images meanwhile, in `work`, is removed."""
+def tune(bundle: Bundle, split: Split, config: SiteConfig, progress: Progress) -> tuple[Tuned, Tuned]:
+    """Tune classifier and detector, each from where an interrupted run has left it."""
     on = Hardware.find(config.device)
     head = HeadConfig(epochs=config.epochs, seed=config.seed)
-    try:
-        classifier = tune_classifier(bundle, split, head, on, work)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return classifier, tune_detector(bundle, split, config_for(bundle, config.steps, config.seed), on)
+    classifier = tune_classifier(bundle, split, head, on, progress)
+    return classifier, tune_detector(bundle, split, config_for(bundle, config.steps, config.seed), on, progress)
 
 
 def build(

@@ -27,6 +27,7 @@ from models.views import mirror
 from training.dataset import Radiograph
 from training.hardware import Hardware
 from training.metrics import auc
+from training.site_progress import Progress
 from training.site_split import Split
 
 FloatArray = NDArray[np.float32]
@@ -74,7 +75,10 @@ class Sample:
 
 
 class Features:
-    """Runs the frozen part of a classifier once over each image and keeps what comes out in a folder."""
+    """Runs the frozen part of a classifier once over each image and keeps what comes out in a folder.
+
+    What lies there already, of an interrupted run, is not computed again.
+    """
 
     def __init__(self, bundle: Bundle, on: Hardware, folder: Path) -> None:
         self._trunk, self._block5 = copy.deepcopy(bundle.classifier_trunk), copy.deepcopy(bundle.classifier.block5)
@@ -89,12 +93,12 @@ class Features:
         """Compute the samples of a part of the split; with `mirrored` each image twice."""
         made = []
         for number, item in enumerate(tqdm(radiographs, desc=f"features {name}", unit="image", disable=None)):
-            pixels = item.pixels()
-            for look, seen in enumerate((pixels, mirror(pixels)) if mirrored else (pixels,)):
-                features = self._features(seen)
-                path = self._folder / f"{name}-{number}-{look}.npy"
-                np.save(path, features, allow_pickle=False)
-                made.append(Sample(path, features.shape, item.fractured))
+            paths = [self._folder / f"{name}-{number}-{look}.npy" for look in range(2 if mirrored else 1)]
+            if not all(path.exists() for path in paths):
+                pixels = item.pixels()
+                for path, seen in zip(paths, (pixels, mirror(pixels)), strict=False):
+                    _write(self._features(seen), path)
+            made += [Sample(path, np.load(path, mmap_mode="r").shape, item.fractured) for path in paths]
         return made
 
     @torch.no_grad()
@@ -108,12 +112,22 @@ class Features:
         return np.asarray(maps.float()[0].cpu().numpy(), dtype=np.float16)
 
 
-def tune_classifier(bundle: Bundle, split: Split, config: HeadConfig, on: Hardware, work: Path) -> Tuned:
+def _write(features: NDArray[np.floating], path: Path) -> None:
+    """Write an image's features, whole or not at all."""
+    temporary = path.with_name(f".{path.name}")
+    np.save(temporary, features, allow_pickle=False)
+    temporary.replace(path)
+
+
+def tune_classifier(bundle: Bundle, split: Split, config: HeadConfig, on: Hardware, progress: Progress) -> Tuned:
     """Fit the head on train, stop by the AUC on tune; the old head stays where no epoch is better."""
-    features = Features(bundle, on, work)
+    classifier = copy.deepcopy(bundle.classifier)
+    if done := progress.load("classifier"):
+        classifier.head.load_state_dict(done["head"])
+        return Tuned(_frozen(classifier), done["before"], done["after"], changed=done["after"] > done["before"])
+    features = Features(bundle, on, progress.features)
     train = features.samples(split.train, "train", mirrored=True)
     tune = features.samples(split.tune, "tune", mirrored=False)
-    classifier = copy.deepcopy(bundle.classifier)
     head = classifier.head.to(on.device)
     before = area = auc_of(head, tune, on)
     best, waited = copy.deepcopy(head.state_dict()), 0
@@ -128,6 +142,7 @@ def tune_classifier(bundle: Bundle, split: Split, config: HeadConfig, on: Hardwa
             if waited == config.patience:
                 break
     head.load_state_dict(best)
+    progress.save("classifier", {"head": best, "before": before, "after": area})
     return Tuned(_frozen(classifier), before, area, changed=area > before)
 
 

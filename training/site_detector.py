@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from training.hardware import Hardware
 from training.metrics import average_precision
 from training.runs import Average, rate_at
 from training.site_classifier import Tuned
+from training.site_progress import Progress
 from training.site_split import Split
 
 # Beside a few dozen boxes a mean over the last thousand steps would be the start itself.
@@ -34,6 +36,7 @@ class BoxConfig(Config):
     warmup: int = 40
     average: float = AVERAGE
     evaluate_every: int = 100
+    checkpoint_every: int = 20
     prepared_as: Preprocessing | None = None
 
     @property
@@ -61,28 +64,51 @@ def config_for(bundle: Bundle, steps: int, seed: int) -> BoxConfig:
 class Tuning:
     """The detector while it is tuned: what learns, its average, and the best average so far."""
 
-    def __init__(self, bundle: Bundle, tune: list[Radiograph], config: BoxConfig, on: Hardware) -> None:
-        self.tune, self.config, self.on = tune, config, on
+    def __init__(
+        self, bundle: Bundle, tune: list[Radiograph], config: BoxConfig, on: Hardware, progress: Progress
+    ) -> None:
+        self.tune, self.config, self.on, self.progress = tune, config, on, progress
         self.detector = detector_start.Detector(copy.deepcopy(bundle.detector_trunk), copy.deepcopy(bundle.detector))
         on.place(self.detector)
-        self.before = self.best = self.judge(self.detector.eval())
+        self.step = 0
+        earlier = progress.load("detector")
+        self.before = self.best = earlier["before"] if earlier else self.judge(self.detector.eval())
         self.kept = copy.deepcopy(self.detector.network.state_dict())
         self.detector.network.requires_grad_(True)
         self.optimizer = train_detector.optimizer_of(self.detector, config)
         self.average = Average(self.detector, config.average)
+        if earlier:
+            self._go_on(earlier)
         self.detector.train()
+
+    def _go_on(self, earlier: dict[str, Any]) -> None:
+        self.detector.load_state_dict(earlier["detector"])
+        self.average.module.load_state_dict(earlier["average"])
+        self.optimizer.load_state_dict(earlier["optimizer"])
+        self.step, self.best, self.kept = earlier["step"], earlier["best"], earlier["kept"]
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        states = {
+            "detector": self.detector.state_dict(),
+            "average": self.average.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        kept = {"step": self.step, "before": self.before, "best": self.best, "kept": self.kept}
+        self.progress.save("detector", {**states, **kept})
 
     def judge(self, detector: detector_start.Detector) -> float:
         """Return the mAP50 of a detector in evaluation mode."""
         return average_precision(train_detector.detect(detector, self.tune, self.config, self.on))
 
-    def learn(self, chips: list[Chip], step: int) -> None:
+    def learn(self, chips: list[Chip]) -> None:
         """Take one step."""
+        self.step += 1
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * rate_at(step, self.config.steps, self.config.warmup)
-        torch.manual_seed(self.config.seed * 1_000_003 + step)  # the samplers of proposals and boxes draw from it
+            group["lr"] = group["base"] * rate_at(self.step, self.config.steps, self.config.warmup)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # the samplers of proposals and boxes draw from it
         train_detector.train_step(self.detector, self.optimizer, chips, self.on)
-        self.average.update(self.detector, step)
+        self.average.update(self.detector, self.step)
 
     def keep_if_better(self) -> float:
         """Measure the averaged weights and keep them if they are the best so far."""
@@ -98,18 +124,21 @@ class Tuning:
         return Tuned(network, self.before, self.best, changed=self.best > self.before)
 
 
-def tune_detector(bundle: Bundle, split: Split, config: BoxConfig, on: Hardware) -> Tuned:
+def tune_detector(bundle: Bundle, split: Split, config: BoxConfig, on: Hardware, progress: Progress) -> Tuned:
     """Tune on train, choose by mAP50 on tune; the old weights stay where nothing is better, or no boxes are drawn."""
     train, tune = (list(filter(speaks_of_boxes, part)) for part in (split.train, split.tune))
     if not any(item.boxes_xyxy for item in train) or not any(item.boxes_xyxy for item in tune):
         return Tuned(bundle.detector, None, None, changed=False)
-    tuning = Tuning(bundle, tune, config, on)
-    chips_of = train_detector.batches(Album(train, config.preprocessing), config, 0)
-    with tqdm(chips_of, total=config.steps, desc="detector", unit="step", disable=None) as bar:
-        for step, chips in enumerate(bar, 1):
-            tuning.learn(chips, step)
-            if step % config.evaluate_every == 0 or step == config.steps:
+    tuning = Tuning(bundle, tune, config, on, progress)
+    chips_of = train_detector.batches(Album(train, config.preprocessing), config, tuning.step)
+    with tqdm(chips_of, initial=tuning.step, total=config.steps, desc="detector", unit="step", disable=None) as bar:
+        for chips in bar:
+            tuning.learn(chips)
+            last = tuning.step == config.steps
+            if last or tuning.step % config.evaluate_every == 0:
                 bar.set_postfix({"tune mAP50": f"{tuning.keep_if_better():.4f}", "before": f"{tuning.before:.4f}"})
+            if last or tuning.step % config.checkpoint_every == 0:
+                tuning.save()
     return tuning.result()
 
 

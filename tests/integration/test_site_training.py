@@ -2,7 +2,11 @@
 
 import csv
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,10 @@ from typer.testing import Result
 from models.bundle import load_bundle
 from tests.builders import build_dx, write_part10
 from tests.site import PATIENTS, Site, as_dicom, as_picture, run, write_lively_bundle, write_site
+from training import site as site_training
+from training import train_detector
+from training.site_classifier import Features
+from training.site_detector import config_for
 from worker.current_bundle import current_bundle
 
 
@@ -113,6 +121,65 @@ def test_decoded_images_among_the_images_are_refused(pictures: Site, tmp_path: P
     result = run(*pictures.arguments("run", "--out", tmp_path / "o", "--work", pictures.images / "work"))
     assert result.exit_code == 2
     assert "lies among the images" in result.output
+
+
+# ---- a run that was interrupted
+
+
+@pytest.mark.parametrize("place", ["features", "detector"])
+def test_an_interrupted_run_goes_on_and_gives_what_an_uninterrupted_one_gives(
+    place: str, pictures: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_lively_bundle(pictures.bundle)
+    options = ["--bundle", pictures.bundle, "--epochs", 2, "--steps", 3, "--device", "cpu"]
+    monkeypatch.setattr(site_training, "config_for", lambda *words: replace(config_for(*words), checkpoint_every=1))
+    calls = {"features": (Features, "_features"), "detector": (train_detector, "train_step")}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with counted(*calls[place]) as uninterrupted:
+        assert run(*pictures.arguments("run", "--out", whole, *options)).exit_code == 0
+    with counted(*calls[place], interrupt_at=3) as first:
+        assert run(*pictures.arguments("run", "--out", broken, *options)).exit_code == 130
+    with counted(*calls[place]) as second:
+        assert run(*pictures.arguments("run", "--out", broken, *options)).exit_code == 0
+
+    # What was under way at the interruption is done again, and with it the other look at the same image
+    assert uninterrupted.times <= first.times + second.times <= uninterrupted.times + 2
+    assert second.times < uninterrupted.times
+    for kind in ("classifier", "detector"):
+        one, other = (load_file(folder / "bundle" / f"{kind}.safetensors") for folder in (whole, broken))
+        assert all(tensor.equal(other[name]) for name, tensor in one.items())
+    assert not (broken / "unfinished").exists()
+
+
+def test_an_interrupted_run_of_something_else_is_not_gone_on_with(pictures: Site, tmp_path: Path) -> None:
+    write_lively_bundle(pictures.bundle)
+    options = ["--out", tmp_path / "out", "--bundle", pictures.bundle, "--epochs", 1, "--device", "cpu"]
+    with counted(train_detector, "train_step", interrupt_at=1):
+        run(*pictures.arguments("run", *options, "--steps", 3))
+    result = run(*pictures.arguments("run", *options, "--steps", 4))
+    assert result.exit_code == 2
+    assert "interrupted run of other images" in result.output
+
+
+@dataclass
+class Counted:
+    times: int = 0
+
+
+@contextmanager
+def counted(owner: Any, name: str, interrupt_at: int | None = None) -> Iterator[Counted]:
+    """Count the calls of a function; one of them is broken off as Ctrl-C does."""
+    count, function = Counted(), getattr(owner, name)
+
+    def call(*arguments: Any) -> Any:
+        count.times += 1
+        if count.times == interrupt_at:
+            raise KeyboardInterrupt
+        return function(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, name, call)
+        yield count
 
 
 # ---- check

@@ -26,6 +26,7 @@ from training.site_classifier import Features, HeadConfig, judge, tune_classifie
 from training.site_comparison import difference_interval, verdict
 from training.site_detector import config_for, tune_detector
 from training.site_labels import read_boxes, read_labels
+from training.site_progress import Progress
 from training.site_split import Split, split_by_patient
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
@@ -59,7 +60,7 @@ def test_a_head_learns_what_a_fracture_looks_like_here(
     bundle = replace(loaded, classifier=classifier(loaded))
     config = HeadConfig(epochs=40, patience=40, rate=2e-2)
 
-    tuned = tune_classifier(bundle, split_of(pictures), config, CPU, tmp_path / "features")
+    tuned = tune_classifier(bundle, split_of(pictures), config, CPU, Progress(tmp_path))
 
     assert tuned.changed
     assert tuned.before is not None
@@ -94,11 +95,21 @@ def split_of(site: Site) -> Split:
     )
 
 
+def a_folder(path: Path, name: str) -> Path:
+    (path / name).mkdir()
+    return path / name
+
+
 def test_the_same_seed_gives_the_same_detector(pictures: Site, tmp_path: Path) -> None:
     write_lively_bundle(tmp_path / "bundle")
     bundle = load_bundle(tmp_path / "bundle")
 
-    first, second = (tune_detector(bundle, split_of(pictures), config_for(bundle, 2, seed=3), CPU) for _ in range(2))
+    first, second = (
+        tune_detector(
+            bundle, split_of(pictures), config_for(bundle, 2, seed=3), CPU, Progress(a_folder(tmp_path, name))
+        )
+        for name in ("first", "second")
+    )
 
     assert first.after == second.after
     weights = first.network.state_dict(), second.network.state_dict()
@@ -112,7 +123,7 @@ def test_without_boxes_the_detector_stays_as_it_is(pictures: Site, tmp_path: Pat
     parts = (split.train, split.tune, split.held_back)
     bare = Split(*(tuple(replace(item, boxes_xyxy=()) for item in part) for part in parts))
 
-    tuned = tune_detector(bundle, bare, config_for(bundle, 2, seed=3), CPU)
+    tuned = tune_detector(bundle, bare, config_for(bundle, 2, seed=3), CPU, Progress(tmp_path))
 
     assert tuned.network is bundle.detector
     assert (tuned.before, tuned.changed) == (None, False)

@@ -83,7 +83,12 @@ def run(
     path: Images,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="FOLDER", help="Where bundle and comparison go; new or empty.", file_okay=False),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Where bundle and comparison go; new or empty, or that of a run that was interrupted, which goes on.",
+            file_okay=False,
+        ),
     ],
     labels: LabelsFile = None,
     boxes: BoxesFile = None,
@@ -107,7 +112,7 @@ def run(
 ) -> None:
     """Fit the bundle in use to these images and compare both on images held back; nothing is made current."""
     settings = settings_of(home, bundle=bundle, device=device)
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and any(out.iterdir()) and not _is_unfinished(out):
         say_error(f"--out {out} is not empty", "name a new folder: an earlier run's bundle is never overwritten")
         raise typer.Exit(WRONG_USE)
     if work is not None and work.resolve().is_relative_to(path.resolve()):
@@ -164,6 +169,13 @@ def _survey(
         return survey_site(candidates, tables, leniency, desk, lambda: bar.advance(task))
 
 
+def _is_unfinished(out: Path) -> bool:
+    with _data_errors():
+        from training.site_progress import is_unfinished
+
+        return is_unfinished(out)
+
+
 def _adapt(found: Survey, settings: Settings, out: Path, chosen: dict[str, int]) -> dict[str, Any]:
     from datetime import datetime
 
@@ -179,7 +191,9 @@ def _work_folder(work: Path | None, out: Path) -> Iterator[Path]:
     """Give a folder for decoded images; patients' images stay behind only where somebody asked for it."""
     import shutil
 
-    folder = work or out / "work"
+    from training.site_progress import DECODED
+
+    folder = work or out / DECODED
     try:
         yield folder
     finally:
