@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from dicom_io.types import Outcome
@@ -36,56 +35,3 @@ LATERALITY = {
     "L": Code("7771000", "SCT", "Left"),
     "B": Code("51440002", "SCT", "Right and left"),
 }
-
-# Body Part Examined (0018,0015), PS3.16 Annex L, to pydicom's keyword of the SNOMED CT concept; with a few spellings
-# that are no Defined Terms but common.
-BODY_PARTS = {
-    "ACJOINT": "AcromioclavicularJoint",
-    "ANKLE": "AnkleJoint",
-    "ARM": "UpperArm",
-    "CALCANEUS": "Calcaneus",
-    "CHEST": "Chest",
-    "CLAVICLE": "Clavicle",
-    "COCCYX": "Coccyx",
-    "CSPINE": "CervicalSpine",
-    "ELBOW": "ElbowJoint",
-    "EXTREMITY": "Extremity",
-    "FEMUR": "Femur",
-    "FIBULA": "Fibula",
-    "FINGER": "Finger",
-    "FOOT": "Foot",
-    "FOREARM": "Forearm",
-    "HAND": "Hand",
-    "HIP": "Hip",
-    "HUMERUS": "Humerus",
-    "JAW": "Mandible",
-    "KNEE": "Knee",
-    "LEG": "LowerLeg",
-    "LOWERLEG": "LowerLeg",
-    "LSPINE": "LumbarSpine",
-    "MANDIBLE": "Mandible",
-    "PATELLA": "Patella",
-    "PELVIS": "Pelvis",
-    "RADIUS": "RadiusBone",
-    "RIB": "Rib",
-    "SACRUM": "Sacrum",
-    "SCAPULA": "Scapula",
-    "SHOULDER": "Shoulder",
-    "SKULL": "Skull",
-    "SPINE": "Spine",
-    "STERNUM": "Sternum",
-    "THIGH": "Thigh",
-    "THUMB": "Thumb",
-    "TIBIA": "Tibia",
-    "TOE": "Toe",
-    "TSPINE": "ThoracicSpine",
-    "ULNA": "Ulna",
-    "UPPERARM": "UpperArm",
-    "WRIST": "WristJoint",
-}
-
-
-def body_part_code(body_part_examined: str) -> Code | None:
-    """Translate Body Part Examined into SNOMED CT; None where it is not one of the known words."""
-    keyword = BODY_PARTS.get(body_part_examined.upper().replace(" ", "").replace("_", ""))
-    return getattr(codes.SCT, keyword) if keyword else None

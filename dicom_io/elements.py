@@ -76,13 +76,18 @@ class Walk:
         How the elements are laid out.
     end : int, optional
         Where the walk ends, for one within a value of another walk over the same stream.
+    most : int
+        The data elements, all nested ones included, after which the walk gives up.
     """
 
-    def __init__(self, stream: BinaryIO, encoding: Encoding, end: int | None = None) -> None:
+    def __init__(
+        self, stream: BinaryIO, encoding: Encoding, end: int | None = None, most: int = MAXIMUM_ELEMENTS
+    ) -> None:
         self._stream = stream
         self.encoding = encoding
         self._position = stream.tell()
         self._end = stream.seek(0, 2) if end is None else end
+        self._most = most
         self._seen = 0
 
     def elements(self, *, before_tag: int = 1 << 32) -> Iterator[Element]:
@@ -110,6 +115,38 @@ class Walk:
         self._stream.seek(element.offset)
         return self._stream.read(element.length)
 
+    def beginning(self, element: Element, limit: int) -> bytes:
+        """Return the value's first bytes, `limit` at most; none of a value of undefined length, which is no text."""
+        if element.length == UNDEFINED_LENGTH:
+            return b""
+        self._stream.seek(element.offset)
+        return self._stream.read(min(element.length, limit))
+
+    def items(self, element: Element) -> Iterator[Walk]:
+        """Yield a walk over each item of the sequence that `elements` has just given (PS3.5 7.5).
+
+        What was made UN is Implicit VR Little Endian inside (PS3.5 6.2.2). A value of another representation than SQ
+        or UN has no items. All walks together read no more elements than this one may.
+
+        Raises
+        ------
+        HeaderError
+            What stands there is no sequence of items.
+        """
+        if element.vr not in (None, "SQ", "UN"):
+            return
+        self._stream.seek(element.offset)
+        outer = Walk(self._stream, self._inner(element, self.encoding), self._position, self._most - self._seen)
+        for item in outer.elements():
+            if item.tag == SEQUENCE_DELIMITER:
+                return
+            if item.tag != ITEM:
+                raise HeaderError(f"{tag_text(element.tag)} holds something else than items")
+            self._stream.seek(item.offset)
+            inner = Walk(self._stream, outer.encoding, outer.position, self._most - self._seen)
+            yield inner
+            self._seen += inner._seen + 1
+
     def _take(self, count: int) -> bytes:
         self._stream.seek(self._position)
         taken = self._stream.read(count)
@@ -129,8 +166,8 @@ class Walk:
 
     def _read_element(self, encoding: Encoding) -> Element:
         self._seen += 1
-        if self._seen > MAXIMUM_ELEMENTS:
-            raise HeaderError(f"the header has more than {MAXIMUM_ELEMENTS} data elements")
+        if self._seen > self._most:
+            raise HeaderError(f"the header has more than {self._most} data elements")
         head = self._take(8)
         group, number = struct.unpack(encoding.order + "HH", head[:4])
         tag = group << 16 | number

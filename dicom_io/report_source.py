@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from dicom_io import report_text
-from dicom_io.codes import body_part_code
-from dicom_io.errors import ReportError
+from dicom_io.anatomy import site_code
+from dicom_io.errors import HeaderError, ReportError
+from dicom_io.header import read_header
 from dicom_io.report_text import SourceText, code_string, description, identifier, number
 from dicom_io.uids import is_safe_uid
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from dicom_io.types import InstanceHeader
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 TYPE_2: dict[str, Callable[[str], str]] = {
@@ -66,7 +68,6 @@ IMAGE = (
     "NumberOfFrames",
     "SeriesNumber",
     "InstanceNumber",
-    "BodyPartExamined",
     "Laterality",
     "ImageLaterality",
     "ViewPosition",
@@ -139,14 +140,16 @@ def read_source(path: Path) -> SourceImage:
         with warnings.catch_warnings():
             # pydicom warns of character sets that it does not know; `SourceText` sees to them.
             warnings.simplefilter("ignore")
-            ds = dcmread(path, stop_before_pixels=True, specific_tags=[*wanted, "AnatomicRegionSequence"])
+            ds = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        header = read_header(path)
+    except HeaderError as error:
+        raise ReportError(f"a source instance cannot be read: {error}") from error
     except (OSError, EOFError, InvalidDicomError, BytesLengthException, ValueError, NotImplementedError) as error:
         raise ReportError("a source instance cannot be read") from error
     raw = {keyword: _raw(ds, keyword) for keyword in wanted}
     for keyword in UIDS:
         if not is_safe_uid(raw[keyword].text):
             raise ReportError(f"{keyword} of a source instance is missing or malformed")
-    body_part = code_string(raw["BodyPartExamined"].text)
     return SourceImage(
         sop_class_uid=raw["SOPClassUID"].text,
         sop_instance_uid=raw["SOPInstanceUID"].text,
@@ -160,10 +163,10 @@ def read_source(path: Path) -> SourceImage:
         number_of_frames=int(_integer(raw["NumberOfFrames"]) or 1),
         series_number=_integer(raw["SeriesNumber"]),
         instance_number=_integer(raw["InstanceNumber"]),
-        body_part=body_part,
+        body_part=code_string(header.body_part_examined or ""),
         view_position=code_string(raw["ViewPosition"].text),
         laterality=_laterality(raw),
-        site=_anatomic_region(ds) or body_part_code(body_part),
+        site=_site(header),
         patient_orientation=_patient_orientation(raw["PatientOrientation"]),
         imager_pixel_spacing=_spacing(raw["ImagerPixelSpacing"]),
     )
@@ -213,19 +216,10 @@ def _laterality(raw: dict[str, _Raw]) -> str:
     return image.replace("U", "") if image else code_string(raw["Laterality"].text, ("R", "L"))
 
 
-def _anatomic_region(ds: Dataset) -> Code | None:
-    """Read the code of Anatomic Region Sequence (PS3.3 10.5), in SNOMED CT; None where it has no usable one."""
-    try:
-        item = ds.AnatomicRegionSequence[0]
-        value, scheme, meaning = (
-            str(item[keyword].value).strip() for keyword in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, NotImplementedError, BytesLengthException):
-        return None
-    if scheme in ("SRT", "SNM3"):
-        value, scheme = snomed_mapping["SRT"].get(value, ""), "SCT"
-    meaning = report_text.plain(meaning)[:64]
-    return Code(value, scheme, meaning) if scheme == "SCT" and re.fullmatch(r"\d{6,16}", value) and meaning else None
+def _site(header: InstanceHeader) -> Code | None:
+    site = site_code(header)
+    meaning = "" if site is None else report_text.plain(site.meaning)[:64].rstrip()
+    return Code(site.value, site.scheme_designator, meaning) if site is not None and meaning else None
 
 
 def _patient_orientation(raw: _Raw) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.types import InstanceHeader
+from dicom_io.anatomy import LOWER_LIMB, UPPER_LIMB, other_region, part_term, region_term, word_term
+from dicom_io.region_words import parts_named
+from dicom_io.types import Concept, InstanceHeader
 
 SECONDARY_CAPTURE_CLASSES = frozenset(
     {
@@ -52,8 +54,6 @@ LIMBS_HIPS_SHOULDERS = frozenset(
 # Words of Image Type, values 3 and on, for pictures that guide, show or report rather than depict (PS3.3 C.7.6.1.1.2)
 NOT_A_RADIOGRAPH = frozenset({"LOCALIZER", "SCOUT", "SCREEN SAVE", "SCREENSHOT", "DOSE REPORT"})
 
-_SIDES = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT", "BOTH", "BILAT", "BILATERAL"})
-_NOTHING_SAID = frozenset({"", "UNKNOWN", "UNDEFINED", "OTHER", "NONE", "NA"})
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}", re.ASCII)  # PS3.5 6.2, CS
 
 
@@ -69,10 +69,12 @@ class ScopeRule:
         CR, DX and RG (film), and DR, which is not DICOM's word but is met. A Secondary Capture needs one of them too:
         with OT or SC it is as likely a scanned letter, a screenshot, or the marked image that bonewatch itself sent.
     body_parts
-        Allowed values of BodyPartExamined, in capitals without spaces; sides and a plural S are looked through.
+        Allowed values of BodyPartExamined, in capitals without spaces; sides and a plural S are looked through. The
+        codes of AnatomicRegionSequence are held against the same list.
     accept_unknown_body_part
-        Whether an image without BodyPartExamined is analysed. Many CR lack it, among them the chests and spines on
-        which the models were never tested: no, unless a site knows that only limbs are sent.
+        Whether an image that names no part of the body is analysed. Many CR name none, among them the chests and spines
+        on which the models were never tested: no, unless a site knows that only limbs are sent. An image whose
+        descriptions name a part that is no extremity stays out all the same.
     accept_for_processing
         Whether raw detector data (DX FOR PROCESSING) is. Its grey scale is not for eyes, the models have not seen it,
         and the same exposure usually comes FOR PRESENTATION too.
@@ -138,17 +140,72 @@ def _image_type_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:
 
 
 def _body_part_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:
-    written = (header.body_part_examined or "").strip()
-    words = [word for word in re.split(r"[^A-Z0-9]+", written.upper()) if word not in _SIDES]
-    term = "".join(words)
-    if term in _NOTHING_SAID:
-        return (
-            None if rule.accept_unknown_body_part else "the body part is not given, and unknown ones are not analysed"
-        )
+    """Judge what Body Part Examined and the codes of the anatomic region name; descriptions only where they do not."""
+    term = part_term(header.body_part_examined)
+    written = _quoted((header.body_part_examined or "").strip())
+    regions = [_Region(concept, rule) for concept in header.anatomic_regions]
+    if not term:
+        return _region_reason(regions[0]) if regions else _unknown_reason(header, rule)
+    if not _is_listed(term, rule) and not any(region.listed and region.term == term for region in regions):
+        against = next((region for region in regions if region.listed), None)
+        if against is None:
+            return f"body part {written} is not on the list of analysed ones"
+    else:
+        against = next((region for region in regions if region.unlisted or _other_limb(term, region.term)), None)
+    return f"body part {written} and anatomic region {against.words} contradict each other" if against else None
+
+
+class _Region:
+    """A code of the anatomic region, held against the list; a code that is not known is neither on it nor off it."""
+
+    def __init__(self, concept: Concept, rule: ScopeRule) -> None:
+        self.concept = concept
+        self.term = region_term(concept)
+        self.listed = self.term is not None and _is_listed_region(self.term, rule)
+        # What an unknown code means is free text, which may keep an image out.
+        meant = (part for part in parts_named(concept.meaning) if not _is_listed_region(part, rule))
+        known = self.term or other_region(concept)
+        self.words = known or next(meant, None)
+        self.unlisted = self.words is not None and not self.listed
+
+
+def _region_reason(region: _Region) -> str:
+    """Say why a code without a term of its own, which is all that names the part, keeps the image out."""
+    if region.unlisted:
+        return f"anatomic region {region.words} is not on the list of analysed ones"
+    scheme = region.concept.scheme
+    return f"the anatomic region is a code that is not known here{f', of {_quoted(scheme)}' if scheme else ''}"
+
+
+def _unknown_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:
+    if not rule.accept_unknown_body_part:
+        return "the body part is not given, and unknown ones are not analysed"
+    for name, text in header.descriptions:
+        for part in parts_named(text):
+            if not _is_listed_region(part, rule):
+                return f"the body part is not given, and the {name} names {part}"
+    return None
+
+
+def _is_listed(term: str, rule: ScopeRule) -> bool:
     # HANDS and KNEES are the same parts, twice
-    if term in rule.body_parts or term.removesuffix("S") in rule.body_parts:
-        return None
-    return f"body part {_quoted(written)} is not on the list of analysed ones"
+    return term in rule.body_parts or term.removesuffix("S") in rule.body_parts
+
+
+def _is_listed_region(term: str, rule: ScopeRule) -> bool:
+    # A list may say LEG where a code says lower leg
+    return term in rule.body_parts or any(word_term(part) == term for part in rule.body_parts)
+
+
+def _other_limb(one: str | None, other: str | None) -> bool:
+    return any(
+        _singular(one) in limb and _singular(other) in against
+        for limb, against in ((UPPER_LIMB, LOWER_LIMB), (LOWER_LIMB, UPPER_LIMB))
+    )
+
+
+def _singular(term: str | None) -> str:
+    return "" if term is None else term.removesuffix("S") if term not in UPPER_LIMB | LOWER_LIMB else term
 
 
 def _quoted(text: str) -> str:

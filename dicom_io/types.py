@@ -26,8 +26,22 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Concept:
+    """A code as a header has it (PS3.3 8.8); all three are empty where a code is there and cannot be read."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """What is known of an instance before its pixels are touched. Empty or missing text is None."""
+    """What is known of an instance before its pixels are touched. Empty or missing text is None.
+
+    `body_part_examined` is the term of the first of `anatomic_regions`, the codes of the part of the body, where the
+    attribute itself says nothing; `descriptions` holds the free texts about study, series and procedure, each with the
+    name of its attribute.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -47,6 +61,8 @@ class InstanceHeader:
     patient_id: str | None = None
     accession_number: str | None = None
     study_date: str | None = None
+    anatomic_regions: tuple[Concept, ...] = ()
+    descriptions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,6 @@ def test_the_sign_of_the_padding_value_is_that_of_the_pixels(context: Workbench)
     assert result_of(other, context).outcome is Outcome.PRESENT
 
 
-@NOT_YET
 def test_a_hand_that_only_the_anatomic_region_names_is_analysed() -> None:
     header = read_header(FIELD / "ars-only-sct.dcm")
 
@@ -115,7 +114,6 @@ def test_a_hand_that_only_the_anatomic_region_names_is_analysed() -> None:
     assert header.body_part_examined == "HAND"
 
 
-@NOT_YET
 def test_a_chest_that_only_the_anatomic_region_names_is_out_of_scope_whatever_is_permitted() -> None:
     header = read_header(FIELD / "ars-chest-only.dcm")
 
