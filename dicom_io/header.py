@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom.charset import python_encoding
 
 from dicom_io.anatomy import body_part
-from dicom_io.elements import Element, Encoding, Walk, encoding_of, tag_text
+from dicom_io.elements import Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError, IncompleteHeader
+from dicom_io.header_words import HeaderWords
 from dicom_io.types import Concept, InstanceHeader
 from dicom_io.uids import is_safe_uid
 
@@ -32,8 +32,6 @@ _BEFORE_TAG = 0x00290000
 # body. These are read as far as that is possible.
 _BEFORE_LAST_TAG = 0x52009231
 _MOST_BEHIND = 20_000
-_MOST_REGIONS = 64
-_MAXIMUM_TEXT_BYTES = 1 << 10
 
 _GROUP_LENGTH = 0x00020000
 _TRANSFER_SYNTAX = 0x00020010
@@ -56,27 +54,6 @@ _PHOTOMETRIC = 0x00280004
 _FRAMES = 0x00280008
 _ROWS = 0x00280010
 _COLUMNS = 0x00280011
-
-# Codes of the part of the body (PS3.3 10.5, C.8.11.2; C.7.6.16.2.8 in the functional groups of multi-frame images)
-_ANATOMIC_REGION = 0x00082218
-_PRIMARY_STRUCTURE = 0x00082228
-_FRAME_ANATOMY = 0x00209071
-_FUNCTIONAL_GROUPS = (0x52009229, 0x52009230)
-_CODE_VALUES = (0x00080100, 0x00080119, 0x00080120)
-_CODING_SCHEME = 0x00080102
-_CODE_MEANING = 0x00080104
-# Free texts about study, series and procedure, and the sequences that hold such
-_DESCRIPTIONS = {
-    0x00081030: "Study Description",
-    0x0008103E: "Series Description",
-    0x00181030: "Protocol Name",
-    0x00181400: "Acquisition Device Processing Description",
-    0x00321060: "Requested Procedure Description",
-    0x00400007: "Scheduled Procedure Step Description",
-    0x00400254: "Performed Procedure Step Description",
-}
-_DESCRIPTION_CODES = {0x00081032: "Procedure Code Sequence", 0x00321064: "Requested Procedure Code Sequence"}
-_REQUEST_ATTRIBUTES = 0x00400275
 
 _KEYWORDS = {
     _SOP_CLASS: "SOPClassUID",
@@ -176,7 +153,7 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
     encoding = _true_encoding(stream, encoding_of(transfer_syntax_uid))
     walk = Walk(stream, encoding)
     values: dict[int, bytes] = {}
-    words = _Words()
+    words = HeaderWords()
     beginning = walk.position
     for element in walk.elements(before_tag=_BEFORE_TAG):
         if element.tag in _WANTED:
@@ -193,62 +170,6 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
         for element in behind.elements(before_tag=_BEFORE_LAST_TAG):
             words.read(behind, element)
     return _header(values, words, encoding, transfer_syntax_uid)
-
-
-class _Words:
-    """Collects what a data set says of the part of the body besides Body Part Examined, as encoded bytes."""
-
-    def __init__(self) -> None:
-        self.regions: list[tuple[bytes, bytes, bytes]] = []
-        self.descriptions: list[tuple[str, bytes]] = []
-
-    def read(self, walk: Walk, element: Element) -> None:
-        """Take what this element says; `walk` has just given it."""
-        if element.tag in (_ANATOMIC_REGION, _PRIMARY_STRUCTURE):
-            self._take_regions(walk, element)
-        elif element.tag in _FUNCTIONAL_GROUPS:
-            self._take_frames(walk, element)
-        elif element.tag in _DESCRIPTIONS:
-            self.descriptions.append((_DESCRIPTIONS[element.tag], walk.beginning(element, _MAXIMUM_TEXT_BYTES)))
-        elif element.tag in _DESCRIPTION_CODES:
-            meanings = (meaning for _, _, meaning in _codes(walk, element))
-            self.descriptions += [(_DESCRIPTION_CODES[element.tag], meaning) for meaning in meanings]
-        elif element.tag == _REQUEST_ATTRIBUTES:
-            for item, inner in _inner_elements(walk, element):
-                if inner.tag in _DESCRIPTIONS:
-                    self.read(item, inner)
-
-    def _take_regions(self, walk: Walk, element: Element) -> None:
-        self.regions += _codes(walk, element)
-        del self.regions[_MOST_REGIONS:]
-
-    def _take_frames(self, walk: Walk, element: Element) -> None:
-        for group, macro in _inner_elements(walk, element):
-            if macro.tag == _FRAME_ANATOMY:
-                for item, inner in _inner_elements(group, macro):
-                    if inner.tag == _ANATOMIC_REGION:
-                        self._take_regions(item, inner)
-
-
-def _codes(walk: Walk, element: Element) -> list[tuple[bytes, bytes, bytes]]:
-    """Return value, coding scheme and meaning of each item; three times nothing for a sequence that cannot be read."""
-    found = []
-    try:
-        for item in islice(walk.items(element), _MOST_REGIONS):
-            parts = {inner.tag: item.beginning(inner, _MAXIMUM_TEXT_BYTES) for inner in item.elements()}
-            value = next((parts[tag] for tag in _CODE_VALUES if parts.get(tag, b"").strip(b" \0")), b"")
-            code = (value, parts.get(_CODING_SCHEME, b""), parts.get(_CODE_MEANING, b""))
-            if any(part.strip(b" \0") for part in code):
-                found.append(code)
-    except HeaderError:
-        found.append((b"", b"", b""))
-    return found
-
-
-def _inner_elements(walk: Walk, element: Element) -> Iterator[tuple[Walk, Element]]:
-    for item in walk.items(element):
-        for inner in item.elements():
-            yield item, inner
 
 
 def inflate(stream: BinaryIO, limit: int) -> BinaryIO:
@@ -288,7 +209,9 @@ def _true_encoding(stream: BinaryIO, encoding: Encoding) -> Encoding:
     return Encoding(implicit=not looks_explicit, little_endian=encoding.little_endian)
 
 
-def _header(values: Mapping[int, bytes], words: _Words, encoding: Encoding, transfer_syntax_uid: str) -> InstanceHeader:
+def _header(
+    values: Mapping[int, bytes], words: HeaderWords, encoding: Encoding, transfer_syntax_uid: str
+) -> InstanceHeader:
     def text(tag: int) -> str | None:
         return _text(values.get(tag, b"")) or None
 

@@ -206,6 +206,18 @@ def test_broken_private_elements_behind_the_image_module_do_no_harm():
     assert header.study_instance_uid == "1.2.3"
 
 
+def test_a_header_that_repeats_its_words_without_end_is_read_within_bounds():
+    identity = part10_bytes(build_dx(BodyPartExamined=None, AnatomicRegionSequence=None, PixelData=None))
+    place = identity.index(b"\x10\x00\x10\x00PN")
+    text = struct.pack("<HH2sH", 0x0008, 0x1030, b"LO", 60000) + b"x" * 60000
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 16) + struct.pack("<HH2sH", 0x0008, 0x0100, b"SH", 8) + b"85562004"
+    regions = struct.pack("<HH2sHI", 0x0008, 0x2218, b"SQ", 0, 500 * len(item)) + 500 * item
+    header = read_header(identity[:place] + 500 * text + 20 * regions + identity[place:])
+    assert len(header.descriptions) == 64
+    assert all(len(words) <= 1024 for _, words in header.descriptions)
+    assert len(header.anatomic_regions) == 1
+
+
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
