@@ -83,13 +83,13 @@ def find_decoder(transfer_syntax: UID) -> Decoder:
         raise PixelsUndecodable(f"{words} is not an image encoding that can be decoded here") from error
 
 
-def decode_frame(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int) -> tuple[NDArray[np.int32], str]:
-    """Return the stored values of one frame and the photometric interpretation that they have now.
+def decode_frame(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int) -> tuple[NDArray[np.integer], str]:
+    """Return the words of one frame and the photometric interpretation that they have now.
 
     Returns
     -------
     numpy.ndarray
-        int32, shape (rows, columns) or (rows, columns, 3): the stored bits alone, with their sign.
+        Integers, shape (rows, columns) or (rows, columns, 3): whole words as decoded, whatever Bits Stored says.
     str
         Photometric interpretation: a decoder may have turned YBR into RGB.
 
@@ -102,17 +102,16 @@ def decode_frame(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int)
         codestream = _checked_codestream(ds, layout, index)
         if decoder.UID in _LOSSLESS_JPEG:
             samples = _decode_in_process(codestream, layout, decoder.UID, index)
-            return _stored_values(samples, layout, decoder.UID), layout.photometric
-    options: dict[str, Any] = {"decoding_plugin": _PLUGINS.get(decoder.UID, "")}
-    if not _has_own_precision(decoder.UID):
-        options["correct_unused_bits"] = False  # they are cut off below, with regard to HighBit
+            return samples, layout.photometric
+    # The unused bits are looked at afterwards, with regard to HighBit (stored_bits)
+    options: dict[str, Any] = {"decoding_plugin": _PLUGINS.get(decoder.UID, ""), "correct_unused_bits": False}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             array, properties = decoder.as_array(ds, index=index, raw=True, allow_excess_frames=False, **options)
     except MALFORMED as error:
         raise _no_decoder(decoder.UID, index) from error
-    return _stored_values(array, layout, decoder.UID), str(properties["photometric_interpretation"])
+    return array, str(properties["photometric_interpretation"])
 
 
 def transfer_syntax_text(uid: str) -> str:
@@ -127,7 +126,7 @@ def _no_decoder(transfer_syntax: UID, index: int) -> PixelsUndecodable:
     return PixelsUndecodable(f"{transfer_syntax_text(transfer_syntax)}: no decoder could read frame {index + 1}")
 
 
-def _has_own_precision(transfer_syntax: UID) -> bool:
+def has_own_precision(transfer_syntax: UID) -> bool:
     """Tell the encodings whose decoders deliver samples of the codestream's precision rather than words."""
     return bool(transfer_syntax.is_encapsulated) and transfer_syntax != RLELossless
 
@@ -191,21 +190,3 @@ def _decode_in_process(codestream: bytes, layout: PixelLayout, transfer_syntax: 
         raise _no_decoder(transfer_syntax, index)
     samples = np.frombuffer(answer.stdout, np.uint8 if layout.bits_allocated == 8 else "<u2")
     return samples.reshape((layout.rows, layout.columns, layout.samples)[: 2 if layout.samples == 1 else 3])
-
-
-def _stored_values(array: NDArray[np.integer], layout: PixelLayout, transfer_syntax: UID) -> NDArray[np.int32]:
-    """Cut the stored bits out of the words (PS3.5 8.1.1): what lies above HighBit or below it may be an overlay.
-
-    Samples of a JPEG codestream are the stored bits already; those declared signed may still lack their sign.
-    """
-    wide = array.astype(np.int32)
-    if _has_own_precision(transfer_syntax):
-        if not layout.signed:
-            return wide
-    else:
-        wide >>= layout.high_bit + 1 - layout.bits_stored
-    wide &= (1 << layout.bits_stored) - 1
-    if layout.signed:
-        sign = 1 << (layout.bits_stored - 1)
-        wide = (wide ^ sign) - sign
-    return wide

@@ -10,14 +10,25 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from dicom_io.attributes import is_empty, name_of, number, term
 from dicom_io.errors import PixelDataTruncated, PixelModuleInvalid, PixelsTooLarge
-from dicom_io.grayscale import number
 
 MONOCHROME = frozenset({"MONOCHROME1", "MONOCHROME2"})
 ONE_SAMPLE = MONOCHROME | {"PALETTE COLOR"}
 THREE_SAMPLES = frozenset({"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"})
 # Terms of the standard that are repeated in a message; anything else might be anything
 OTHER_TERMS = frozenset({"HSV", "ARGB", "CMYK", "YBR_PARTIAL_420", "YBR_PARTIAL_422", "XYB"})
+
+# Type 1 (PS3.3 C.7.6.3) and nothing that could be guessed; High Bit follows from Bits Stored in all but odd images.
+REQUIRED = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +74,19 @@ def read_layout(ds: Dataset, limits: PixelLimits) -> PixelLayout:
     PixelsTooLarge
         When more is declared than the limits allow.
     """
-    photometric = str(ds.get("PhotometricInterpretation") or "")
-    bits_allocated = _integer(ds, "BitsAllocated")
-    bits_stored = _integer(ds, "BitsStored", bits_allocated)
+    if missing := [name_of(keyword) for keyword in REQUIRED if is_empty(ds, keyword)]:
+        raise PixelModuleInvalid(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing")
+    bits_stored = _integer(ds, "BitsStored")
     layout = PixelLayout(
         rows=_integer(ds, "Rows"),
         columns=_integer(ds, "Columns"),
-        samples=_integer(ds, "SamplesPerPixel", 1),
-        bits_allocated=bits_allocated,
+        samples=_integer(ds, "SamplesPerPixel"),
+        bits_allocated=_integer(ds, "BitsAllocated"),
         bits_stored=bits_stored,
         high_bit=_integer(ds, "HighBit", bits_stored - 1),
-        signed=_integer(ds, "PixelRepresentation", 0) == 1,
+        signed=_integer(ds, "PixelRepresentation") == 1,
         frames=_integer(ds, "NumberOfFrames", 1) or 1,
-        photometric=photometric,
+        photometric=term(ds, "PhotometricInterpretation"),
     )
     _check_size(layout, limits)
     _check_samples(layout)
@@ -83,13 +94,11 @@ def read_layout(ds: Dataset, limits: PixelLimits) -> PixelLayout:
 
 
 def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
-    value = number(ds, keyword)
-    if value is None:
-        if default is None:
-            raise PixelModuleInvalid(f"{keyword} is missing")
+    if default is not None and is_empty(ds, keyword):
         return default
-    if value != int(value) or value < 0:
-        raise PixelModuleInvalid(f"{keyword} is not a count")
+    value = number(ds, keyword)
+    if value is None or value != int(value) or value < 0:
+        raise PixelModuleInvalid(f"{name_of(keyword)} is not a count")
     return int(value)
 
 

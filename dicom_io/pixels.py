@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import io
-import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset
+from pydicom import DataElement
+from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import apply_color_lut
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from dicom_io.errors import HeaderError, PixelDataMissing, PixelsBlank, PixelsTooLarge
-from dicom_io.frame_decoding import MALFORMED, decode_frame, find_decoder
-from dicom_io.grayscale import (
-    Softcopy,
-    brightness_table,
-    is_inverted,
-    modality_values,
-    padding_mask,
-    softcopy,
-    window_brightness,
+from dicom_io.attributes import name_of, numbers, words
+from dicom_io.display_attributes import DisplayAttributes, Window, read_display_attributes
+from dicom_io.errors import (
+    PixelDataMissing,
+    PixelModuleInvalid,
+    PixelsBlank,
 )
-from dicom_io.header import inflate, read_file_meta
-from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits, check_native_length, read_layout
+from dicom_io.frame_decoding import decode_frame, has_own_precision
+from dicom_io.grayscale import Rendering, Softcopy, render, softcopy
+from dicom_io.image_file import parsing, read_image_file
+from dicom_io.padding import padding_fault
+from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits
+from dicom_io.stored_bits import overlay_bits, stored_values
 from dicom_io.types import Frame
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
@@ -76,20 +70,18 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
     """
     image = _open(path, limits or PixelLimits())
     for index in range(image.layout.frames):
-        yield image.frame(*image.decode(index), index)
+        yield image.frame(image.decode(index), index)
 
 
 def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -> DisplayedFrame:
     """Read one frame, number 1 the first, with what a picture of it for people needs; errors as `read_frames`."""
     image = _open(path, limits or PixelLimits())
-    if not 1 <= number <= image.layout.frames:
-        raise PixelDataMissing(f"there is no frame {number} in an image of {image.layout.frames}")
-    array, photometric = image.decode(number - 1)
-    frame = image.frame(array, photometric, number - 1)
-    with _parsing():
-        transformations = softcopy(image.ds, *_counted(image.ds, array)) if photometric in MONOCHROME else None
-        lossy = str(image.ds.get("LossyImageCompression") or "") == "01"
-        return DisplayedFrame(frame, transformations, lossy)
+    decoded = image.decode(number - 1)
+    frame = image.frame(decoded, number - 1)
+    with parsing():
+        lossy = "".join(str(image.ds.get("LossyImageCompression") or "")) == "01"
+    rendering = decoded.rendering
+    return DisplayedFrame(frame, None if rendering is None else softcopy(rendering), lossy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +120,10 @@ class Levels:
         ValueError
             With a width that is not allowed.
         """
-        table = window_brightness(self.values, centre, width, self.window[2])
-        if table is None:
+        window = Window(centre, width, self.window[2])
+        if not window.is_allowed:
             raise ValueError(f"a window of the width {width} shows nothing")
+        table = window.brightness(self.values)
         table = 1 - table if self.inverted else table
         table[self.background] = 0
         pixels: NDArray[np.float32] = table.astype(np.float32)[self.places]
@@ -139,15 +132,27 @@ class Levels:
 
 def read_levels(path: Path, number: int, limits: PixelLimits | None = None) -> Levels:
     """Read a monochrome frame, number 1 the first, before its window; errors as `read_frames`."""
-    image = _open(path, limits or PixelLimits())
-    array, _ = image.decode(number - 1)
-    with _parsing():
-        stored, counts = _counted(image.ds, array)
-        values, shown = modality_values(image.ds, stored), softcopy(image.ds, stored, counts)
-        low, high = float(values[counts > 0].min()), float(values[counts > 0].max())
-        window = shown.window or ((low + high + 1) / 2, high - low + 1, "LINEAR")
-        places = (array - stored[0]).astype(np.uint16)
-        return Levels(places, values, padding_mask(image.ds, stored), window, is_inverted(image.ds))
+    decoded = _open(path, limits or PixelLimits()).decode(number - 1)
+    rendering = decoded.rendering
+    if rendering is None:
+        raise PixelModuleInvalid("an image in colour has no window")
+    places = (decoded.array - rendering.stored[0]).astype(np.uint16)
+    window = (rendering.window.centre, rendering.window.width, rendering.window.function)
+    return Levels(places, rendering.values, decoded.background, window, rendering.inverted)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A frame's stored values, int32, and, for a monochrome one, how it is shown.
+
+    `background` tells which of `rendering.stored` are padding; `told` is what was mended or left aside.
+    """
+
+    array: NDArray[np.int32]
+    photometric: str
+    rendering: Rendering | None
+    background: NDArray[np.bool_]
+    told: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,72 +160,54 @@ class _Opened:
     ds: Dataset
     layout: PixelLayout
     decoder: Decoder
+    display: DisplayAttributes | None
+    overlays: tuple[int, ...]
     spacing_mm: tuple[float, float] | None
 
-    def decode(self, index: int) -> tuple[NDArray[np.int32], str]:
-        return decode_frame(self.decoder, self.ds, self.layout, index)
+    def decode(self, index: int) -> _Decoded:
+        if not 0 <= index < self.layout.frames:
+            raise PixelDataMissing(f"there is no frame {index + 1} in an image of {self.layout.frames}")
+        with parsing():
+            decoded, photometric = decode_frame(self.decoder, self.ds, self.layout, index)
+            array, told = stored_values(
+                decoded,
+                self.layout,
+                aligned=has_own_precision(self.decoder.UID),
+                overlays=self.overlays,
+                padding=None if self.display is None else self.display.padding,
+            )
+            if self.display is None or photometric not in MONOCHROME:
+                return _Decoded(array, photometric, None, np.zeros(0, dtype=np.bool_), told)
+            stored, counts = _counted(array)
+            background, fault = _background(self.display, array, stored, counts)
+            rendering = render(self.display, stored, np.where(background, 0, counts))
+            return _Decoded(array, photometric, rendering, background, (*told, *fault, *rendering.left_aside))
 
-    def frame(self, array: NDArray[np.int32], photometric: str, index: int) -> Frame:
-        with _parsing():
-            pixels = _grey(self.ds, self.layout, array, photometric)
+    def frame(self, decoded: _Decoded, index: int) -> Frame:
+        with parsing():
+            pixels = _grey(self.ds, self.layout, decoded)
+            aspect = _pixel_aspect(self.ds, self.spacing_mm)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
-        return Frame(index + 1, pixels, self.spacing_mm, _pixel_aspect(self.ds, self.spacing_mm))
+        return Frame(index + 1, pixels, self.spacing_mm, aspect, decoded.told)
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:
-    ds = _read_data_set(path, limits)
-    with _parsing():
-        if "PixelData" not in ds:
-            raise PixelDataMissing("the data set has no pixel data; it is no image, or the file was cut short")
-        layout = read_layout(ds, limits)
-        decoder = find_decoder(ds.file_meta.TransferSyntaxUID)
-        if decoder.is_native:
-            check_native_length(layout, len(ds.PixelData or b""))
-        return _Opened(ds, layout, decoder, _spacing_mm(ds))
+    image = read_image_file(path, limits)
+    ds, layout = image.ds, image.layout
+    with parsing():
+        display = read_display_attributes(ds, layout) if layout.photometric in MONOCHROME else None
+        return _Opened(ds, layout, image.decoder, display, overlay_bits(ds, layout), _spacing_mm(ds))
 
 
-@contextmanager
-def _parsing() -> Iterator[None]:
-    """Turn pydicom's errors into HeaderError.
-
-    Their text can quote a value, so neither it nor the chain goes on: it might be a patient's. For the same reason
-    pydicom's warnings stay here.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except MALFORMED as error:
-        raise HeaderError(f"the data set cannot be parsed ({type(error).__name__})") from None
-
-
-def _read_data_set(path: Path, limits: PixelLimits) -> Dataset:
-    if path.stat().st_size > limits.maximum_total_bytes:
-        raise PixelsTooLarge(f"the file is larger than {limits.maximum_total_bytes} bytes")
-    # From memory, because reading a file allocates first whatever length an element claims
-    stream = io.BytesIO(path.read_bytes())
-    transfer_syntax = UID(read_file_meta(stream))
-    with _parsing():
-        if transfer_syntax != DeflatedExplicitVRLittleEndian:
-            stream.seek(0)
-            return dcmread(stream)
-        # pydicom inflates without a bound
-        inflated = inflate(stream, limits.maximum_total_bytes + 1)
-        if inflated.seek(0, io.SEEK_END) > limits.maximum_total_bytes:
-            raise PixelsTooLarge(f"the data set inflates to more than {limits.maximum_total_bytes} bytes")
-        inflated.seek(0)
-        ds = read_dataset(inflated, is_implicit_VR=False, is_little_endian=True)
-        ds.file_meta = FileMetaDataset()
-        ds.file_meta.TransferSyntaxUID = transfer_syntax
-        return ds
-
-
-def _grey(ds: Dataset, layout: PixelLayout, array: NDArray[np.int32], photometric: str) -> NDArray[np.float32]:
-    if photometric in MONOCHROME:
-        return _monochrome(ds, array)
+def _grey(ds: Dataset, layout: PixelLayout, decoded: _Decoded) -> NDArray[np.float32]:
+    array, photometric, rendering = decoded.array, decoded.photometric, decoded.rendering
+    if rendering is not None:
+        table = np.where(decoded.background, np.float32(0), rendering.brightness)
+        pixels: NDArray[np.float32] = table[array - rendering.stored[0]]
+        return pixels
     if photometric == "PALETTE COLOR":
-        colours = apply_color_lut(array, ds)
+        colours = apply_color_lut(array, _with_signed_palettes(ds, layout))
         largest = np.iinfo(colours.dtype).max
         return _luma(colours[..., :3], largest)
     largest = 2**layout.bits_stored - 1
@@ -230,20 +217,35 @@ def _grey(ds: Dataset, layout: PixelLayout, array: NDArray[np.int32], photometri
     return _luma(array, largest)
 
 
-def _monochrome(ds: Dataset, array: NDArray[np.int32]) -> NDArray[np.float32]:
-    stored, counts = _counted(ds, array)
-    table = brightness_table(ds, stored, counts)
-    table[padding_mask(ds, stored)] = 0
-    pixels: NDArray[np.float32] = table[array - stored[0]]
-    return pixels
+def _with_signed_palettes(ds: Dataset, layout: PixelLayout) -> Dataset:
+    """Give the palettes' first values the sign of the pixels (PS3.3 C.7.6.3.1.5), whatever their own VR."""
+    for colour in ("Red", "Green", "Blue"):
+        keyword = f"{colour}PaletteColorLookupTableDescriptor"
+        found = words(ds, keyword, signed=False), words(ds, keyword, signed=layout.signed)
+        if len(found[0]) != 3 or None in found[0]:
+            raise PixelModuleInvalid(f"{name_of(keyword)} is missing or has not three numbers")
+        ds[keyword] = DataElement(keyword, "SS" if layout.signed else "US", [found[0][0], found[1][1], found[0][2]])
+    return ds
 
 
-def _counted(ds: Dataset, array: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the stored values from the smallest to the largest, and how many pixels have each, padding left out."""
+def _counted(array: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the stored values from the smallest to the largest, and how many pixels have each."""
     lowest = int(array.min())
     stored = np.arange(lowest, int(array.max()) + 1, dtype=np.int32)
-    counts = np.bincount((array - lowest).ravel(), minlength=len(stored))
-    return stored, np.where(padding_mask(ds, stored), 0, counts)
+    return stored, np.bincount((array - lowest).ravel(), minlength=len(stored))
+
+
+def _background(
+    display: DisplayAttributes, array: NDArray[np.int32], stored: NDArray[np.int32], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Tell which stored values are padding, and why the padding value was left aside, if it was."""
+    nothing = np.zeros(stored.shape, dtype=np.bool_)
+    if display.padding is None:
+        return nothing, ()
+    fault = padding_fault(array, display.padding, stored, counts)
+    if fault is not None:
+        return nothing, (f"Pixel Padding Value {fault} and was left aside",)
+    return (stored >= display.padding[0]) & (stored <= display.padding[1]), ()
 
 
 def _luma(colours: NDArray[np.integer], largest: int) -> NDArray[np.float32]:
@@ -258,20 +260,16 @@ def _spacing_mm(ds: Dataset) -> tuple[float, float] | None:
     (PS3.3 10.7.1.3). A digitised film has NominalScannedPixelSpacing.
     """
     for keyword in _SPACINGS:
-        with suppress(ValueError, TypeError):
-            between_rows, between_columns = (float(value) for value in ds.get(keyword) or ())
-            if 0 < between_rows < math.inf and 0 < between_columns < math.inf:
-                return between_rows, between_columns
+        spacing = numbers(ds, keyword)
+        if len(spacing) == 2 and all(value is not None and value > 0 for value in spacing):
+            return float(spacing[0] or 0), float(spacing[1] or 0)
     return None
 
 
 def _pixel_aspect(ds: Dataset, spacing_mm: tuple[float, float] | None) -> float:
     """Return the height of a pixel divided by its width; where nothing usable says so, pixels are square."""
-    ratio = 1.0
-    if spacing_mm is not None:
-        ratio = spacing_mm[0] / spacing_mm[1]
-    else:
-        with suppress(ValueError, TypeError, ZeroDivisionError):
-            vertical, horizontal = (float(value) for value in ds.get("PixelAspectRatio") or ())
-            ratio = vertical / horizontal
+    sides = numbers(ds, "PixelAspectRatio") if spacing_mm is None else spacing_mm
+    if len(sides) != 2 or not sides[0] or not sides[1]:
+        return 1.0
+    ratio = sides[0] / sides[1]
     return ratio if 1 / MOST_UNEQUAL <= ratio <= MOST_UNEQUAL else 1.0

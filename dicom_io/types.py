@@ -125,13 +125,15 @@ class Frame:
 
     `number` counts from 1 (PS3.3 C.7.6.6); `pixels` is float32, shape (rows, columns), 0..1, 1 = bright bone;
     `spacing_mm` is (between rows, between columns) or None where the header does not say; `aspect` is the height of a
-    pixel divided by its width.
+    pixel divided by its width. `warnings` holds a sentence for each attribute that was left aside or mended, in words
+    free of patient data.
     """
 
     number: int
     pixels: NDArray[np.float32]
     spacing_mm: tuple[float, float] | None = None
     aspect: float = 1.0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
+from dicom_io.display_attributes import Window, read_display_attributes, read_lookup_table
 from dicom_io.errors import PixelModuleInvalid, PixelsBlank
-from dicom_io.grayscale import (
-    brightness_table,
-    is_inverted,
-    modality_values,
-    padding_mask,
-    percentile_brightness,
-    read_lookup_table,
-    window_brightness,
-)
+from dicom_io.grayscale import percentile_window, render
+from dicom_io.pixel_limits import PixelLimits, read_layout
 from tests.builders import build_radiograph
 
 STORED = np.arange(0, 4096, dtype=np.int32)
@@ -35,8 +29,16 @@ def bare(**overrides):
     return build_radiograph("CR", **overrides)
 
 
-def brightness(ds):
-    return brightness_table(ds, STORED, ONCE_EACH)
+def attributes_of(ds):
+    return read_display_attributes(ds, read_layout(ds, PixelLimits()))
+
+
+def rendered(ds, stored=STORED, counts=ONCE_EACH):
+    return render(attributes_of(ds), stored, counts)
+
+
+def brightness(ds, stored=STORED, counts=ONCE_EACH):
+    return rendered(ds, stored, counts).brightness
 
 
 @pytest.mark.parametrize(
@@ -58,12 +60,11 @@ def brightness(ds):
         ("SIGMOID", 2048, 4096, 2048, 0.5),
         ("SIGMOID", 2048, 4096, 4096, 1 / (1 + math.exp(-2))),
         ("SIGMOID", 0, 1, -1e6, 0.0),
-        # not a word of the standard: LINEAR is its default
-        ("SOMETHING", 0, 100, 49, 1.0),
     ],
 )
 def test_windows_follow_the_formulas_of_the_standard(function, centre, width, value, expected):
-    answer = window_brightness(np.array([value], dtype=np.float64), centre, width, function)
+    window = Window(centre, width, function)
+    answer = window.brightness(np.array([value], dtype=np.float64))
 
     assert answer == pytest.approx([expected], abs=1e-12)
 
@@ -81,14 +82,17 @@ def test_the_linear_window_equals_the_standards_pseudo_code(value, centre, width
     else:
         expected = (value - (centre - 0.5)) / (width - 1) + 0.5
 
-    answer = window_brightness(np.array([float(value)]), centre, width, "LINEAR")
+    answer = Window(centre, width).brightness(np.array([float(value)]))
 
     assert answer == pytest.approx([expected], abs=1e-9)
 
 
 @pytest.mark.parametrize(("function", "width"), [("LINEAR", 0.5), ("LINEAR", 0), ("LINEAR_EXACT", 0), ("SIGMOID", -1)])
 def test_a_width_that_the_standard_forbids_counts_as_no_window(function, width):
-    assert window_brightness(np.array([1.0]), 1, width, function) is None
+    found = attributes_of(bare(WindowCenter=1, WindowWidth=width, VOILUTFunction=function))
+
+    assert found.voi == ()
+    assert found.left_aside == ("Window Width 1 is smaller than the standard allows and was left aside",)
 
 
 def test_the_first_of_several_windows_is_used():
@@ -115,13 +119,13 @@ def test_rescale_comes_before_the_window():
 def test_a_modality_lookup_table_replaces_the_rescale():
     ds = bare(ModalityLUTSequence=[lookup_item([10, 20, 30], first=5)], RescaleSlope=7)
 
-    assert list(modality_values(ds, np.array([0, 5, 6, 7, 100]))) == [10, 10, 20, 30, 30]
+    assert list(rendered(ds).values[[0, 5, 6, 7, 100]]) == [10, 10, 20, 30, 30]
 
 
 def test_a_modality_lookup_table_for_signed_pixels_begins_below_zero():
     ds = bare(ModalityLUTSequence=[lookup_item([10, 20, 30], first=65535)], PixelRepresentation=1)
 
-    assert list(modality_values(ds, np.array([-2, -1, 0, 1]))) == [10, 10, 20, 30]
+    assert list(rendered(ds, STORED - 2).values[:4]) == [10, 10, 20, 30]
 
 
 def test_a_lookup_table_for_signed_input_begins_below_zero():
@@ -141,7 +145,7 @@ def test_a_voi_lookup_table_begins_below_zero_where_its_input_does(attributes):
     stored = STORED if "RescaleSlope" in attributes else STORED - 1000
     ds = bare(VOILUTSequence=[lookup_item(np.arange(4096), first=65536 - 1000)], **attributes)
 
-    assert brightness_table(ds, stored, ONCE_EACH) == pytest.approx(STORED / 4095, abs=1e-6)
+    assert brightness(ds, stored) == pytest.approx(STORED / 4095, abs=1e-6)
 
 
 def test_a_descriptor_of_zero_entries_means_65536():
@@ -172,11 +176,18 @@ def test_entries_of_a_big_endian_data_set_are_read_in_its_order():
     item = lookup_item([], count=2, data=np.array([1, 256], ">u2").tobytes())
     ds = bare(VOILUTSequence=[item], transfer_syntax=ExplicitVRBigEndian)
 
-    assert brightness_table(ds, STORED[:2], ONCE_EACH[:2]) == pytest.approx([1 / 4095, 256 / 4095])
+    assert brightness(ds, STORED[:2], ONCE_EACH[:2]) == pytest.approx([1 / 4095, 256 / 4095])
 
 
 @pytest.mark.parametrize(
-    "item", [lookup_item([1, 2], count=3), lookup_item([1, 2], bits=0), lookup_item([1, 2], bits=17), Dataset()]
+    "item",
+    [
+        lookup_item([]),
+        lookup_item([1, 2], data=b""),
+        lookup_item([1, 2], bits=0),
+        lookup_item([1, 2], bits=17),
+        Dataset(),
+    ],
 )
 def test_a_lookup_table_that_contradicts_itself_is_refused(item):
     with pytest.raises(PixelModuleInvalid):
@@ -216,7 +227,7 @@ def test_polarity_is_decided_once(photometric, shape, sign, intent, inverted):
         PresentationIntentType=intent,
     )
 
-    assert is_inverted(ds) is inverted
+    assert attributes_of(ds).inverted is inverted
 
 
 def test_monochrome1_is_inverted_after_the_window():
@@ -229,7 +240,7 @@ def test_monochrome1_is_inverted_after_the_window():
 def test_percentiles_leave_out_a_two_thousandth_at_either_end():
     values = np.arange(10000.0)
 
-    answer = percentile_brightness(values, np.ones(10000, dtype=np.int64))
+    answer = percentile_window(values, np.ones(10000, dtype=np.int64)).brightness(values)
 
     assert answer[[0, 4, 9994, 9999]] == pytest.approx([0, 0, 1, 1])
     assert answer[4999] == pytest.approx((4999 - 4) / (9994 - 4))
@@ -242,7 +253,7 @@ def test_percentiles_agree_with_numpys_on_the_pixels_themselves(pixels):
     if low == high:
         low, high = min(pixels), max(pixels)
 
-    answer = percentile_brightness(np.arange(51.0), counts)
+    answer = percentile_window(np.arange(51.0), counts).brightness(np.arange(51.0))
 
     assert answer == pytest.approx(np.clip((np.arange(51) - low) / (high - low), 0, 1))
 
@@ -272,7 +283,7 @@ def test_a_window_that_leaves_nothing_but_black_and_white_gives_way_to_percentil
     counts = np.zeros(4096, dtype=np.int64)
     counts[0], counts[1000:4000] = 1000, 1
 
-    table = brightness_table(ds, STORED, counts)
+    table = brightness(ds, STORED, counts)
 
     assert abs(table[3500] - table[1500]) > 0.5
 
@@ -283,7 +294,7 @@ def test_a_window_for_a_small_part_of_the_picture_is_kept():
     counts = np.zeros(4096, dtype=np.int64)
     counts[0], counts[2000:2100] = 4900, 1
 
-    assert brightness_table(ds, STORED, counts)[2100] == 1
+    assert brightness(ds, STORED, counts)[2100] == 1
 
 
 def test_an_image_of_one_value_is_blank():
@@ -291,29 +302,4 @@ def test_an_image_of_one_value_is_blank():
     counts[17] = 100
 
     with pytest.raises(PixelsBlank):
-        brightness_table(bare(), STORED, counts)
-
-
-def test_a_rescale_slope_of_zero_is_refused():
-    with pytest.raises(PixelModuleInvalid, match="RescaleSlope"):
-        brightness(bare(RescaleSlope=0))
-
-
-@pytest.mark.parametrize(
-    ("attributes", "expected"),
-    [
-        ({}, []),
-        ({"PixelPaddingValue": 7}, [7]),
-        ({"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 2}, [0, 1, 2]),
-        ({"PixelPaddingValue": 2, "PixelPaddingRangeLimit": 0}, [0, 1, 2]),
-        ({"PixelPaddingValue": 65535, "PixelRepresentation": 1}, [-1]),
-        ({"PixelPaddingValue": 65535, "PixelRepresentation": 0}, []),
-    ],
-)
-def test_padding_is_one_value_or_a_range(attributes, expected):
-    ds = Dataset()
-    for keyword, value in attributes.items():
-        setattr(ds, keyword, value)
-    stored = np.arange(-10, 10, dtype=np.int32)
-
-    assert list(stored[padding_mask(ds, stored)]) == expected
+        brightness(bare(), STORED, counts)
