@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
+from PIL import Image, ImageFile
 
 from models.images import read_image
 from training.errors import CannotTrain
@@ -27,7 +27,9 @@ COLUMNS = ("file_name", "split", "fractured", *BODY_PARTS, "truncated")
 
 @dataclass(frozen=True, slots=True)
 class Radiograph:
-    """One labelled image; `boxes_xyxy` in pixels of the file, origin at its top left corner.
+    """One labelled image; `boxes_xyxy` in pixels of the upright picture, origin at its top left corner.
+
+    FracAtlas itself is so: of its two boxed files with an EXIF orientation, the boxes lie right on the upright picture.
 
     `hardware` says whether metal (plates, screws, casts) is seen; `patient` is a word that images of one patient share,
     never a name or number of a hospital, or None where the collection does not say.
@@ -45,7 +47,7 @@ class Radiograph:
     patient: str | None = None
 
     def pixels(self) -> FloatArray:
-        """Read the picture, PNG (8 or 16 bits a pixel) or JPEG: float32, (rows, columns), 0..1."""
+        """Read the picture, upright: float32, (rows, columns), 0..1."""
         return read_truncated(self.path) if self.truncated else read_image(self.path)
 
 
@@ -95,7 +97,8 @@ def read_truncated(path: Path) -> FloatArray:
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        return read_image(path)
+        with Image.open(path, formats=("JPEG", "PNG")) as picture:
+            return np.asarray(picture.convert("L"), dtype=np.float32) / np.float32(255)
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 

@@ -24,10 +24,11 @@ ALONE = (
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image that was read: `name` is its path below the folder, `path` where training reads it (PNG or JPEG).
+    """An image that was read: `name` is its path below the folder, `path` where training reads it (a picture file).
 
-    `digest` is one of its pixels, equal for the same image in two files. `patient` and `study` are words from
-    `Patients`, where the file itself names them.
+    `rows` and `columns` are those of the upright picture; `orientation` is what the file says of its stored pixels
+    (Exif, 1 is upright). `digest` is one of its pixels, equal for the same image in two files. `patient` and `study`
+    are words from `Patients`, where the file itself names them.
     """
 
     name: str
@@ -38,6 +39,12 @@ class Picture:
     sop_instance_uid: str | None = None
     patient: str | None = None
     study: str | None = None
+    orientation: int = 1
+
+    @property
+    def stored_size(self) -> tuple[int, int]:
+        """Columns and rows of the file's pixels before they were turned."""
+        return (self.rows, self.columns) if self.orientation > 4 else (self.columns, self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +135,13 @@ class Surveyor:
         self.tell("files that stand in the boxes twice", doubled, "give each file once, with all of its boxes")
         self.tell(
             "images of another size than their boxes are drawn for",
-            (picture.name for image, picture in pairs if image.size not in {None, (picture.columns, picture.rows)}),
-            "boxes must be in pixels of the files that are given",
+            (picture.name for image, picture in pairs if not _sizes_agree(image, picture)),
+            "boxes must be in pixels of the files that are given, of a picture with an EXIF orientation of the upright "
+            "one: correct boxes, width and height, or save the picture upright",
+        )
+        turned = [picture.name for image, picture in pairs if image.boxes_xyxy and picture.orientation != 1]
+        self.tell(
+            "pictures turned upright (EXIF); their boxes are taken as drawn on the upright one", turned, lenient=True
         )
         outside = [picture.name for image, picture in pairs if any(_outside(b, picture) for b in image.boxes_xyxy)]
         advice = "correct them, or clip them at the border: --clip-boxes"
@@ -220,6 +232,13 @@ def _check_classes(surveyor: Surveyor, radiographs: Sequence[Radiograph]) -> Non
         surveyor.problems.append(Finding(f"one class only: all {len(radiographs)} images are {only}", (), advice))
     unboxed = [item.name for item in radiographs if item.fractured and not item.boxes_xyxy]
     surveyor.tell("fractured images without a box: they teach the classifier, not the detector", unboxed, lenient=True)
+
+
+def _sizes_agree(image: BoxedImage, picture: Picture) -> bool:
+    """Tell whether boxes were drawn on this picture; of one turned by a right angle the size says which way it lay."""
+    if image.size is None or image.size == (picture.columns, picture.rows):
+        return True
+    return image.size == picture.stored_size and not image.boxes_xyxy
 
 
 def _outside(box: Box, picture: Picture) -> bool:

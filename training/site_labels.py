@@ -38,7 +38,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class BoxedImage:
-    """One image of a COCO file: `size` is (columns, rows) where the file gives them, boxes xyxy in its pixels."""
+    """One image of a COCO file: `size` is (columns, rows) where the file gives them, boxes xyxy in pixels."""
 
     key: str
     size: tuple[int, int] | None

@@ -18,7 +18,7 @@ from dicom_io.header import read_header
 from dicom_io.pixels import read_frames
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
-from models.images import read_image
+from models.images import load_picture
 from models.types import ImageAnalysis, ImageError
 from worker.candidates import Candidate, Kind
 from worker.outcomes import gravest, gravity
@@ -53,7 +53,8 @@ class Answer:
     """What was said of one file: the gravest of its frames.
 
     `frames` holds all of them, `pixels` the image of the gravest one; both are empty where nothing was analysed.
-    `aspect` is the height of a pixel divided by its width.
+    `aspect` is the height of a pixel divided by its width. `orientation` is what a picture file says of its stored
+    pixels (Exif, 1 is upright); image and boxes are turned by it.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class Answer:
     pixels: Pixels | None = None
     header: InstanceHeader | None = None
     aspect: float = 1.0
+    orientation: int = 1
 
     def without_pixels(self) -> Answer:
         """Return the answer alone, so that a long list of them holds no images."""
@@ -85,6 +87,8 @@ class Answer:
             "model_version": self.model_version,
             "seconds": self.seconds,
         }
+        if self.orientation != 1:
+            answer["orientation"] = self.orientation
         return answer if self.reason is None else {**answer, "reason": self.reason}
 
 
@@ -108,10 +112,10 @@ def analyze_file(candidate: Candidate, workbench: Workbench) -> Answer:
     if candidate.obstacle is not None:
         return Answer(candidate.path, Outcome.FAILED, candidate.obstacle)
     if candidate.kind is Kind.OTHER:
-        return Answer(candidate.path, Outcome.FAILED, "neither a DICOM file nor a PNG or JPEG picture")
+        return Answer(candidate.path, Outcome.FAILED, "neither a DICOM file nor a JPEG, PNG, TIFF or WebP picture")
     try:
         if candidate.kind is Kind.PICTURE:
-            return _summary(candidate.path, None, _picture_frames(candidate.path), workbench)
+            return _analyze_picture(candidate.path, workbench)
         return _analyze_dicom(candidate.path, workbench)
     except (DicomError, ImageError) as error:
         return Answer(candidate.path, Outcome.FAILED, _one_line(str(error)))
@@ -127,8 +131,10 @@ def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
     return _summary(path, header, read_frames(path), workbench)
 
 
-def _picture_frames(path: Path) -> Iterator[Frame]:
-    yield Frame(1, read_image(path))
+def _analyze_picture(path: Path, workbench: Workbench) -> Answer:
+    picture = load_picture(path)
+    answer = _summary(path, None, iter([Frame(1, picture.pixels)]), workbench)
+    return replace(answer, orientation=picture.orientation)
 
 
 def _summary(path: Path, header: InstanceHeader | None, frames: Iterator[Frame], workbench: Workbench) -> Answer:

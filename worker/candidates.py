@@ -14,7 +14,8 @@ from worker.errors import ZipMemberUnreadable
 from worker.zip_files import head_of, members_of, safe_name, taken_out
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom", ".ima"})
-PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp"})
+PICTURE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 ZIP_SUFFIX = ".zip"
 DICOM_FOLDER_FILE = "DICOMDIR"
 PREAMBLE_BYTES = 128
@@ -175,7 +176,9 @@ def _member(path: Path, name: Path, member: str) -> Candidate:
 
 def _nothing_in(path: Path, passed_over: int) -> str:
     what = "folder" if path.is_dir() else "ZIP file"
-    return f"the {what} holds no DICOM, PNG or JPEG file" if passed_over else f"the {what} is empty"
+    if not passed_over:
+        return f"the {what} is empty"
+    return f"the {what} holds no DICOM file and no picture (JPEG, PNG, TIFF, WebP)"
 
 
 def output_names(candidates: Sequence[Candidate]) -> list[Path]:
@@ -198,7 +201,7 @@ def has_image_suffix(path: Path) -> bool:
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell a file's kind from its first bytes (PS3.10 7.1; PNG and JPEG signatures), else from its suffix.
+    """Tell a file's kind from its first bytes (PS3.10 7.1; signatures of PNG, JPEG, TIFF, WebP), else from its suffix.
 
     Raises
     ------
@@ -212,7 +215,7 @@ def kind_of(path: Path) -> Kind:
 def _kind(head: bytes, path: Path) -> Kind:
     if head[PREAMBLE_BYTES:] == b"DICM":
         return Kind.DICOM
-    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+    if head.startswith(PICTURE_SIGNATURES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return Kind.PICTURE
     return _kind_by_suffix(path)
 

@@ -71,6 +71,7 @@ class Evaluation:
     out_of_scope: list[Answer] = field(default_factory=list)
     multi_frame: list[Path] = field(default_factory=list)
     boxes_outside: list[Path] = field(default_factory=list)
+    turned: list[Path] = field(default_factory=list)
 
     def run(self) -> Iterator[Answer]:
         """Analyse file after file; yields each answer, without its pixels, once it is counted."""
@@ -102,6 +103,8 @@ class Evaluation:
             radiograph = replace(radiograph, boxes_xyxy=())
         elif answer.pixels is not None and _leave(item, answer.pixels):
             self.boxes_outside.append(answer.path)
+        if item.boxes_xyxy and answer.orientation != 1:
+            self.turned.append(answer.path)
         return replace(said, radiograph=radiograph)
 
     def result(self) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class Evaluation:
             "labels_of_other_splits": matching.labels_of_other_splits,
             "boxes_without_file": list(matching.boxes_without_file),
             "boxes_outside_their_image": [str(path) for path in self.boxes_outside],
+            "boxes_taken_as_drawn_on_the_upright_picture": [str(path) for path in self.turned],
             "multi_frame_images_left_out_of_box_figures": [str(path) for path in self.multi_frame],
         }
 

@@ -20,7 +20,7 @@ from dicom_io.header import read_header
 from dicom_io.pixels import read_frames
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import InstanceHeader
-from models.images import read_image
+from models.images import load_picture
 from models.types import ImageError
 from training.site_data import Finding, Leniency, Patients, Picture, Survey, Surveyor, survey
 from training.site_labels import SiteDataError, read_boxes, read_labels
@@ -118,9 +118,11 @@ def read_picture(candidate: Candidate, desk: Desk, patients: Patients) -> Pictur
     if candidate.obstacle is not None:
         raise ImageError(candidate.obstacle)
     if candidate.kind is Kind.PICTURE:
-        pixels = desk.check_pixels(read_image(candidate.path))
+        picture = load_picture(candidate.path)
+        pixels = desk.check_pixels(picture.pixels)
         rows, columns = pixels.shape
-        return Picture(name, candidate.path, rows, columns, _digest(_sixteen_bits(pixels)))
+        digest = _digest(_sixteen_bits(pixels))
+        return Picture(name, candidate.path, rows, columns, digest, orientation=picture.orientation)
     try:
         header = read_header(candidate.path)
         pixels = desk.check_pixels(_only_frame(candidate.path, header, desk.rule))

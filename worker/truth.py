@@ -31,7 +31,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Matched:
-    """A file with its truth; `boxes_xyxy` in pixels of the file."""
+    """A file with its truth; `boxes_xyxy` in pixels of the image, upright as it is analysed."""
 
     candidate: Candidate
     truth: Truth

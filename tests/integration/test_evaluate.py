@@ -235,6 +235,22 @@ def test_a_box_outside_its_image_is_told(data: Path, bundle: Path, tmp_path: Pat
     assert [Path(path).name for path in outside] == ["valid1.png"]
 
 
+def test_boxes_are_those_of_the_upright_picture_and_turned_ones_are_told(bundle: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (80, 60), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "lying.png", exif=exif)  # 80 columns, 60 rows for who looks at it
+    boxes = {"images": [{"id": 1, "file_name": "lying.png"}], "annotations": [{"image_id": 1, "bbox": [62, 5, 15, 9]}]}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    labels = write_labels(tmp_path / "l.csv", {"file_name": "lying.png", "fractured": 1})
+
+    result = bonewatch(tmp_path, "--truth", labels, "--boxes", tmp_path / "boxes.json", "--bundle", bundle, "--json")
+
+    told = json.loads(result.stdout)["not_measured"]
+    assert told["boxes_outside_their_image"] == []
+    assert told["boxes_taken_as_drawn_on_the_upright_picture"] == [str(tmp_path / "lying.png")]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "words"),
     [

@@ -151,7 +151,6 @@ def test_an_identifier_in_utf_8_under_a_misspelt_term_is_the_same_in_sql_and_rep
     assert read_source(path).patient_and_study.PatientID == "ID-äöü"
 
 
-@NOT_YET
 def test_a_turned_photograph_gets_the_answer_and_the_boxes_of_the_upright_one(context: Workbench) -> None:
     upright, turned = result_of(FIELD / "plain.jpg", context), result_of(FIELD / "exif6.jpg", context)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom import dcmread
 
 from dicom_io.scope import ScopeRule
@@ -77,6 +78,20 @@ def test_a_radiograph_gets_every_field_of_the_answer(tmp_path: Path) -> None:
 def test_a_picture_has_no_sop_instance_uid(tmp_path: Path) -> None:
     answer = analyze(picture(tmp_path / "hand.png"), ABSENT).as_json()
     assert (answer["sop_instance_uid"], answer["outcome"], answer["boxes"]) == (None, "absent", [])
+
+
+def test_a_picture_that_was_turned_says_so_and_is_marked_upright(tmp_path: Path, output: Output) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray((ramp(60, 640) // 16).astype(np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+
+    answer = analyze(tmp_path / "a.jpg", PRESENT)
+    output.write(answer, Path("a"))
+
+    assert answer.as_json()["orientation"] == 8
+    assert answer.pixels is not None
+    assert answer.pixels.shape == (640, 60)
+    assert cv2.imread(str(tmp_path / "out" / "a.png")).shape[0] > 640
 
 
 def test_a_minimum_score_of_nought_keeps_every_candidate(tmp_path: Path) -> None:
@@ -176,7 +191,7 @@ def test_a_file_in_a_folder_and_by_name_is_analysed_once(tmp_path: Path) -> None
 def test_a_folder_of_other_files_only_has_failed(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("words")
     [candidate] = select([tmp_path]).candidates
-    assert candidate.obstacle == "the folder holds no DICOM, PNG or JPEG file"
+    assert candidate.obstacle == "the folder holds no DICOM file and no picture (JPEG, PNG, TIFF, WebP)"
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A site's labels, boxes and images: matched, and everything that is wrong with them said in words."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,30 @@ def test_a_box_that_leaves_its_image_is_a_problem_until_it_may_be_clipped() -> N
 def test_a_box_wholly_outside_cannot_be_clipped() -> None:
     found = looked_at(BOTH, BOTH_LABELS, [BoxedImage("a.png", None, ((90, 2, 120, 40),))], LENIENT)
     assert "images with boxes that lie wholly outside" in problems(found)
+
+
+def turned(name: str, orientation: int) -> Picture:
+    return replace(picture(name), rows=60, columns=100, orientation=orientation)
+
+
+def test_boxes_of_a_turned_picture_are_those_of_the_upright_one_and_are_named() -> None:
+    found = looked_at([turned("a.png", 6), BOTH[1]], BOTH_LABELS, [BoxedImage("a.png", (100, 60), ((1, 2, 90, 40),))])
+
+    assert problems(found) == []
+    assert found.radiographs[0].boxes_xyxy == ((1, 2, 90, 40),)
+    assert [note.names for note in found.notes if "upright" in note.what] == [("a.png",)]
+
+
+def test_boxes_of_a_turned_picture_with_the_size_of_the_stored_one_are_a_problem() -> None:
+    found = looked_at([turned("a.png", 6), BOTH[1]], BOTH_LABELS, [BoxedImage("a.png", (60, 100), ((1, 2, 3, 4),))])
+
+    assert problems(found) == ["images of another size than their boxes are drawn for"]
+
+
+def test_without_a_box_the_size_of_the_stored_picture_does_no_harm() -> None:
+    boxed = [BoxedImage("a.png", None, ((1, 2, 3, 4),)), BoxedImage("b.png", (60, 100), ())]
+
+    assert problems(looked_at([BOTH[0], turned("b.png", 8)], BOTH_LABELS, boxed)) == []
 
 
 def test_boxes_drawn_on_an_image_of_another_size_are_a_problem() -> None:

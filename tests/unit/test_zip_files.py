@@ -38,7 +38,7 @@ def test_a_file_is_taken_out_whole_and_removed_again(tmp_path: Path) -> None:
 
 def test_a_zip_file_without_an_image_has_failed(tmp_path: Path) -> None:
     [candidate] = select([zipped(tmp_path / "study.zip", README=b"words")], open_zip=True).candidates
-    assert candidate.obstacle == "the ZIP file holds no DICOM, PNG or JPEG file"
+    assert candidate.obstacle == "the ZIP file holds no DICOM file and no picture (JPEG, PNG, TIFF, WebP)"
 
 
 def test_a_damaged_zip_file_has_failed(tmp_path: Path) -> None:

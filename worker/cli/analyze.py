@@ -43,7 +43,9 @@ class Format(StrEnum):
 def analyze(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="PATH...", help="DICOM, PNG or JPEG files, ZIP files, or folders of them."),
+        typer.Argument(
+            metavar="PATH...", help="DICOM files, pictures (JPEG, PNG, TIFF, WebP), ZIP files, or folders of them."
+        ),
     ],
     out: Annotated[
         Path | None,
@@ -262,7 +264,7 @@ class _Printer:
             self.screen.print(f"model {versions}; decision support, never a diagnosis", markup=False, soft_wrap=True)
         if skipped:
             words = "file of the folders is" if skipped == 1 else "files of the folders are"
-            self.screen.print(f"{skipped} {words} neither DICOM nor PNG or JPEG, and passed over")
+            self.screen.print(f"{skipped} {words} neither DICOM nor pictures, and passed over")
         if out is not None:
             self.screen.print(f"reports and marked images are in {out}", markup=False, soft_wrap=True)
 

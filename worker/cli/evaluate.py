@@ -26,20 +26,23 @@ LEFT_OUT = {
     "files_without_label": "files without a label, and not analysed",
     "boxes_without_file": "boxed images without a file",
     "boxes_outside_their_image": "images with boxes that leave them: drawn on another size?",
+    "boxes_taken_as_drawn_on_the_upright_picture": "pictures turned by EXIF; boxes taken as of the upright one",
     "multi_frame_images_left_out_of_box_figures": "fractured multi-frame images, left out of the figures of boxes",
 }
 
 
 def evaluate(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="DICOM, PNG or JPEG files, or folders of them.")
+        list[Path],
+        typer.Argument(metavar="PATH...", help="DICOM files or pictures (JPEG, PNG, TIFF, WebP), or folders of them."),
     ],
     truth: Annotated[
         Path,
         typer.Option("--truth", metavar="CSV", help="Labels: file_name or sop_instance_uid, and fractured (0, 1)."),
     ],
     boxes: Annotated[
-        Path | None, typer.Option("--boxes", metavar="JSON", help="Boxes in COCO form, in pixels of the files.")
+        Path | None,
+        typer.Option("--boxes", metavar="JSON", help="Boxes in COCO form, in pixels of the upright images."),
     ] = None,
     split: Annotated[
         str | None, typer.Option("--split", metavar="NAME", help="Only labels with this word in their column split.")

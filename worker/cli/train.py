@@ -23,7 +23,9 @@ LEAST_TO_TELL = 30
 
 app = typer.Typer(help="Fit the model to a site's own images.", no_args_is_help=True)
 
-Images = Annotated[Path, typer.Argument(metavar="PATH", help="A folder of DICOM, PNG or JPEG images.")]
+Images = Annotated[
+    Path, typer.Argument(metavar="PATH", help="A folder of DICOM files or pictures (JPEG, PNG, TIFF, WebP).")
+]
 LabelsFile = Annotated[
     Path | None,
     typer.Option(

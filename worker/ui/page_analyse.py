@@ -35,7 +35,10 @@ ADVICE = {
 def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Analyse an X-ray")
-    st.caption(f"DICOM, PNG or JPEG. What you upload is analysed and forgotten when you leave{_unless(visit)}.")
+    st.caption(
+        "DICOM, or a picture (JPEG, PNG, TIFF, WebP). "
+        f"What you upload is analysed and forgotten when you leave{_unless(visit)}."
+    )
     uploads = st.file_uploader("X-ray images", accept_multiple_files=True)
     # Streamlit marks a refused file red and gives no reason that a clinician could read; the page never hears of it.
     st.caption(
@@ -105,6 +108,10 @@ def _show(model: SharedModel, each: Analysed) -> None:
             _show_frame(model, each)
         else:
             return
+        if answer.orientation != 1:
+            st.caption(
+                "Turned upright by the orientation that the file states (EXIF); boxes are of the upright picture."
+            )
         facts = {"Model": answer.model_version or "-", "Time": f"{answer.seconds or 0:.2f} s"}
         if answer.header is not None:
             facts["Body part"] = answer.header.body_part_examined or "not said"
