@@ -21,7 +21,7 @@ from dicom_io.incident import incident
 from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.listener_settings import ListenerSettings
 from dicom_io.types import Peer, Rejection
-from dicom_io.wire import address_of, caller_fields, printable
+from dicom_io.wire import address_of, caller_fields, is_from_here, printable
 
 log = structlog.get_logger()
 
@@ -140,7 +140,10 @@ class Admission:
             assoc.acse.send_reject(*result)
             # On record before `kill`: that waits until the caller has closed the connection, which is for it to do.
             try:
-                self._record(assoc, "association_refused", reason)
+                if self._is_ourselves(assoc):
+                    log.info("own_call_refused", reason=reason)
+                else:
+                    self._record(assoc, "association_refused", reason)
             finally:
                 assoc.kill()
 
@@ -184,6 +187,14 @@ class Admission:
         if not self._settings.admits(calling, address_of(assoc)):
             return _CALLING_AE_NOT_RECOGNISED, "this AE title may not call from this address"
         return None
+
+    def _is_ourselves(self, assoc: Any) -> bool:
+        """Say whether it is `bonewatch doctor` on this machine: under our own AE title, which no sender has.
+
+        It is turned away like every caller that is not on the list, and learns from that that we listen.
+        """
+        calling = str(assoc.requestor.primitive.calling_ae_title).strip()
+        return calling == self._settings.ae_title.strip() and is_from_here(assoc)
 
     def _record(self, assoc: Any, code: str, reason: str) -> None:
         request = assoc.requestor.primitive

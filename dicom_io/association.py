@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 REJECTED_TRANSIENT = 2
 """Result of an A-ASSOCIATE-RJ that may go differently later (PS3.8 Table 9-21)."""
+CALLER_NOT_RECOGNISED = (1, 3)
+"""Source and reason of an A-ASSOCIATE-RJ to a calling AE title that the peer does not take (PS3.8 Table 9-21)."""
 REJECTION_WORDS = {
     (1, 2): "it does not support our application context",
     (1, 3): "it does not know our AE title",
@@ -54,6 +56,10 @@ MINIMUM_NETWORK_TIMEOUT = 60.0
 
 class NothingAccepted(PeerRefused):
     """The peer took the association, but none of the presentation contexts offered."""
+
+
+class CallerRefused(PeerRefused):
+    """The peer rejected the association for our AE title: it does not know us, or not at this address."""
 
 
 @contextmanager
@@ -205,7 +211,10 @@ def _failure(destination: Destination, assoc: Association) -> PeerBusy | PeerRef
     if assoc.is_rejected and answer is not None:
         words = REJECTION_WORDS.get((answer.result_source, answer.diagnostic), "it gives no reason")
         message = f"{who} rejected the association: {words}"
-        return PeerBusy(message) if answer.result == REJECTED_TRANSIENT else PeerRefused(message)
+        if answer.result == REJECTED_TRANSIENT:
+            return PeerBusy(message)
+        about_us = (answer.result_source, answer.diagnostic) == CALLER_NOT_RECOGNISED
+        return CallerRefused(message) if about_us else PeerRefused(message)
     if assoc.rejected_contexts and not assoc.accepted_contexts:
         names = sorted({UID(context.abstract_syntax).name for context in assoc.rejected_contexts})
         return NothingAccepted(f"{who} does not accept {' nor '.join(names)}")

@@ -295,6 +295,16 @@ def address_of(assoc: Any) -> str:
     return "" if info is None else str(info.address)
 
 
+def is_from_here(assoc: Any) -> bool:
+    """Say whether the calling side is this machine: both ends of the connection have one address."""
+    wrapper = assoc.dul.socket
+    try:
+        own = str(wrapper.socket.getsockname()[0])
+    except (OSError, AttributeError):  # closed meanwhile
+        return False
+    return own == address_of(assoc)
+
+
 def printable(text: str) -> str:
     """Return an AE title without padding, anything odd replaced: it comes from outside and goes into records."""
     return "".join(each if each.isprintable() else "?" for each in str(text)).strip()[:16]

@@ -6,7 +6,6 @@ parsed; every tensor must have the name and shape that the architecture asks for
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from models.classifier import CLASSIFIERS, Classifier
 from models.detector import DETECTORS, FasterRCNNDetector
-from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, TrunkEntry, read_manifest
+from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, TrunkEntry, read_manifest, read_weights
 from models.mobilenet import MobileNetV2Trunk
 from models.types import BundleError
 from models.vgg import VGG16Trunk
@@ -82,16 +81,8 @@ def load_bundle(path: Path | None = None) -> Bundle:
 
 
 def _read_tensors(path: Path, entry: FileEntry) -> dict[str, Tensor]:
-    """Read one file once, compare size and checksum, then parse the very bytes that were compared."""
-    try:
-        size = path.stat().st_size
-        if size != entry.size_bytes:
-            raise BundleError(f"{path.name} has {size} bytes instead of {entry.size_bytes}")
-        content = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path.name} is missing or unreadable") from error
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise BundleError(f"{path.name} does not match its SHA-256: the file was changed or damaged")
+    """Read one file, compare size and checksum, then parse the very bytes that were compared."""
+    content = read_weights(path, entry)
     try:
         tensors = load_safetensors(content)
     except SafetensorError as error:

@@ -192,6 +192,20 @@ class Manifest(_Strict):
         return f"{self.date.isoformat()}-{self.name}+{digest[:8]}"
 
 
+def read_weights(path: Path, entry: FileEntry) -> bytes:
+    """Read a weights file once and return the very bytes whose size and SHA-256 were compared; raises BundleError."""
+    try:
+        size = path.stat().st_size
+        if size != entry.size_bytes:
+            raise BundleError(f"{path.name} has {size} bytes instead of {entry.size_bytes}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path.name} is missing or unreadable") from error
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise BundleError(f"{path.name} does not match its SHA-256: the file was changed or damaged")
+    return content
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and validate `bundle.json` alone, without torch; raises BundleError."""
     path = folder / MANIFEST_NAME

@@ -7,28 +7,36 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from dicom_io.association import CallerRefused
 from dicom_io.class_names import class_name
-from dicom_io.errors import PeerError, PeerRefused, StoreError
+from dicom_io.errors import PeerBusy, PeerError, PeerRefused, StoreError
 from dicom_io.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, accepted_object_classes, echo
 from dicom_io.types import Destination
-from models.manifest import SHIPPED, read_manifest
+from models.manifest import SHIPPED, read_manifest, read_weights
 from models.types import ModelError
 from worker.app import create_app
 from worker.archive_checks import check_archive
 from worker.current_bundle import shadow_bundle
 from worker.database import open_database
 from worker.errors import DatabaseError, DatabaseNotUpgraded, QueueUnavailable, StartRefused
+from worker.home_lock import LOCK_NAME, held_since
 from worker.queues import CeleryQueue
-from worker.settings import Settings
+from worker.settings import SECRETS, Settings
+from worker.settings_choices import Choice
+from worker.settings_file import NAME, holds_secret
 from worker.stores import store_of
 from worker.up import check_port
 from worker.verdict import Check, Verdict
 
 __all__ = ["Check", "Verdict", "checks"]
 
+OTHERS = 0o077
+"""Permissions of anybody but a file's owner."""
+
 
 def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
     """Yield the name and the function of each check, in an order in which one explains the next."""
+    yield "settings", lambda: check_settings(settings)
     yield "disk", lambda: check_disk(settings)
     if settings.store_url is not None:
         yield "store", lambda: check_object_storage(settings)
@@ -42,8 +50,30 @@ def checks(settings: Settings) -> Iterator[tuple[str, Callable[[], Check]]]:
         yield f"PACS {destination.name}", lambda each=destination: check_destination(each, settings)  # type: ignore[misc]
     if (archive := settings.archive) is not None:
         yield f"archive {archive.name}", lambda: check_archive(settings, archive)
-    for line in settings.unchosen():
-        yield "choice", lambda words=line: Check("choice", Verdict.NOTE, words)  # type: ignore[misc]
+    for choice in settings.open_choices():
+        yield "choice", lambda each=choice: _open_choice(each, settings)  # type: ignore[misc]
+
+
+def check_settings(settings: Settings) -> Check:
+    """Say which settings file holds, and look whether others may read its secrets and whether `up` has read it."""
+    path = settings.config
+    if path is None:
+        words = f"no settings file: {settings.home / NAME} would be read; variables and defaults hold"
+        return Check("settings", Verdict.GOOD, words)
+    status = path.stat()
+    since = held_since(settings.run_folder / LOCK_NAME)
+    if since is not None and status.st_mtime > since:
+        advice = "stop bonewatch up and start it again"
+        words = f"{path} was changed after bonewatch up had read it: what runs has the settings from before"
+        return Check("settings", Verdict.NOTE, words, advice)
+    if status.st_mode & OTHERS and holds_secret(path, SECRETS):
+        return Check("settings", Verdict.NOTE, f"{path} holds a secret and others may read it", f"chmod 600 {path}")
+    return Check("settings", Verdict.GOOD, str(path))
+
+
+def _open_choice(choice: Choice, settings: Settings) -> Check:
+    file = settings.config or settings.home / NAME
+    return Check("choice", Verdict.NOTE, choice.words, f"say in {file}, for instance: {choice.example}")
 
 
 def check_disk(settings: Settings) -> Check:
@@ -95,11 +125,9 @@ def check_broker(settings: Settings) -> Check:
 
 
 def check_model(settings: Settings) -> Check:
-    """Load the bundle, checksums and all."""
-    from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
-
+    """Look whether the bundle can be used, checksums and all."""
     try:
-        version = load_bundle(settings.installed_bundle()).version
+        version = _usable(settings.installed_bundle() or SHIPPED)
     except ModelError as error:
         return Check("model", Verdict.BAD, str(error), "install the bundle whole, or name another: BONEWATCH_BUNDLE")
     return Check("model", Verdict.GOOD, f"{version}, checksums right")
@@ -107,11 +135,9 @@ def check_model(settings: Settings) -> Check:
 
 def check_shadow(settings: Settings, folder: Path) -> Check:
     """Load the bundle that runs in shadow; what is pushed is answered without it all the same."""
-    from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
-
     name = "model in shadow"
     try:
-        version = load_bundle(folder).version
+        version = _usable(folder)
     except ModelError as error:
         advice = "bonewatch models shadow with the whole bundle, or --off; today's answers come without it"
         return Check(name, Verdict.BAD, str(error), advice)
@@ -119,6 +145,21 @@ def check_shadow(settings: Settings, folder: Path) -> Check:
         advice = "name another one with bonewatch models shadow, or --off"
         return Check(name, Verdict.NOTE, f"{version} is also the model that answers: nothing is compared", advice)
     return Check(name, Verdict.GOOD, f"{version}, checksums right; it sees what is pushed and its answers go nowhere")
+
+
+def _usable(folder: Path) -> str:
+    """Return a bundle's version, or raise what keeps it from being used.
+
+    The one that ships fits this program, as the tests show: nothing can be wrong but its files. Any other is loaded.
+    """
+    if folder == SHIPPED:
+        manifest = read_manifest(folder)
+        for name, entry in manifest.files.items():
+            read_weights(folder / name, entry)
+        return manifest.version
+    from models.bundle import load_bundle  # noqa: PLC0415 - torch takes seconds to import
+
+    return load_bundle(folder).version
 
 
 def _answering(settings: Settings) -> str | None:
@@ -135,13 +176,26 @@ def check_listener(settings: Settings) -> Check:
     where = f"{settings.ae_title} on port {settings.dicom_port}"
     try:
         echo(ourselves)
-    except PeerRefused:
-        return Check(
-            "listener", Verdict.GOOD, f"something answers as DICOM on port {settings.dicom_port}, but not to us"
-        )
+    except CallerRefused as error:
+        if not settings.listener().allowed_callers:
+            return _foreign_listener(settings, error)
+        words = f"{where} listens and refuses whoever is not among the allowed callers, as set (this check is not)"
+        return Check("listener", Verdict.GOOD, words)
+    except PeerRefused as error:
+        return _foreign_listener(settings, error)
+    except PeerBusy as error:
+        advice = "see in the log of the listener who calls; BONEWATCH_MAXIMUM_ASSOCIATIONS is the limit"
+        return Check("listener", Verdict.NOTE, f"{where} listens but takes nobody just now: {error}", advice)
     except PeerError:
         return _check_silent_port(settings, where)
     return Check("listener", Verdict.GOOD, f"{where} answers C-ECHO")
+
+
+def _foreign_listener(settings: Settings, error: PeerRefused) -> Check:
+    where = f"what answers on port {settings.dicom_port}"
+    found = f"{where} is another DICOM program, or a bonewatch that was started with other settings: {error}"
+    advice = "stop the other program or choose another port (BONEWATCH_DICOM_PORT); or start bonewatch again"
+    return Check("listener", Verdict.BAD, found, advice)
 
 
 def _check_silent_port(settings: Settings, where: str) -> Check:

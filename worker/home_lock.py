@@ -12,6 +12,20 @@ from typing import IO
 from worker.errors import HomeInUse
 
 POLL_SECONDS = 0.05
+LOCK_NAME = "up.lock"
+"""The file in a home's run folder."""
+
+
+def held_since(path: Path) -> float | None:
+    """Return when the lock of `bonewatch up` was taken, in seconds since the epoch; None where nobody holds it."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return path.stat().st_mtime
+    except OSError:
+        return None
+    return None
 
 
 class HomeLock:

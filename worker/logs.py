@@ -69,7 +69,7 @@ def configure_logs(log_format: str = "auto", level: str = "INFO") -> None:
     log_format : str
         "json" (one object a line, on stdout), "console" (for people, on stderr), or "auto": console on a terminal.
     level : str
-        DEBUG, INFO, WARNING or ERROR.
+        DEBUG, INFO, WARNING or ERROR; CRITICAL for a command that answers in its own words.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if console else _json()
@@ -119,7 +119,7 @@ def _install(formatter: logging.Formatter, stream: TextIO, level: str) -> None:
     root.addHandler(handler)
     root.setLevel(level)
     for name in ("kombu", "amqp", "redis", "sqlalchemy", "pydicom", "pynetdicom", "highdicom"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(level)))
     # Below a warning Celery writes the arguments of every task and of every configuration value.
     logging.getLogger("celery").setLevel(max(logging.INFO, logging.getLevelName(level)))
     logging.captureWarnings(True)

@@ -26,6 +26,7 @@ from worker.connection_url import parse_database_url
 from worker.current_bundle import current_bundle
 from worker.errors import SettingsError
 from worker.settings_archive import ARCHIVE_SECRETS, ArchiveSettings
+from worker.settings_choices import CHOICES, Choice
 from worker.settings_companions import CompanionSettings
 from worker.settings_delivery import DeliverySettings
 from worker.settings_fields import (
@@ -219,19 +220,13 @@ class Settings(
         text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in chosen.items()}
         return {f"{PREFIX}{name.upper()}": value for name, value in text.items()}
 
+    def open_choices(self) -> tuple[Choice, ...]:
+        """Return the choices that only this site can make and has not made."""
+        return tuple(choice for name, choice in CHOICES.items() if getattr(self, name) in (None, ()))
+
     def unchosen(self) -> tuple[str, ...]:
         """Return, in words, the choices that only this site can make and has not made."""
-        lines = []
-        if not self.destinations:
-            lines.append("no destination: reports are kept and sent nowhere (BONEWATCH_DESTINATIONS)")
-        if not self.allowed_callers:
-            lines.append("no list of callers: every AE that reaches the port may push (BONEWATCH_ALLOWED_CALLERS)")
-        if self.accept_unknown_body_part is None:
-            lines.append(
-                "nothing said of images that do not say their body part: they are not analysed "
-                "(BONEWATCH_ACCEPT_UNKNOWN_BODY_PART)"
-            )
-        return tuple(lines)
+        return tuple(choice.words for choice in self.open_choices())
 
 
 def _term(body_part: str) -> str:

@@ -152,6 +152,11 @@ def names_in_template() -> tuple[str, ...]:
     return tuple(dict.fromkeys(found[1] for found in SETTING.finditer(template())))
 
 
+def holds_secret(path: Path, secrets: Sequence[str]) -> bool:
+    """Say whether a settings file that can be read has a secret in it, not only the name of a file that has."""
+    return not tomllib.loads(path.read_text(encoding="utf-8-sig")).keys().isdisjoint(secrets)
+
+
 def write_template(path: Path, *, replace: bool) -> Path | None:
     """Write a new settings file, readable by its owner only, in a folder that is made where there is none.
 

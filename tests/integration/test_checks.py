@@ -1,6 +1,12 @@
 """What `doctor` finds, each check once good and once bad."""
 
+import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +16,13 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Comprehensive3DSRStorage, Verification
 
 from dicom_io.demo_pacs import DemoPacs
+from dicom_io.listener import AllowedCaller
 from dicom_io.types import Destination
+from models.manifest import SHIPPED
 from tests.bundles import write_tiny_bundle
 from tests.databases import sqlite_database
+from tests.listening import associate, listening
+from tests.product import COMMAND, ROOT, clean_environment
 from worker.checks import (
     Verdict,
     check_broker,
@@ -21,9 +31,11 @@ from worker.checks import (
     check_disk,
     check_listener,
     check_model,
+    check_settings,
     checks,
 )
 from worker.current_bundle import shadow_bundle
+from worker.home_lock import LOCK_NAME, HomeLock
 from worker.promotion import run_in_shadow
 from worker.settings import Settings, load_settings
 
@@ -78,12 +90,112 @@ def test_a_listener_that_answers_is_good(tmp_path: Path) -> None:
         assert check_listener(settings).verdict is Verdict.GOOD
 
 
+def test_a_listener_with_a_list_of_callers_listens_and_refuses_doctor_as_set(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with listening(tmp_path, allowed_callers=(AllowedCaller("PACS"),)) as running:
+        check = check_listener(as_running(settings, running.port, allowed_callers="PACS"))
+    assert check.verdict is Verdict.GOOD
+    assert "listens and refuses whoever is not among the allowed callers, as set" in check.found
+    assert running.intake.rejections == []
+
+
+def test_a_listener_that_refuses_what_its_settings_admit_is_another_one(settings: Settings, tmp_path: Path) -> None:
+    with listening(tmp_path, allowed_callers=(AllowedCaller("PACS"),)) as running:
+        callers = check_listener(as_running(settings, running.port))
+        title = check_listener(as_running(settings, running.port, ae_title="OTHER"))
+    assert [check.verdict for check in (callers, title)] == [Verdict.BAD, Verdict.BAD]
+    assert "started with other settings: listener (BONEWATCH) rejected the association: " in callers.found
+    assert "it does not go by that AE title" in title.found
+
+
+def test_a_listener_that_is_full_is_no_other_program(settings: Settings, tmp_path: Path) -> None:
+    with listening(tmp_path, maximum_associations=1) as running:
+        assoc = associate(running.port)
+        check = check_listener(as_running(settings, running.port))
+        assoc.release()
+    assert (check.verdict, bool(check.advice)) == (Verdict.NOTE, True)
+
+
+def as_running(settings: Settings, port: int, **more: object) -> Settings:
+    return load_settings(home=settings.home, dicom_host="127.0.0.1", dicom_port=port, **more)
+
+
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning")
 def test_a_listener_that_does_not_run_is_told_apart_from_a_port_that_is_taken(settings: Settings) -> None:
     assert "the port is free" in check_listener(settings).found
     with socket.socket() as other:
         other.bind(("127.0.0.1", settings.dicom_port))
         assert "in use" in check_listener(settings).found
+
+
+def test_the_settings_file_is_named_and_so_is_where_one_would_be(tmp_path: Path) -> None:
+    assert f"{tmp_path}/bonewatch.toml would be read" in check_settings(load_settings(home=tmp_path)).found
+    (tmp_path / "bonewatch.toml").write_text("dicom_port = 11113")
+    check = check_settings(load_settings(home=tmp_path))
+    assert (check.verdict, check.found) == (Verdict.GOOD, str(tmp_path / "bonewatch.toml"))
+
+
+def test_a_settings_file_that_was_changed_under_a_running_up_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "bonewatch.toml"
+    file.write_text("dicom_port = 11113")
+    lock = HomeLock(tmp_path / "run" / LOCK_NAME)
+    lock.acquire(1, threading.Event())
+    os.utime(file, (0, 0))
+    assert check_settings(load_settings(home=tmp_path)).verdict is Verdict.GOOD
+    os.utime(file, (2**33, 2**33))
+    check = check_settings(load_settings(home=tmp_path))
+    lock.release()
+    assert (check.verdict, check.advice) == (Verdict.NOTE, "stop bonewatch up and start it again")
+    assert check_settings(load_settings(home=tmp_path)).verdict is Verdict.GOOD
+
+
+def test_a_secret_that_others_may_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "bonewatch.toml"
+    file.write_text('archive_token = "s3cret"')
+    file.chmod(0o640)
+    check = check_settings(load_settings(home=tmp_path))
+    assert (check.verdict, check.advice) == (Verdict.NOTE, f"chmod 600 {file}")
+    file.chmod(0o600)
+    assert check_settings(load_settings(home=tmp_path)).verdict is Verdict.GOOD
+
+
+def test_what_a_site_has_not_chosen_is_told_with_what_to_write(settings: Settings) -> None:
+    told = [check() for name, check in checks(settings) if name == "choice"]
+    assert [each.verdict for each in told] == [Verdict.NOTE] * 3
+    assert all(f"say in {settings.home}/bonewatch.toml, for instance: " in each.advice for each in told)
+
+
+def test_doctor_says_what_it_found_and_no_library_does(settings: Settings) -> None:
+    pacs = json.dumps([{"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": settings.dicom_port}])
+    environment = {**clean_environment({}), "BONEWATCH_DESTINATIONS": pacs, "BONEWATCH_HOME": str(settings.home)}
+    environment["BONEWATCH_DICOM_PORT"] = str(settings.dicom_port)
+    done = subprocess.run(
+        [COMMAND, "doctor"], env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "✔ model" in done.stdout
+
+
+def test_the_model_that_ships_is_checked_without_the_seconds_that_torch_takes() -> None:
+    code = (
+        "import sys, worker.checks as checks; from worker.settings import load_settings\n"
+        "print(checks.check_model(load_settings()).verdict.value, 'torch' in sys.modules)"
+    )
+    environment = {**clean_environment({"home": "/nonexistent"}), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "good False\n"
+
+
+def test_a_file_of_the_model_that_ships_which_was_damaged_is_bad(settings: Settings, monkeypatch, tmp_path) -> None:
+    shipped = shutil.copytree(SHIPPED, tmp_path / "shipped")
+    monkeypatch.setattr("worker.checks.SHIPPED", shipped)
+    assert check_model(settings).verdict is Verdict.GOOD
+    weights = shipped / "detector.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert "does not match its SHA-256" in check_model(settings).found
 
 
 def test_a_database_without_tables_is_bad_until_it_is_upgraded(settings: Settings, tmp_path: Path) -> None:

@@ -79,6 +79,19 @@ def test_a_caller_that_is_not_on_the_list_is_rejected_and_recorded(tmp_path, cal
     assert rejection.code == "association_refused"
 
 
+def test_doctors_call_is_rejected_as_any_other_but_is_no_caller_to_record(tmp_path):
+    with listening(tmp_path, allowed_callers=(AllowedCaller("PACS"),)) as running:
+        assert rejection_of(associate(running.port, calling="BONEWATCH")) == (1, 1, 3)
+    assert running.intake.rejections == []
+
+
+def test_a_caller_from_elsewhere_under_our_own_title_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setattr("dicom_io.admission.is_from_here", lambda assoc: False)
+    with listening(tmp_path, allowed_callers=(AllowedCaller("PACS"),)) as running:
+        assert rejection_of(associate(running.port, calling="BONEWATCH")) == (1, 1, 3)
+    assert [each.code for each in running.intake.rejections] == ["association_refused"]
+
+
 def test_a_caller_that_tries_again_and_again_is_recorded_once(tmp_path):
     with listening(tmp_path) as running:
         for _attempt in range(5):

@@ -16,12 +16,12 @@ MARKS = {"good": "[green]✔[/]", "note": "[yellow]•[/]", "bad": "[bold red]�
 
 
 def doctor(home: Home = None, as_json: Json = False) -> None:
-    """Check disk, database, broker, model, listener and every PACS; say what to do. Exit status 1 if one is bad."""
+    """Check settings, disk, database, broker, model, listener, every PACS; say what to do. Status 1 if one is bad."""
     from worker.checks import Verdict, checks
     from worker.logs import configure_logs
 
     settings = settings_of(home)
-    configure_logs("console", "WARNING")  # what libraries complain of is no part of the answer
+    configure_logs("console", "CRITICAL")  # each check says in words what libraries complain of
     screen = console()
     done = []
     for name, check in checks(settings):

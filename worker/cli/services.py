@@ -26,7 +26,7 @@ def up(
 ) -> None:
     """Run everything on this machine: broker, database, listener, analysis, deliveries, page. Ctrl-C stops it."""
     from worker.errors import ChildFailed, Interrupted
-    from worker.home_lock import HomeLock
+    from worker.home_lock import LOCK_NAME, HomeLock
     from worker.stopping import StopRequest
     from worker.supervisor import Supervisor, Surroundings
     from worker.up import explain, log_folder, make_home, prepare, roles
@@ -36,7 +36,7 @@ def up(
     settings = settings_of(home)
     screen = console()
     make_home(settings)
-    lock = HomeLock(settings.run_folder / "up.lock")
+    lock = HomeLock(settings.run_folder / LOCK_NAME)
     lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
     version = prepare(settings, page=page)
     surroundings = Surroundings(
@@ -71,6 +71,7 @@ def up(
 def _greet(settings: Settings, version: str, *, page: bool) -> None:
     from rich.table import Table
 
+    from worker.settings_choices import CHOICES
     from worker.settings_file import NAME
     from worker.up import addresses
 
@@ -93,9 +94,11 @@ def _greet(settings: Settings, version: str, *, page: bool) -> None:
     for line in settings.unchosen():
         screen.print(f"[yellow]not chosen yet:[/] {escape(line)}", soft_wrap=True)
     if not settings.destinations:
-        example = 'destinations = [{ name = "pacs", ae_title = "PACS", host = "10.0.0.5", port = 104 }]'
         file = settings.config or settings.home / NAME
-        screen.print(f"[yellow]to send reports:[/] {escape(example)} in {escape(str(file))}", soft_wrap=True)
+        screen.print(
+            f"[yellow]to send reports:[/] {escape(CHOICES['destinations'].example)} in {escape(str(file))}",
+            soft_wrap=True,
+        )
 
 
 def _destinations(settings: Settings) -> str:
