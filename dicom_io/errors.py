@@ -8,6 +8,7 @@
     ├── PixelError                  an image cannot become an array; permanent for this file
     │   ├── PixelDataMissing
     │   ├── PixelDataTruncated
+    │   ├── PixelDataDamaged        all of it seems there, and what it holds cannot be the image
     │   ├── PixelsTooLarge          more declared than the limit allows; nothing was decoded
     │   ├── PixelModuleInvalid      size, bits, lookup table or grey scale that contradict the standard or themselves
     │   ├── PixelsBlank             every pixel says the same: there is nothing to analyse
@@ -73,6 +74,12 @@ class PixelDataTruncated(PixelError):
     """There is less pixel data than the header declares."""
 
     code = "pixel_data_truncated"
+
+
+class PixelDataDamaged(PixelError):
+    """The pixel data contradicts itself: part of it was overwritten, lost or exchanged."""
+
+    code = "pixel_data_damaged"
 
 
 class PixelsTooLarge(PixelError):

@@ -1,47 +1,48 @@
-"""One frame decoded: which decoder gets it, and what is checked before and after (PS3.5 8.2, Annex A).
+"""One frame decoded: its bytes found, checked to be the whole image, and given to a decoder (PS3.5 8.2, Annex A).
 
-Decoders are C, C++ and Rust code, and their input comes from outside. Damaged files were tried on all of them:
+Decoders fill up with grey or noise what is damaged and mostly say nothing, and an image without its fracture is normal.
+So what is compressed is read twice: the checks of `codestream`, `jpeg_entropy` and `run_length` say whether the bytes
+are a whole image, then imagecodecs decodes them (libjpeg-turbo, CharLS, OpenJPEG).
 
-- pydicom's own for native data and RLE (pylibjpeg-rle panics on damaged data with what no `except Exception` catches);
-- Pillow (libjpeg-turbo) for JPEG baseline and extended, CharLS for JPEG-LS, OpenJPEG for JPEG 2000: they raise;
-- GDCM for JPEG lossless, for which there is no other: it may end its process, so it runs in one of its own.
-
-Should one of the others crash all the same, the caller's process ends. Whoever calls this in a service must have
-written down *before* the call that the job was tried, and give up after a few tries.
+Decoders are C and C++ code, and their input comes from outside. What a frame declares for itself is held against the
+header before any of them sees it. Should one crash all the same, the caller's process ends: whoever calls this in a
+service must have written down *before* the call that the job was tried, and give up after a few tries.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import re
 import struct
-import subprocess
-import sys
 import warnings
-from pathlib import Path
-from typing import Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import get_frame
+from pydicom.encaps import generate_fragments, get_frame, parse_basic_offsets
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import get_decoder
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     RLELossless,
 )
 
-from dicom_io.codestream import END_MARKER, jpeg2000_size, jpeg_size
-from dicom_io.errors import PixelDataTruncated, PixelsUndecodable
+from dicom_io.codestream import (
+    DamagedCodestream,
+    UnendedCodestream,
+    jpeg2000_size,
+    jpeg_size,
+    whole_jpeg,
+    whole_jpeg2000,
+)
+from dicom_io.errors import PixelDataDamaged, PixelDataTruncated, PixelsUndecodable
+from dicom_io.jpeg_entropy import check_jpeg
 from dicom_io.pixel_limits import PixelLayout
+from dicom_io.run_length import decode_run_length
 
 # What pydicom raises on bytes that are not what they say; it has no error of its own for most of it.
 MALFORMED = (
@@ -57,15 +58,9 @@ MALFORMED = (
     MemoryError,
     struct.error,
 )
-_LOSSLESS_JPEG = frozenset({JPEGLossless, JPEGLosslessSV1})
-_PLUGINS = (
-    {JPEGBaseline8Bit: "pillow", JPEGExtended12Bit: "pillow", RLELossless: "pydicom"}
-    | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
-    | dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg")
-)
-# GDCM and Python need half of this themselves
-_PROCESS_MEMORY_BYTES = 1 << 30
-_PROCESS_SECONDS = 60
+_DECODED_TO_RGB = frozenset({"YBR_ICT", "YBR_RCT"})
+_SIGNATURES = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP  ")
+"""What a frame's first fragment begins with: a JPEG or JPEG-LS, a JPEG 2000 codestream, or the JP2 format around it."""
 
 
 def find_decoder(transfer_syntax: UID) -> Decoder:
@@ -91,27 +86,33 @@ def decode_frame(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int)
     numpy.ndarray
         Integers, shape (rows, columns) or (rows, columns, 3): whole words as decoded, whatever Bits Stored says.
     str
-        Photometric interpretation: a decoder may have turned YBR into RGB.
+        Photometric interpretation: JPEG 2000 turns YBR into RGB.
 
     Raises
     ------
-    PixelDataTruncated, PixelsUndecodable
+    PixelDataTruncated, PixelDataDamaged, PixelsUndecodable
         When the frame is not whole, is not what the header says, or no decoder can read it.
     """
-    if decoder.is_encapsulated:
-        codestream = _checked_codestream(ds, layout, index)
-        if decoder.UID in _LOSSLESS_JPEG:
-            samples = _decode_in_process(codestream, layout, decoder.UID, index)
-            return samples, layout.photometric
-    # The unused bits are looked at afterwards, with regard to HighBit (stored_bits)
-    options: dict[str, Any] = {"decoding_plugin": _PLUGINS.get(decoder.UID, ""), "correct_unused_bits": False}
+    if decoder.is_native:
+        return _decode_native(decoder, ds, layout, index)
+    syntax = decoder.UID
+    words = f"{transfer_syntax_text(syntax)}: frame {index + 1}"
+    frame = _frame_bytes(ds, layout, index, words)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            array, properties = decoder.as_array(ds, index=index, raw=True, allow_excess_frames=False, **options)
-    except MALFORMED as error:
-        raise _no_decoder(decoder.UID, index) from error
-    return array, str(properties["photometric_interpretation"])
+        if syntax == RLELossless:
+            array = decode_run_length(frame, layout)
+        else:
+            array = _decode_codestream(_checked_codestream(syntax, frame, layout, words), syntax, layout)
+    except UnendedCodestream as error:
+        raise PixelDataTruncated(f"{words} ends before its end marker") from error
+    except DamagedCodestream as error:
+        raise PixelDataDamaged(f"{words} is damaged: {error}") from error
+    except MALFORMED as error:  # imagecodecs has an error of its own for each codec, all of them RuntimeErrors
+        raise PixelsUndecodable(f"{transfer_syntax_text(syntax)}: no decoder could read frame {index + 1}") from error
+    if array.shape != (layout.rows, layout.columns, layout.samples)[: 2 if layout.samples == 1 else 3]:
+        raise PixelsUndecodable(f"{words} decodes to another size than the header says")
+    photometric = "RGB" if layout.photometric in _DECODED_TO_RGB else layout.photometric
+    return array, photometric
 
 
 def transfer_syntax_text(uid: str) -> str:
@@ -122,71 +123,79 @@ def transfer_syntax_text(uid: str) -> str:
     return f"transfer syntax {uid}" if name == uid else f"{name} ({uid})"
 
 
-def _no_decoder(transfer_syntax: UID, index: int) -> PixelsUndecodable:
-    return PixelsUndecodable(f"{transfer_syntax_text(transfer_syntax)}: no decoder could read frame {index + 1}")
-
-
 def has_own_precision(transfer_syntax: UID) -> bool:
     """Tell the encodings whose decoders deliver samples of the codestream's precision rather than words."""
     return bool(transfer_syntax.is_encapsulated) and transfer_syntax != RLELossless
 
 
-def _checked_codestream(ds: Dataset, layout: PixelLayout, index: int) -> bytes:
-    """Return a frame's codestream if it is the whole image that the header declares; decoders trust it."""
-    transfer_syntax = ds.file_meta.TransferSyntaxUID
-    frame_words = f"{transfer_syntax_text(transfer_syntax)}: frame {index + 1}"
+def _decode_native(decoder: Decoder, ds: Dataset, layout: PixelLayout, index: int) -> tuple[NDArray[np.integer], str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            # The same table as the decoder uses, so that what is checked is what is decoded
+            array, properties = decoder.as_array(
+                ds,
+                index=index,
+                raw=True,
+                allow_excess_frames=False,
+                correct_unused_bits=False,  # they are looked at afterwards, with regard to HighBit (stored_bits)
+            )
+    except MALFORMED as error:
+        raise PixelsUndecodable(f"{transfer_syntax_text(decoder.UID)}: frame {index + 1} cannot be read") from error
+    return array, str(properties["photometric_interpretation"])
+
+
+def _frame_bytes(ds: Dataset, layout: PixelLayout, index: int, words: str) -> bytes:
+    """Return the bytes of a frame, which may lie in several fragments (PS3.5 A.4).
+
+    Where each codestream can be seen to begin is where it begins; the offset tables, which are optional and often
+    wrong, are asked where that does not tell.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            buffer = io.BytesIO(ds.PixelData)
+            parse_basic_offsets(buffer)
+            fragments = list(generate_fragments(buffer))
+            starts = [number for number, each in enumerate(fragments) if each.startswith(_SIGNATURES)]
+            if len(starts) > layout.frames:
+                raise PixelsUndecodable(f"{words}: {len(starts)} images are there, {layout.frames} are declared")
+            if len(starts) == layout.frames:
+                return b"".join(fragments[starts[index] : [*starts, len(fragments)][index + 1]])
             lengths = ds.get("ExtendedOffsetTableLengths")
             offsets = (ds.ExtendedOffsetTable, lengths) if lengths and "ExtendedOffsetTable" in ds else None
-            codestream: bytes = get_frame(ds.PixelData, index, number_of_frames=layout.frames, extended_offsets=offsets)
+            frame: bytes = get_frame(ds.PixelData, index, number_of_frames=layout.frames, extended_offsets=offsets)
+            return frame
     except MALFORMED as error:
-        raise PixelDataTruncated(f"{frame_words} of {layout.frames} is not there") from error
-    if transfer_syntax == RLELossless:
-        return codestream
-    size = (jpeg2000_size if transfer_syntax in JPEG2000TransferSyntaxes else jpeg_size)(codestream)
+        raise PixelDataTruncated(f"{words} of {layout.frames} is not there") from error
+
+
+def _checked_codestream(transfer_syntax: UID, frame: bytes, layout: PixelLayout, words: str) -> bytes:
+    """Return a frame's codestream if it is the whole image that the header declares."""
+    is_jpeg2000 = transfer_syntax in JPEG2000TransferSyntaxes
+    size = (jpeg2000_size if is_jpeg2000 else jpeg_size)(frame)
     if size is None:
-        raise PixelsUndecodable(f"{frame_words} does not begin as such a codestream")
+        raise PixelsUndecodable(f"{words} does not begin as such a codestream")
     if (size.rows, size.columns, size.samples) != (layout.rows, layout.columns, layout.samples):
         raise PixelsUndecodable(
-            f"{frame_words} is {size.rows} x {size.columns} with {size.samples} samples, the header says "
+            f"{words} is {size.rows} x {size.columns} with {size.samples} samples, the header says "
             f"{layout.rows} x {layout.columns} with {layout.samples}"
         )
-    if size.precision > layout.bits_allocated or size.progressive:
-        raise PixelsUndecodable(f"{frame_words} is of a kind that DICOM does not use for such an image")
-    # Decoders fill up with grey what is missing, and grey has no fracture; a byte or two of padding may follow
-    if END_MARKER not in codestream[-8:]:
-        raise PixelDataTruncated(f"{frame_words} ends before its end marker")
+    if size.precision > layout.bits_allocated or size.retired:
+        raise PixelsUndecodable(f"{words} is of a kind that DICOM does not use for such an image")
+    if is_jpeg2000:
+        return whole_jpeg2000(frame)
+    is_jpeg_ls = transfer_syntax in JPEGLSTransferSyntaxes
+    codestream = whole_jpeg(frame, jpeg_ls=is_jpeg_ls)
+    if not is_jpeg_ls:
+        check_jpeg(codestream)
     return codestream
 
 
-def _decode_in_process(codestream: bytes, layout: PixelLayout, transfer_syntax: UID, index: int) -> NDArray[np.integer]:
-    """Decode a JPEG lossless frame in a process of its own, which may crash, hang or run out of memory."""
-    request = {
-        "transfer_syntax": str(transfer_syntax),
-        "rows": layout.rows,
-        "columns": layout.columns,
-        "samples": layout.samples,
-        "bits_allocated": layout.bits_allocated,
-        "bits_stored": layout.bits_stored,
-        "signed": int(layout.signed),
-        "photometric": layout.photometric,
-        "maximum_memory": _PROCESS_MEMORY_BYTES + 8 * layout.frame_bytes + 2 * len(codestream),
-    }
-    try:
-        answer = subprocess.run(
-            [sys.executable, "-I", str(Path(__file__).with_name("jpeg_lossless_process.py"))],
-            input=json.dumps(request).encode() + b"\n" + codestream,
-            capture_output=True,
-            timeout=_PROCESS_SECONDS,
-            check=True,
-        )
-    except subprocess.SubprocessError as error:
-        raise _no_decoder(transfer_syntax, index) from error
-    # libjpeg mends what is corrupt and only says so; what it made up is not the patient
-    if len(answer.stdout) != layout.frame_bytes or b"Corrupt JPEG" in answer.stderr:
-        raise _no_decoder(transfer_syntax, index)
-    samples = np.frombuffer(answer.stdout, np.uint8 if layout.bits_allocated == 8 else "<u2")
-    return samples.reshape((layout.rows, layout.columns, layout.samples)[: 2 if layout.samples == 1 else 3])
+def _decode_codestream(codestream: bytes, transfer_syntax: UID, layout: PixelLayout) -> NDArray[np.integer]:
+    if transfer_syntax in JPEG2000TransferSyntaxes:
+        return imagecodecs.jpeg2k_decode(codestream, numthreads=1)
+    if transfer_syntax in JPEGLSTransferSyntaxes:
+        return imagecodecs.jpegls_decode(codestream)
+    # The samples as they are: which colours they are, the header says
+    colours = None if layout.samples == 1 else "YCBCR"
+    return imagecodecs.jpeg8_decode(codestream, colorspace=colours, outcolorspace=colours)

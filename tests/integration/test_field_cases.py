@@ -60,10 +60,10 @@ def result_of(path: Path, context: Workbench) -> Answer:
         "voilut-empty-item",
         "voilut-no-data-but-window",
         "pi-lower",
-        pytest.param("j2k-trailing-zeros", marks=NOT_YET),
-        pytest.param("jpll-trailing-zeros", marks=NOT_YET),
-        pytest.param("jp2-boxes-behind", marks=NOT_YET),
-        pytest.param("jls-zero-before-eoi", marks=NOT_YET),
+        "j2k-trailing-zeros",
+        "jpll-trailing-zeros",
+        "jp2-boxes-behind",
+        "jls-zero-before-eoi",
         "spacing-vr-ut",
     ],
 )
@@ -76,7 +76,7 @@ def test_the_model_gets_the_picture_of_the_normal_hand(name: str) -> None:
     [
         "rescale-decimal-comma",
         "rescale-slope-zero",
-        pytest.param("jpeg-8-in-16", marks=NOT_YET),
+        "jpeg-8-in-16",
     ],
 )
 def test_the_picture_is_decoded(name: str) -> None:

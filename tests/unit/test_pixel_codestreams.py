@@ -7,10 +7,17 @@ import numpy as np
 import PIL.Image
 import pytest
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless
+from pydicom.uid import (
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from dicom_io.codestream import CodestreamSize, jpeg2000_size, jpeg_size
-from dicom_io.errors import PixelDataTruncated, PixelsUndecodable
+from dicom_io.errors import PixelDataDamaged, PixelDataTruncated, PixelsUndecodable
 from tests.builders import build_cr, ramp
 
 # OpenJPEG encodes nothing smaller than its six resolutions
@@ -51,9 +58,10 @@ def test_a_jpeg2000_codestream_of_another_size_is_refused_before_decoding(read):
         read(ds)
 
 
-def test_a_progressive_jpeg_is_refused(read):
+@pytest.mark.parametrize("marker", [0xC2, 0xC5, 0xC9, 0xCB])
+def test_a_progressive_hierarchical_or_arithmetic_jpeg_is_refused(read, marker):
     with pytest.raises(PixelsUndecodable, match="kind"):
-        read(encapsulated(jpeg_header(24, 32, marker=0xC2), JPEGExtended12Bit))
+        read(encapsulated(jpeg_header(24, 32, marker=marker), JPEGExtended12Bit))
 
 
 @pytest.mark.parametrize("transfer_syntax", [JPEGExtended12Bit, JPEG2000Lossless, JPEGLSLossless])
@@ -62,8 +70,8 @@ def test_bytes_that_are_no_codestream_are_refused(read, transfer_syntax):
         read(encapsulated(b"not an image" * 10, transfer_syntax))
 
 
-def test_what_no_decoder_reads_names_the_transfer_syntax(read):
-    with pytest.raises(PixelsUndecodable, match=r"JPEG Extended .*1\.2\.840\.10008\.1\.2\.4\.51.*frame 1"):
+def test_what_the_codestream_says_wrongly_names_the_transfer_syntax(read):
+    with pytest.raises(PixelDataDamaged, match=r"JPEG Extended .*1\.2\.840\.10008\.1\.2\.4\.51.*frame 1 is damaged"):
         read(encapsulated(jpeg_header(24, 32, precision=12), JPEGExtended12Bit))
 
 
@@ -117,3 +125,94 @@ def test_a_frame_without_its_end_is_truncated_rather_than_grey(read):
 
     with pytest.raises(PixelDataTruncated, match="frame 1 ends before its end marker"):
         read(encapsulated(codestream[: len(codestream) // 2], JPEG2000Lossless, pixels=LARGE))
+
+
+def two_frames(transfer_syntax):
+    ds = build_cr(pixels=np.stack([LARGE, LARGE[::-1]]), **FULL_WINDOW)
+    ds.compress(transfer_syntax, generate_instance_uid=False)
+    return ds, [get_frame(ds.PixelData, index, number_of_frames=2) for index in range(2)]
+
+
+@pytest.mark.parametrize("has_bot", [True, False], ids=["offset table", "no offset table"])
+@pytest.mark.parametrize("behind", [b"", bytes(64)], ids=["ends with its marker", "zeros behind"])
+@pytest.mark.parametrize("transfer_syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_a_frame_in_several_fragments_is_put_together(read, transfer_syntax, behind, has_bot):
+    ds, codestreams = two_frames(transfer_syntax)
+    ds.PixelData = encapsulate([each + behind for each in codestreams], fragments_per_frame=3, has_bot=has_bot)
+
+    first, second = read(ds)
+
+    assert first.pixels == pytest.approx(LARGE / 4095, abs=1e-3)
+    assert second.pixels == pytest.approx(LARGE[::-1] / 4095, abs=1e-3)
+
+
+def test_a_wrong_offset_table_hides_no_frame(read):
+    ds, codestreams = two_frames(JPEG2000Lossless)
+    right = encapsulate(codestreams, fragments_per_frame=2)
+    ds.PixelData = right[:12] + struct.pack("<L", 8) + right[16:]
+
+    first, second = read(ds)
+
+    assert first.pixels == pytest.approx(LARGE / 4095, abs=1e-3)
+    assert second.pixels == pytest.approx(LARGE[::-1] / 4095, abs=1e-3)
+
+
+def test_a_second_image_behind_the_declared_one_is_not_passed_over(read):
+    ds, _ = two_frames(JPEG2000Lossless)
+    ds.NumberOfFrames = 1
+
+    with pytest.raises(PixelsUndecodable, match="2 images are there, 1 are declared"):
+        read(ds)
+
+
+@pytest.mark.parametrize("transfer_syntax", [JPEGBaseline8Bit, RLELossless, ExplicitVRLittleEndian])
+def test_eight_bits_in_words_of_sixteen_are_read(read, transfer_syntax):
+    pixels = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[:, np.newaxis], 96, axis=1)
+    ds = build_cr(pixels=pixels.astype(np.uint16), bits_stored=8, WindowCenter=128, WindowWidth=256)
+    ds.file_meta.TransferSyntaxUID = transfer_syntax
+    if transfer_syntax == RLELossless:
+        ds.PixelData = encapsulate([run_lengths(bytes(pixels.size), pixels.tobytes())])
+    elif transfer_syntax == JPEGBaseline8Bit:
+        buffer = io.BytesIO()
+        PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=100)
+        ds.PixelData = encapsulate([buffer.getvalue()])
+    assert (ds.BitsAllocated, ds.BitsStored) == (16, 8)
+
+    (frame,) = read(ds)
+
+    assert frame.pixels == pytest.approx(pixels / 255, abs=0.02)
+
+
+def run_lengths(*planes):
+    """Return an RLE frame of literal runs alone (PS3.5 G.3.1)."""
+    segments = [b"".join(bytes([31]) + plane[at : at + 32] for at in range(0, len(plane), 32)) for plane in planes]
+    offsets = [64 + sum(map(len, segments[:number])) for number in range(15)]
+    header = struct.pack("<16L", len(planes), *offsets[: len(planes)], *[0] * (15 - len(planes)))
+    return header + b"".join(segments)
+
+
+RLE_RAMP = build_cr(pixels=LARGE)
+RLE_RAMP.compress(RLELossless, generate_instance_uid=False)
+RUN_LENGTHS = get_frame(RLE_RAMP.PixelData, 0, number_of_frames=1)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (RUN_LENGTHS[:40], "header is cut off"),
+        (RUN_LENGTHS[:64] + b"\xff" + RUN_LENGTHS[65:], "more than its plane|ends before"),
+        (RUN_LENGTHS[:-40], "ends before its plane"),
+        (RUN_LENGTHS + bytes(4), "ends before its segment"),
+        (b"\x03" + RUN_LENGTHS[1:], "3 segments, the image has 2"),
+        (RUN_LENGTHS[:4] + RUN_LENGTHS[8:12] + RUN_LENGTHS[4:8] + RUN_LENGTHS[12:], "do not follow one another"),
+    ],
+)
+def test_run_lengths_that_are_not_exactly_the_image_are_damaged(read, damaged, reason):
+    with pytest.raises(PixelDataDamaged, match=reason):
+        read(encapsulated(damaged, RLELossless, pixels=LARGE))
+
+
+def test_run_lengths_may_end_with_padding(read):
+    (frame,) = read(encapsulated(RUN_LENGTHS + b"\0", RLELossless, pixels=LARGE, **FULL_WINDOW))
+
+    assert frame.pixels == pytest.approx(LARGE / 4095, abs=1e-3)
