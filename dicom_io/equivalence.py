@@ -1,26 +1,34 @@
-"""Whether two files hold the same object in two uncompressed transfer syntaxes (PS3.5 Annex A).
+"""Whether a second object under one SOP Instance UID is the same image: in another encoding, or with another header.
 
-A PACS that negotiates Explicit VR on one day and Implicit VR on the next sends other bytes for the same object, and is
-right to expect Success for both.
+The same image comes again in other bytes for good reasons: an archive compresses it or sends Implicit VR, and a person
+corrects the patient, the side or the accession number. So bytes are not its identity. Its pixels are, and what is said
+about them is compared by value, the same for every encoding (PS3.5 Annex A).
 """
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
-from dicom_io.durable import remaining_bytes
 from dicom_io.elements import ITEM, UNDEFINED_LENGTH, Element, Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError
-from dicom_io.header import read_file_meta
+from dicom_io.header import DEFLATED, codec_of, inflate, read_file_meta, true_encoding
+from dicom_io.pixel_identity import Unreadable, pixel_digest_apart
 
-NATIVE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"))
+NATIVE_LITTLE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED))
 
-_MAXIMUM_BYTES = 1 << 29  # two of them are held in memory
-_TRAILING_PADDING = 0xFFFCFFFC  # PS3.10 7.2: carries nothing
+_CHARACTER_SET = 0x00080005
+_PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_MAXIMUM_VALUE_BYTES = 1 << 22
+# At the door the pixels need not be there; two files that are compared are read whole, one after the other.
+_MAXIMUM_HEADER_BYTES = 1 << 26
+_MAXIMUM_INFLATED_BYTES = 1 << 28
 
 # Bytes of one number, for the value representations that have a byte order (PS3.5 7.3).
 _NUMBER_BYTES = {"AT": 2, "OD": 8, "OF": 4, "OL": 4, "OV": 8, "OW": 2, "FD": 8, "FL": 4}
@@ -29,69 +37,223 @@ _TEXT = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 )
 
+PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
+"""Whom a report is about (PS3.3 C.7.1.1)."""
+STUDY = ("AccessionNumber", "StudyDate", "StudyTime", "StudyID")
+"""The order that a report belongs to (PS3.3 C.7.2.1)."""
+IMAGE = (
+    *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "PresentationIntentType", "BodyPartExamined"),
+    *("AnatomicRegionSequence", "ViewPosition", "Laterality", "ImageLaterality", "PatientOrientation"),
+    *("StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedureDescription"),
+    "PerformedProcedureStepDescription",
+)
+"""What an image shows; whether it is analysed, and where a report places it."""
+DISPLAY = (
+    *("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
+    *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("VOILUTSequence", "PresentationLUTShape", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
+    *("PixelAspectRatio", "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
+)
+"""What becomes of stored values before anybody, or a model, sees them (PS3.3 C.7.6.3, C.11)."""
+LAYOUT = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
+"""How the bytes of Pixel Data are to be read: equal bytes are equal pixels where these are equal too."""
+
 _Content = dict[int, object]
 
 
-def same_object(one: Path, other: Path) -> bool:
-    """Say whether two Part 10 files hold equal data sets, both in uncompressed transfer syntaxes.
+def _tags(*keywords: str) -> frozenset[int]:
+    return frozenset(tag for tag in map(tag_for_keyword, keywords) if tag is not None)
 
-    Compared are all data elements, in all items, by their values: without group lengths and trailing padding, without
-    the padding of texts, and in one byte order. When in doubt the answer is no.
+
+_LAYOUT_TAGS = _tags(*LAYOUT)
+_RELEVANT_TAGS = _tags(*PATIENT, *STUDY, *IMAGE, *DISPLAY)
+_PHOTOMETRIC = _tags("PhotometricInterpretation")
+
+
+class Likeness(StrEnum):
+    """What a second object under a SOP Instance UID is to the first."""
+
+    SAME = "same"
+    CORRECTED = "corrected"
+    ANOTHER = "another"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """The parts of a data set that are compared: by value, and the raw bytes of its pixels."""
+
+    attributes: str
+    layout: _Content
+    transfer_syntax: str
+    pixel_bytes: str | None
+
+
+def attributes_digest(data_set: BinaryIO, transfer_syntax_uid: str) -> str | None:
+    """Return the identity of what an answer and its report depend on besides the pixels.
+
+    Parameters
+    ----------
+    data_set : BinaryIO
+        An encoded data set, from the stream's position on.
+    transfer_syntax_uid : str
+        Its encoding; the digest is the same for all of them.
+
+    Returns
+    -------
+    str or None
+        SHA-256, hexadecimal, of patient, order, anatomy and grey scale; None where they cannot be read.
     """
     try:
-        return _file_content(one) == _file_content(other)
-    except (HeaderError, OSError, RecursionError):
-        return False
+        stream, encoding = _laid_out(data_set, transfer_syntax_uid, _MAXIMUM_HEADER_BYTES)
+        content, _ = _relevant(stream, encoding, hash_pixels=False)
+    except (HeaderError, RecursionError):
+        return None
+    return _digest(content)
 
 
-def _file_content(path: Path) -> _Content:
-    with path.open("rb") as stream:
-        transfer_syntax = read_file_meta(stream)
-        if transfer_syntax not in NATIVE:
-            raise HeaderError("not an uncompressed transfer syntax")
-        if remaining_bytes(stream) > _MAXIMUM_BYTES:
-            raise HeaderError("too large to compare")
-        return _content(stream, encoding_of(transfer_syntax))
+def likeness(stored: Path, arrived: Path) -> Likeness:
+    """Tell what an object that arrived is to the one that is stored, both Part 10 files under one SOP Instance UID.
+
+    1. The same pixels, by their bytes or else decoded, and nothing else that matters differs: SAME.
+    2. The same pixels under another header: CORRECTED. So is a whole image in place of one that cannot be decoded, and
+       any newer form of an object that has no pixels, for no answer depends on it.
+    3. Otherwise, and where it cannot be told: ANOTHER.
+
+    Raises
+    ------
+    OSError
+        When one of the files cannot be opened.
+    """
+    try:
+        one, other = _outline(stored), _outline(arrived)
+    except (HeaderError, RecursionError):
+        return Likeness.ANOTHER
+    if one.pixel_bytes is None and other.pixel_bytes is None:
+        return Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
+    if _same_bytes(one, other) or _same_values(stored, arrived):
+        return Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
+    return Likeness.CORRECTED if _mends(stored, arrived) else Likeness.ANOTHER
 
 
-def _content(stream: BinaryIO, encoding: Encoding, end: int | None = None) -> _Content:
+def _same_bytes(one: _Outline, other: _Outline) -> bool:
+    syntaxes = {one.transfer_syntax, other.transfer_syntax}
+    alike = len(syntaxes) == 1 or syntaxes <= NATIVE_LITTLE
+    return alike and one.pixel_bytes == other.pixel_bytes and one.layout == other.layout
+
+
+def _same_values(stored: Path, arrived: Path) -> bool:
+    before, after = pixel_digest_apart(stored), pixel_digest_apart(arrived)
+    return isinstance(before, str) and before == after
+
+
+def _mends(stored: Path, arrived: Path) -> bool:
+    """Say whether the stored image is known to be unreadable and the new one is not."""
+    before = pixel_digest_apart(stored)
+    return isinstance(before, Unreadable) and before.permanent and isinstance(pixel_digest_apart(arrived), str)
+
+
+def _outline(path: Path) -> _Outline:
+    with path.open("rb") as file:
+        transfer_syntax = read_file_meta(file)
+        stream, encoding = _laid_out(file, transfer_syntax, _MAXIMUM_INFLATED_BYTES)
+        content, pixel_bytes = _relevant(stream, encoding, hash_pixels=True)
+    layout = {tag: value for tag, value in content.items() if tag in _LAYOUT_TAGS}
+    return _Outline(_digest(content), layout, transfer_syntax, pixel_bytes)
+
+
+def _laid_out(data_set: BinaryIO, transfer_syntax_uid: str, limit: int) -> tuple[BinaryIO, Encoding]:
+    stream = inflate(data_set, limit) if transfer_syntax_uid == DEFLATED else data_set
+    return stream, true_encoding(stream, encoding_of(transfer_syntax_uid))
+
+
+def _relevant(stream: BinaryIO, encoding: Encoding, *, hash_pixels: bool) -> tuple[_Content, str | None]:
+    """Return the values that matter, and the digest of the encoded pixels where it is wanted and there are any."""
     content: _Content = {}
-    walk = Walk(stream, encoding, end)
-    for element in walk.elements():
-        # Group lengths (gggg,0000) are retired and say nothing; group FFFE holds delimiters only.
-        if element.tag & 0xFFFF == 0 or element.tag == _TRAILING_PADDING or element.tag >> 16 == 0xFFFE:
-            continue
-        if element.tag in content:
-            raise HeaderError(f"{tag_text(element.tag)} occurs twice")
-        vr = _representation(element)
-        stream.seek(element.offset)
-        if vr == "SQ":
-            content[element.tag] = _items(stream, element, encoding, walk.position)
-        else:
-            content[element.tag] = _value(stream.read(walk.position - element.offset), vr, encoding)
-    return content
+    codec, pixel_bytes = "iso8859", None
+    walk = Walk(stream, encoding)
+    for element in walk.elements(before_tag=1 << 32 if hash_pixels else _PIXEL_DATA[0]):
+        if element.tag in _PIXEL_DATA:
+            pixel_bytes = _hashed(stream, element.offset, walk.position)
+        elif element.tag == _CHARACTER_SET:
+            codec = codec_of(walk.value(element, _MAXIMUM_VALUE_BYTES))
+        elif element.tag in _RELEVANT_TAGS | _LAYOUT_TAGS:
+            if element.tag in content:
+                raise HeaderError(f"{tag_text(element.tag)} occurs twice")
+            value = _read(stream, element, encoding, walk.position, codec)
+            if value not in ("", b"", []):
+                content[element.tag] = value
+    return content, pixel_bytes
+
+
+def _hashed(stream: BinaryIO, start: int, end: int) -> str:
+    digest = hashlib.sha256()
+    stream.seek(start)
+    while start < end:
+        piece = stream.read(min(1 << 20, end - start))
+        if not piece:
+            raise HeaderError("the data set ends within its pixels")
+        digest.update(piece)
+        start += len(piece)
+    return digest.hexdigest()
+
+
+def _read(stream: BinaryIO, element: Element, encoding: Encoding, end: int, codec: str) -> object:
+    if end - element.offset > _MAXIMUM_VALUE_BYTES:
+        raise HeaderError(f"the value of {tag_text(element.tag)} is longer than {_MAXIMUM_VALUE_BYTES} bytes")
+    vr = _representation(element)
+    if vr == "SQ":
+        return _items(stream, element, encoding, end)
+    stream.seek(element.offset)
+    return _value(stream.read(end - element.offset), vr, encoding, codec)
 
 
 def _items(stream: BinaryIO, element: Element, encoding: Encoding, end: int) -> list[_Content]:
     # PS3.5 6.2.2: what was made UN stays Implicit VR Little Endian inside.
     inner = Encoding(implicit=True, little_endian=True) if element.vr == "UN" else encoding
+    stream.seek(element.offset)
     walk = Walk(stream, inner, end)
     contents = []
     for item in walk.elements():
         if item.tag == ITEM:
             stream.seek(item.offset)
-            contents.append(_content(stream, inner, walk.position))
+            contents.append(_item(stream, inner, walk.position))
     return contents
 
 
-def _value(value: bytes, vr: str | None, encoding: Encoding) -> bytes:
-    """Return what the value means, the same for every encoding."""
+def _item(stream: BinaryIO, encoding: Encoding, end: int) -> _Content:
+    content: _Content = {}
+    walk = Walk(stream, encoding, end)
+    for element in walk.elements():
+        # Group lengths (gggg,0000) are retired and say nothing; group FFFE holds delimiters only.
+        if element.tag & 0xFFFF == 0 or element.tag >> 16 == 0xFFFE:
+            continue
+        content[element.tag] = _read(stream, element, encoding, walk.position, "iso8859")
+    return content
+
+
+def _value(value: bytes, vr: str | None, encoding: Encoding, codec: str) -> str | bytes:
+    """Return what the value means, the same for every encoding and character set."""
+    if vr in ("DS", "IS"):
+        return _numbers(value)
     if vr is None or vr in _TEXT:
-        return value.rstrip(b" \0")
+        return "\\".join(part.strip(" \0\r\n\t") for part in value.decode(codec, "replace").split("\\"))
     size = _NUMBER_BYTES.get(vr, 1)
     if encoding.little_endian or size == 1 or len(value) % size:
         return value
     return np.frombuffer(value, dtype=f"u{size}").byteswap().tobytes()
+
+
+def _numbers(value: bytes) -> str:
+    """Return decimal strings without their spelling: an archive that keeps numbers writes 0.15 for 0.150."""
+    parts = value.decode("ascii", "replace").strip(" \0").split("\\")
+    try:
+        return "\\".join(repr(float(part)) for part in parts if part.strip())
+    except ValueError:
+        return "\\".join(parts)
 
 
 def _representation(element: Element) -> str | None:
@@ -107,3 +269,12 @@ def _representation(element: Element) -> str | None:
         return str(dictionary_VR(element.tag))
     except KeyError:
         return None
+
+
+def _digest(content: _Content) -> str:
+    relevant = {tag: value for tag, value in content.items() if tag in _RELEVANT_TAGS}
+    for tag in _PHOTOMETRIC & relevant.keys():
+        # RGB becomes YBR_RCT and back when it is compressed: the decoded values say what colour a pixel has.
+        if not str(relevant[tag]).startswith(("MONOCHROME", "PALETTE")):
+            relevant[tag] = "colour"
+    return hashlib.sha256(repr(sorted(relevant.items())).encode()).hexdigest()

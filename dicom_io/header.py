@@ -44,6 +44,7 @@ _ACCESSION_NUMBER = 0x00080050
 _MODALITY = 0x00080060
 _PRESENTATION_INTENT = 0x00080068
 _PATIENT_ID = 0x00100020
+_ISSUER_OF_PATIENT_ID = 0x00100021
 _BODY_PART = 0x00180015
 _VIEW_POSITION = 0x00185101
 _STUDY_INSTANCE = 0x0020000D
@@ -73,6 +74,7 @@ _WANTED = frozenset(
         _MODALITY,
         _PRESENTATION_INTENT,
         _PATIENT_ID,
+        _ISSUER_OF_PATIENT_ID,
         _BODY_PART,
         _VIEW_POSITION,
         _STUDY_INSTANCE,
@@ -150,7 +152,7 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
     """
     if transfer_syntax_uid == DEFLATED:
         stream = inflate(stream, _MAXIMUM_INFLATED_BYTES)
-    encoding = _true_encoding(stream, encoding_of(transfer_syntax_uid))
+    encoding = true_encoding(stream, encoding_of(transfer_syntax_uid))
     walk = Walk(stream, encoding)
     values: dict[int, bytes] = {}
     words = HeaderWords()
@@ -194,7 +196,7 @@ def inflate(stream: BinaryIO, limit: int) -> BinaryIO:
     return inflated
 
 
-def _true_encoding(stream: BinaryIO, encoding: Encoding) -> Encoding:
+def true_encoding(stream: BinaryIO, encoding: Encoding) -> Encoding:
     """Notice implicit elements under an explicit transfer syntax, or the reverse, as pydicom does.
 
     Some devices mislabel their objects. Two capitals stand where a 16 bit half of a length would be: as a length they
@@ -215,7 +217,7 @@ def _header(
     def text(tag: int) -> str | None:
         return _text(values.get(tag, b"")) or None
 
-    codec = _codec(values.get(_CHARACTER_SET, b""))
+    codec = codec_of(values.get(_CHARACTER_SET, b""))
     regions = tuple(Concept(*(_text(part, codec) for part in code)) for code in words.regions)
     return InstanceHeader(
         sop_instance_uid=_uid(values, _SOP_INSTANCE),
@@ -234,6 +236,7 @@ def _header(
         columns=_unsigned_short(values.get(_COLUMNS, b""), encoding),
         number_of_frames=_frames(text(_FRAMES)),
         patient_id=_text(values.get(_PATIENT_ID, b""), codec) or None,
+        issuer_of_patient_id=_text(values.get(_ISSUER_OF_PATIENT_ID, b""), codec) or None,
         accession_number=_text(values.get(_ACCESSION_NUMBER, b""), codec) or None,
         study_date=text(_STUDY_DATE),
         anatomic_regions=regions,
@@ -256,7 +259,7 @@ def _text(value: bytes, codec: str = "ascii") -> str:
     return value.decode(codec, "replace").replace("\ufffd", "?").strip(" \0\r\n\t")
 
 
-def _codec(character_set: bytes) -> str:
+def codec_of(character_set: bytes) -> str:
     """Return the Python codec for Specific Character Set (PS3.3 C.12.1.1.2); the first known term of several."""
     for term in _text(character_set).split("\\"):
         if term.strip() in python_encoding:

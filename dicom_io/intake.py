@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from dicom_io.errors import DicomError
-from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, Rejection, StoredFile
+from dicom_io.types import (
+    CommitmentReport,
+    InstanceHeader,
+    KnownInstance,
+    Peer,
+    Registration,
+    Rejection,
+    Replacement,
+    StoredFile,
+)
 
 
 class IntakeUnavailable(DicomError):
@@ -28,12 +38,21 @@ class Intake(Protocol):
         NEW: it was unknown. DUPLICATE: the same SOP Instance UID with the same digest is on record. RESTORED: so
         it is, and its file had been deleted; from now on nobody deletes it, but that may have happened after the file
         was stored, so the listener looks once more. CONFLICT: the same SOP Instance UID is on record with another
-        digest, and nothing was changed; the listener then asks `existing` whether that is the same object in another
-        uncompressed transfer syntax.
+        digest or in another study, and nothing was changed; the listener then asks what is `known` of it, compares, and
+        refuses it or has it `replace` that.
         """
 
-    def existing(self, sop_instance_uid: str) -> StoredFile | None:
-        """Return the file on record for an instance, None where there is none (any more)."""
+    def known(self, sop_instance_uid: str) -> KnownInstance | None:
+        """Return what is on record for an instance, None where nothing is."""
+
+    def replace(self, header: InstanceHeader, stored: StoredFile, peer: Peer, replacement: Replacement) -> bool:
+        """Let an instance whose file is durable already take the place of the one on record, and record both.
+
+        False where that one is not as it was any more, and nothing was changed.
+        """
+
+    def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
+        """Have a file removed that was replaced, unless it is the one on record again; nobody replaces it meanwhile."""
 
     def reject(self, rejection: Rejection) -> None:
         """Record that something was refused, and why."""

@@ -24,6 +24,7 @@ from dicom_io.frame_decoding import decode_frame, has_own_precision
 from dicom_io.grayscale import Rendering, Softcopy, render, softcopy
 from dicom_io.image_file import parsing, read_image_file
 from dicom_io.padding import padding_fault
+from dicom_io.pixel_identity import image_digest, values_digest
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits
 from dicom_io.stored_bits import overlay_bits, stored_values
 from dicom_io.types import Frame
@@ -71,6 +72,13 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
     image = _open(path, limits or PixelLimits())
     for index in range(image.layout.frames):
         yield image.frame(image.decode(index), index)
+
+
+def read_values_digest(path: Path, limits: PixelLimits | None = None) -> str:
+    """Return the identity of the stored values of all frames (`dicom_io.pixel_identity`); errors as `read_frames`."""
+    image = _open(path, limits or PixelLimits())
+    frames = (image.decode(index) for index in range(image.layout.frames))
+    return image_digest(values_digest(decoded.array, decoded.photometric) for decoded in frames)
 
 
 def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -> DisplayedFrame:
@@ -189,7 +197,8 @@ class _Opened:
             aspect = _pixel_aspect(self.ds, self.spacing_mm)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
-        return Frame(index + 1, pixels, self.spacing_mm, aspect, decoded.told)
+        digest = values_digest(decoded.array, decoded.photometric)
+        return Frame(index + 1, pixels, self.spacing_mm, aspect, decoded.told, digest)
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -12,14 +13,15 @@ from pydicom.dataset import Dataset
 from dicom_io.admission import Throttle, printable_uid
 from dicom_io.commitment import parse_event_report
 from dicom_io.elements import tag_text
-from dicom_io.equivalence import same_object
+from dicom_io.equivalence import Likeness, attributes_digest, likeness
 from dicom_io.errors import HeaderError, IncompleteHeader, StoreError
 from dicom_io.file_meta import encode_file_meta
 from dicom_io.header import read_data_set_header, read_file_meta
 from dicom_io.incident import incident
 from dicom_io.intake import Intake, IntakeUnavailable
+from dicom_io.pixel_identity import Unreadable, pixel_digest_apart
 from dicom_io.stores import Store
-from dicom_io.types import InstanceHeader, Peer, Registration, Rejection, StoredFile
+from dicom_io.types import InstanceHeader, KnownInstance, Peer, Registration, Rejection, Replacement, StoredFile
 from dicom_io.uids import is_safe_uid
 from dicom_io.wire import IncomingDataSet, address_of, printable
 
@@ -35,6 +37,9 @@ RESOURCE_LIMITATION = 0x0213
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
+
+_TRIES = 5
+_KEPT_AGAIN = (Registration.RESTORED, Registration.REPLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +144,9 @@ class Reception:
             stored = self._store.put_data_set(incoming.stream(), header)
             registration = self._intake.register(header, stored, request.peer)
             if registration is Registration.CONFLICT:
-                self._settle_conflict(header, stored)
-            elif registration is Registration.RESTORED and not self._store.path(stored.path).exists():
+                registration = self._settle_conflict(header, stored, request.peer)
+            if registration in _KEPT_AGAIN and not self._store.path(stored.path).exists():
+                # Somebody who removed the same file came between it and its record.
                 self._store.put_data_set(incoming.stream(), header)
         except (StoreError, IntakeUnavailable) as error:
             raise _Refused(OUT_OF_RESOURCES, error.code, str(error), keep=False) from error
@@ -148,13 +154,48 @@ class Reception:
             "instance_received", registration=registration.value, size_bytes=stored.size_bytes, **_caller(request.peer)
         )
 
-    def _settle_conflict(self, header: InstanceHeader, stored: StoredFile) -> None:
-        """Tell a second encoding of the same object from another object under the same UID."""
-        existing = self._intake.existing(header.sop_instance_uid)
-        if existing is not None and same_object(self._store.path(existing.path), self._store.path(stored.path)):
-            self._store.discard(stored)
-            return
-        raise _Refused(
+    def _settle_conflict(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
+        """Tell the same image in other bytes, which takes the place of the first, from another image under its UID.
+
+        The old file goes once the new one is on record. Where the record changes meanwhile, for the same instance comes
+        on two associations, all is compared again.
+        """
+        for _ in range(_TRIES):
+            known = self._intake.known(header.sop_instance_uid)
+            if known is None:
+                raise IntakeUnavailable("the instance on record has just been removed: send it again")
+            if known.stored.digest == stored.digest and not known.deleted:
+                return Registration.DUPLICATE
+            replacement = self._compare(known, header, stored)
+            if replacement is None:
+                self._store.discard(stored)
+                return Registration.DUPLICATE
+            if self._intake.replace(header, stored, peer, replacement):
+                self._remove_replaced(header.sop_instance_uid, known.stored)
+                return Registration.REPLACED
+        raise IntakeUnavailable("the instance on record is being replaced by others: send it again")
+
+    def _remove_replaced(self, sop_instance_uid: str, old: StoredFile) -> None:
+        try:
+            self._intake.remove_replaced(sop_instance_uid, old, self._store.discard)
+        except (StoreError, IntakeUnavailable) as error:
+            # The new one is durable and on record: that is what the sender has to hear.
+            log.warning("replaced_file_not_removed", code=error.code)
+
+    def _compare(self, known: KnownInstance, header: InstanceHeader, stored: StoredFile) -> Replacement | None:
+        """Return how an instance replaces the one on record, None where that one says all of it."""
+        if known.study_instance_uid != header.study_instance_uid:
+            raise self._another(header, stored)
+        arrived, before = self._store.path(stored.path), self._store.path(known.stored.path)
+        if known.deleted or not before.exists():
+            return _replacement_of_deleted(known, header, arrived)
+        found = likeness(before, arrived)
+        if found is Likeness.ANOTHER:
+            raise self._another(header, stored)
+        return None if found is Likeness.SAME else Replacement(known, "same", same_content=False)
+
+    def _another(self, header: InstanceHeader, stored: StoredFile) -> _Refused:
+        return _Refused(
             DUPLICATE_SOP_INSTANCE,
             "duplicate_uid",
             "another instance with this SOP Instance UID and different content is stored already",
@@ -204,6 +245,18 @@ class Reception:
             log.warning("rejection_not_recorded", code="commitment_malformed")
             return RESOURCE_LIMITATION
         return INVALID_ARGUMENT_VALUE
+
+
+def _replacement_of_deleted(known: KnownInstance, header: InstanceHeader, arrived: Path) -> Replacement:
+    """Compare with what is kept of an instance whose file is gone; nothing that is here can be in conflict with it."""
+    described = known.attributes_digest is not None and known.attributes_digest == header.attributes_digest
+    if known.pixel_digest is None or not described:
+        return Replacement(known, "unknown", same_content=False)
+    pixels = pixel_digest_apart(arrived)
+    if isinstance(pixels, Unreadable):
+        return Replacement(known, "unknown", same_content=False)
+    same = known.pixel_digest == pixels
+    return Replacement(known, "same" if same else "different", same_content=same)
 
 
 def refuse_action(_event: Any) -> tuple[int, None]:
@@ -262,7 +315,7 @@ def _checked_header(request: Arrival) -> InstanceHeader:
     if request.study_instance_uid not in (None, header.study_instance_uid):
         reason = "an archive handed over an instance of another study than it was asked for"
         raise _Refused(DATA_SET_MISMATCH, "study_mismatch", reason, keep=True)
-    return header
+    return replace(header, attributes_digest=attributes_digest(request.data_set.stream(), request.transfer_syntax_uid))
 
 
 def _status(reply: Reply) -> Dataset:

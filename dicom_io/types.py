@@ -41,6 +41,8 @@ class InstanceHeader:
     `body_part_examined` is the term of the first of `anatomic_regions`, the codes of the part of the body, where the
     attribute itself says nothing; `descriptions` holds the free texts about study, series and procedure, each with the
     name of its attribute.
+    `attributes_digest` is the identity of what its answer and its report depend on besides the pixels
+    (`dicom_io.equivalence`), None where nobody asked for it or it cannot be read.
     """
 
     sop_instance_uid: str
@@ -59,10 +61,12 @@ class InstanceHeader:
     columns: int | None = None
     number_of_frames: int = 1
     patient_id: str | None = None
+    issuer_of_patient_id: str | None = None
     accession_number: str | None = None
     study_date: str | None = None
     anatomic_regions: tuple[Concept, ...] = ()
     descriptions: tuple[tuple[str, str], ...] = ()
+    attributes_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,41 @@ class StoredFile:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class KnownInstance:
+    """What is on record for a SOP Instance UID that came before.
+
+    `stored` is its file, of which nothing is left where `deleted`. `attributes_digest` and `pixel_digest` tell what it
+    was, also after that; None where nobody found out.
+    """
+
+    stored: StoredFile
+    deleted: bool
+    study_instance_uid: str
+    attributes_digest: str | None = None
+    pixel_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """An instance that takes the place of one on record, `known`, which must still be as it was when it was looked at.
+
+    `pixels` says how the two compare: the same, different, or unknown. `same_content` where nothing differs that an
+    answer or its report depends on.
+    """
+
+    known: KnownInstance
+    pixels: str
+    same_content: bool
+
+
 class Registration(StrEnum):
     """How intake answers for a stored instance."""
 
     NEW = "new"
     DUPLICATE = "duplicate"
     RESTORED = "restored"
+    REPLACED = "replaced"
     CONFLICT = "conflict"
 
 
@@ -126,7 +159,7 @@ class Frame:
     `number` counts from 1 (PS3.3 C.7.6.6); `pixels` is float32, shape (rows, columns), 0..1, 1 = bright bone;
     `spacing_mm` is (between rows, between columns) or None where the header does not say; `aspect` is the height of a
     pixel divided by its width. `warnings` holds a sentence for each attribute that was left aside or mended, in words
-    free of patient data.
+    free of patient data. `values_digest` is the identity of the frame's stored values (`dicom_io.pixel_identity`).
     """
 
     number: int
@@ -134,6 +167,7 @@ class Frame:
     spacing_mm: tuple[float, float] | None = None
     aspect: float = 1.0
     warnings: tuple[str, ...] = ()
+    values_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from dicom_io.intake import IntakeUnavailable
-from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, Rejection, StoredFile
+from dicom_io.types import (
+    CommitmentReport,
+    InstanceHeader,
+    KnownInstance,
+    Peer,
+    Registration,
+    Rejection,
+    Replacement,
+    StoredFile,
+)
 
 
 @dataclass
@@ -33,10 +43,28 @@ class FakeIntake:
                 self.peers.append(peer)
             return registration
 
-    def existing(self, sop_instance_uid: str) -> StoredFile | None:
+    def known(self, sop_instance_uid: str) -> KnownInstance | None:
         with self._lock:
             self._require_available()
-            return self.files.get(sop_instance_uid)
+            stored = self.files.get(sop_instance_uid)
+            headers = [each for each in self.headers if each.sop_instance_uid == sop_instance_uid]
+            return stored and KnownInstance(stored, False, headers[-1].study_instance_uid)
+
+    def replace(self, header: InstanceHeader, stored: StoredFile, peer: Peer, replacement: Replacement) -> bool:
+        with self._lock:
+            self._require_available()
+            if self.files.get(header.sop_instance_uid) != replacement.known.stored:
+                return False
+            self.files[header.sop_instance_uid] = stored
+            self.headers.append(header)
+            self.peers.append(peer)
+            self.registrations.append(Registration.REPLACED)
+            return True
+
+    def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
+        with self._lock:
+            if self.files[sop_instance_uid].path != stored.path:
+                discard(stored)
 
     def reject(self, rejection: Rejection) -> None:
         with self._lock:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from dicom_io.pixel_identity import image_digest
 from dicom_io.types import Box, ReportReference
 from worker.companion_tables import NAMES, Companion
 from worker.database import Database
 from worker.errors import LeaseLost
 from worker.events import record
 from worker.jobs import Claim, changed_rows, holds
-from worker.outcomes import ImageOutcome, StudyOutcome
-from worker.tables import Delivery, Finding, ImageResult, Job, Report
+from worker.outcomes import ImageOutcome, StudyOutcome, failed
+from worker.studies import images_of_digest
+from worker.tables import Delivery, Finding, ImageResult, Instance, Job, Report, Study
+
+REPLACED = "an image was replaced by a corrected one meanwhile; the study is analysed again with what it has now"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,11 @@ def finish(
 ) -> tuple[int, ...]:
     """Write the result of a job, all of it or nothing.
 
-    1. End the job, on condition that it is still ours.
-    2. Write one row an image (a frame) and one a finding.
-    3. Write the report and its companions, and one delivery each a destination.
+    1. Lock the study. Where one of its images was replaced meanwhile, what was found out is about another one, whose
+       patient may be another: the job ends failed and without a report. The study is open again and gets another job.
+    2. End the job, on condition that it is still ours.
+    3. Write one row an image (a frame) and one a finding, and remember what its pixels were.
+    4. Write the report and its companions, and one delivery each a destination.
 
     Returns
     -------
@@ -75,7 +81,11 @@ def finish(
         When the job belongs to somebody else by now; nothing was written.
     """
     with database.write() as session:
+        images = _images(session, held)
+        if images is None:
+            result = JobResult(failed(REPLACED), analysis_seconds=result.analysis_seconds)
         _end_job(session, held, result, now)
+        _remember_pixels(images or (), result.images)
         for image in result.images:
             _add_image(session, held.job_id, image)
         record(
@@ -93,6 +103,26 @@ def finish(
         if result.report is None:
             return ()
         return _add_report(session, held, result.report, destinations, now)
+
+
+def _images(session: Session, held: Claim) -> tuple[Instance, ...] | None:
+    """Return the images that the job is about, or None where one of them is no longer what it was."""
+    # The study before the job, as everybody who locks both.
+    session.execute(select(Study.id).where(Study.id == held.study_id).with_for_update())
+    in_scope = select(Instance).where(Instance.study_id == held.study_id, Instance.out_of_scope_reason.is_(None))
+    digest = session.scalars(select(Job.digest).where(Job.id == held.job_id)).one()
+    return images_of_digest(session.scalars(in_scope).all(), digest)
+
+
+def _remember_pixels(images: Iterable[Instance], outcomes: Iterable[ImageOutcome]) -> None:
+    """Keep the identity of each image of which every frame was decoded: it tells what it was when its file is gone."""
+    frames: dict[int, list[str | None]] = {}
+    for outcome in sorted(outcomes, key=lambda each: each.frame_number):
+        frames.setdefault(outcome.instance_id, []).append(outcome.values_digest)
+    for image in images:
+        digests = frames.get(image.id, [None])
+        if None not in digests:
+            image.pixel_digest = image_digest(each for each in digests if each is not None)
 
 
 def _end_job(session: Session, held: Claim, result: JobResult, now: datetime) -> None:

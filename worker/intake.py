@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Insert, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,7 +18,15 @@ from sqlalchemy.orm import Session
 
 from dicom_io.intake import IntakeUnavailable
 from dicom_io.scope import ScopeRule, out_of_scope_reason
-from dicom_io.types import CommitmentReport, InstanceHeader, Peer, Registration, StoredFile
+from dicom_io.types import (
+    CommitmentReport,
+    InstanceHeader,
+    KnownInstance,
+    Peer,
+    Registration,
+    Replacement,
+    StoredFile,
+)
 from dicom_io.types import Rejection as Refusal
 from worker.columns import fitted
 from worker.commitments import settle
@@ -26,6 +35,7 @@ from worker.errors import DatabaseError
 from worker.events import record
 from worker.file_removal import restore
 from worker.moves import source_of
+from worker.replacements import lock_study, received_values, replace_instance, unchanged
 from worker.tables import BROUGHT, Base, Instance, Rejection, Study, utc_now
 
 
@@ -92,36 +102,16 @@ class SqlIntake:
         if existing is not None:
             return _compare(session, existing, header, stored, source)
         study = _lock_study(session, header, now, source)
-        values = fitted(
-            Instance,
-            study_id=study.id,
-            sop_instance_uid=header.sop_instance_uid,
-            sop_class_uid=header.sop_class_uid,
-            series_instance_uid=header.series_instance_uid,
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            patient_id=header.patient_id,
-            modality=header.modality,
-            body_part_examined=header.body_part_examined,
-            laterality=header.laterality,
-            view_position=header.view_position,
-            number_of_frames=header.number_of_frames,
-            out_of_scope_reason=reason,
-            path=stored.path,
-            digest=stored.digest,
-            size_bytes=stored.size_bytes,
-            calling_ae_title=peer.ae_title,
-            peer_address=peer.address,
-            source=source,
-            received_at=now,
-        )
+        values = received_values(header, stored, peer, source=source, now=now, reason=reason)
+        values |= {"study_id": study.id, "sop_instance_uid": header.sop_instance_uid}
         if session.scalar(_insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
             raise _OvertakenError
         _describe(session, study, header, now)
         _touch(session, study, now, source, in_scope=reason is None)
         return Registration.NEW
 
-    def existing(self, sop_instance_uid: str) -> StoredFile | None:
-        """Return the file on record for an instance, None where there is none (any more).
+    def known(self, sop_instance_uid: str) -> KnownInstance | None:
+        """Return what is on record for an instance, None where nothing is.
 
         Raises
         ------
@@ -130,9 +120,59 @@ class SqlIntake:
         """
         with self._available(), self._database.read() as session:
             found = session.scalars(select(Instance).filter_by(sop_instance_uid=sop_instance_uid)).one_or_none()
-            if found is None or found.file_deleted_reason is not None:
+            if found is None:
                 return None
-            return StoredFile(found.path, found.digest, found.size_bytes)
+            return KnownInstance(
+                StoredFile(found.path, found.digest, found.size_bytes),
+                found.file_deleted_reason is not None,
+                found.study.study_instance_uid,
+                found.attributes_digest,
+                found.pixel_digest,
+            )
+
+    def replace(self, header: InstanceHeader, stored: StoredFile, peer: Peer, replacement: Replacement) -> bool:
+        """Let an instance take the place of the one on record (`worker.replacements`).
+
+        Raises
+        ------
+        dicom_io.intake.IntakeUnavailable
+            When the database cannot take it now; nothing was changed.
+        """
+        reason = out_of_scope_reason(header, self._rule)
+        with self._available(), self._database.write() as session:
+            now = self._clock()
+            study = lock_study(session, header.study_instance_uid)
+            source = source_of(session, header.study_instance_uid, peer, now)
+            existing = unchanged(session, study, header.sop_instance_uid, replacement.known)
+            if study is None or existing is None:
+                return False
+            concerns_answer = None in (reason, existing.out_of_scope_reason)
+            values = received_values(header, stored, peer, source=source, now=now, reason=reason)
+            replace_instance(session, existing, values, replacement, now)
+            if source in BROUGHT and study.source not in BROUGHT and concerns_answer:
+                study.source = source
+            if not replacement.same_content:
+                _follow(session, study, existing, header, now)
+                if concerns_answer:
+                    _touch(session, study, now, source, in_scope=True)
+            return True
+
+    def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
+        """Have a file removed that was replaced, under its study's lock, unless it is the one on record again.
+
+        Raises
+        ------
+        dicom_io.errors.StoreError
+            When it cannot be removed now.
+        dicom_io.intake.IntakeUnavailable
+            When the database does not answer now.
+        """
+        with self._available(), self._database.write() as session:
+            of_instance = select(Instance.study_id).filter_by(sop_instance_uid=sop_instance_uid).scalar_subquery()
+            session.execute(select(Study.id).where(Study.id == of_instance).with_for_update())
+            path = session.scalar(select(Instance.path).filter_by(sop_instance_uid=sop_instance_uid))
+            if path != stored.path:
+                discard(stored)
 
     def reject(self, rejection: Refusal) -> None:
         """Record something that was refused at the door.
@@ -195,9 +235,7 @@ def _compare(
 
 
 def _lock_study(session: Session, header: InstanceHeader, now: datetime, source: str) -> Study:
-    # SQLite has no row locks and needs none: the transaction holds its one write lock.
-    wanted = select(Study).filter_by(study_instance_uid=header.study_instance_uid).with_for_update()
-    study = session.scalars(wanted).one_or_none()
+    study = lock_study(session, header.study_instance_uid)
     if study is not None:
         return study
     values = fitted(
@@ -215,7 +253,10 @@ def _lock_study(session: Session, header: InstanceHeader, now: datetime, source:
     made = session.scalar(_insert_new(session, Study, "study_instance_uid", values).returning(Study.id))
     if made is not None:
         record(session, "received_first", now, study_id=made)
-    return session.scalars(wanted).one()
+    locked = lock_study(session, header.study_instance_uid)
+    if locked is None:
+        raise _OvertakenError
+    return locked
 
 
 def _insert_new(session: Session, table: type[Base], key: str, values: dict[str, object]) -> Insert:
@@ -227,17 +268,31 @@ def _insert_new(session: Session, table: type[Base], key: str, values: dict[str,
 
 def _describe(session: Session, study: Study, header: InstanceHeader, now: datetime) -> None:
     """Fill in what the first instances left out; the trace tells when one names another patient."""
-    said = fitted(
-        Study,
-        patient_id=header.patient_id,
-        accession_number=header.accession_number,
-        study_date=header.study_date,
-    )
+    said = _said(header)
     for name, value in said.items():
         if getattr(study, name) is None and value is not None:
             setattr(study, name, value)
     if said["patient_id"] not in (None, study.patient_id):
         record(session, "patient_differs", now, study_id=study.id, sop_instance_uid=header.sop_instance_uid)
+
+
+def _follow(session: Session, study: Study, existing: Instance, header: InstanceHeader, now: datetime) -> None:
+    """Let the study name patient and order as an image does that was corrected."""
+    if existing.out_of_scope_reason is None:
+        for name, value in _said(header).items():
+            if value is not None:
+                setattr(study, name, value)
+    else:
+        _describe(session, study, header, now)
+
+
+def _said(header: InstanceHeader) -> dict[str, Any]:
+    return fitted(
+        Study,
+        patient_id=header.patient_id,
+        accession_number=header.accession_number,
+        study_date=header.study_date,
+    )
 
 
 def _touch(session: Session, study: Study, now: datetime, source: str, *, in_scope: bool) -> None:

@@ -24,7 +24,8 @@ _FINDINGS = {
 class ImageOutcome:
     """The answer for one frame of one instance; `probability` is None exactly where it was not analysed.
 
-    `classifier_probability` and `detector_score` are what either network said by itself.
+    `classifier_probability` and `detector_score` are what either network said by itself. `values_digest` is the
+    identity of the frame's stored values, None where it could not be decoded.
     """
 
     instance_id: int
@@ -37,6 +38,7 @@ class ImageOutcome:
     seconds: float | None = None
     classifier_probability: float | None = None
     detector_score: float | None = None
+    values_digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -223,7 +223,7 @@ def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> Ima
     try:
         analysis = analyzer.analyze(frame.pixels)
     except ImageError as error:
-        return _failed(image, frame.number, "image", str(error))
+        return replace(_failed(image, frame.number, "image", str(error)), values_digest=frame.values_digest)
     return ImageOutcome(
         instance_id=image.instance_id,
         frame_number=frame.number,
@@ -233,6 +233,7 @@ def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> Ima
         seconds=analysis.seconds,
         classifier_probability=analysis.classifier_probability,
         detector_score=analysis.detector_score,
+        values_digest=frame.values_digest,
     )
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Outcome, ReportReference
+from worker.completion import REPLACED
 from worker.database import Database
 from worker.jobs import Claim
 from worker.queues import LIVE
@@ -17,7 +18,6 @@ from worker.studies import images_of_digest
 from worker.tables import ANSWER, Delivery, Instance, Job, Report, Study
 
 MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
-CHANGED_IMAGES = "the images that this job was planned for are no longer in the database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def load_plan(database: Database, held: Claim) -> Plan:
 
 def _obstacle(instances: Sequence[Instance], images: tuple[Instance, ...] | None) -> str | None:
     if images is None:
-        return CHANGED_IMAGES
+        return REPLACED
     # An empty patient ID names nobody; two that differ name two people. A study with nothing in scope gets no report.
     patients = {each.patient_id.strip() for each in instances if each.patient_id and each.patient_id.strip()}
     return MIXED_PATIENTS if images and len(patients) > 1 else None

@@ -17,7 +17,7 @@ from worker.database import Database
 from worker.file_removal import lacks_files
 from worker.reanalysis_runs import Request, RunLease, RunView, as_da
 from worker.studies import study_digest
-from worker.tables import ANSWER, Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study, UtcDateTime
+from worker.tables import ANSWER, IDENTITY, Event, Instance, Job, ReanalysisItem, ReanalysisRun, Study, UtcDateTime
 
 UNDATED = ""
 """The cursor's date once all studies that have a date are planned."""
@@ -179,7 +179,7 @@ def _record_jobs(session: Session, run_id: int, job_ids: Sequence[int], now: dat
 def _digests(session: Session, study_ids: Sequence[int]) -> dict[int, str]:
     images: dict[int, list[tuple[str, str]]] = {each: [] for each in study_ids}
     rows = session.execute(
-        select(Instance.study_id, Instance.sop_instance_uid, Instance.digest).where(
+        select(Instance.study_id, Instance.sop_instance_uid, IDENTITY).where(
             Instance.study_id.in_(study_ids), Instance.out_of_scope_reason.is_(None)
         )
     )

@@ -1,11 +1,11 @@
-"""The tables of what happened: events, refusals at the door, the orders of people who change the model, our C-MOVEs."""
+"""The tables of what happened: events, replaced instances, refusals, orders of people who change the model, C-MOVEs."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, ForeignKey, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of
@@ -38,6 +38,35 @@ class Rejection(Base):
     peer_address: Mapped[str] = mapped_column(String(64))
     sop_instance_uid: Mapped[str | None] = mapped_column(UID)
     quarantine_path: Mapped[str | None] = mapped_column(Text)
+
+
+class ReplacedInstance(Base):
+    """What an instance was until it came again in other bytes: in another encoding, or corrected.
+
+    The columns are those of `instances` at that time; the file is gone. What replaced it stands in the next row of the
+    same instance or, for the last one, in `instances` itself.
+    """
+
+    __tablename__ = "replaced_instances"
+
+    id: Mapped[int] = mapped_column(Key, primary_key=True)
+    instance_id: Mapped[int] = mapped_column(ForeignKey("instances.id"), index=True)
+    replaced_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+    patient_id: Mapped[str | None] = mapped_column(String(64))
+    issuer_of_patient_id: Mapped[str | None] = mapped_column(String(64))
+    transfer_syntax_uid: Mapped[str] = mapped_column(UID)
+    path: Mapped[str] = mapped_column(Text)
+    digest: Mapped[str] = mapped_column(String(64))
+    content_digest: Mapped[str | None] = mapped_column(String(64))
+    pixel_digest: Mapped[str | None] = mapped_column(String(64))
+    attributes_digest: Mapped[str | None] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    out_of_scope_reason: Mapped[str | None] = mapped_column(Text)
+    calling_ae_title: Mapped[str] = mapped_column(String(16))
+    peer_address: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(16))
+    received_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    file_deleted_reason: Mapped[str | None] = mapped_column(String(16))
 
 
 class BundleChange(Base):

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
-from worker.tables import ANSWER, BROUGHT, SHADOW, Instance, Job, ReanalysisItem, Study
+from worker.tables import ANSWER, BROUGHT, IDENTITY, SHADOW, Instance, Job, ReanalysisItem, Study
 
 SHADOW_REVISION = 0
 """Of every job in shadow, of which there is one for each contents and model; answers count from 1."""
@@ -25,7 +25,7 @@ def study_digest(images: Iterable[tuple[str, str]]) -> str:
     Parameters
     ----------
     images : iterable of (str, str)
-        SOP Instance UID and digest of the data set of every image in scope, in any order.
+        SOP Instance UID and identity (`Instance.identity`) of every image in scope, in any order.
 
     Returns
     -------
@@ -42,15 +42,16 @@ NO_IMAGES = study_digest(())
 
 
 def images_of_digest(images: Sequence[Instance], digest: str) -> tuple[Instance, ...] | None:
-    """Return those instances in scope that a job was planned for, or None where they are no longer there.
+    """Return those instances in scope that a job was planned for, or None where they are no longer what they were.
 
-    Instances are only ever added. The ones a job means are therefore the first n in order of arrival, for the n that
-    gives its digest: an image that came after the job was made belongs to the next job.
+    Instances are added, and replaced by corrected ones, which have another identity. The ones a job means are therefore
+    the first n in order of arrival, for the n that gives its digest: an image that came after the job was made belongs
+    to the next job.
     """
     ordered = sorted(images, key=lambda instance: instance.id)
     for count in range(len(ordered), -1, -1):
         chosen = ordered[:count]
-        if study_digest((each.sop_instance_uid, each.digest) for each in chosen) == digest:
+        if study_digest((each.sop_instance_uid, each.identity) for each in chosen) == digest:
             return tuple(chosen)
     return None
 
@@ -143,7 +144,7 @@ def _add_shadow(session: Session, study_id: int, digest: str, models: Models, no
 def current_digest(session: Session, study_id: int) -> str:
     """Return the digest of all images in scope that the study has now."""
     rows = session.execute(
-        select(Instance.sop_instance_uid, Instance.digest).where(
+        select(Instance.sop_instance_uid, IDENTITY).where(
             Instance.study_id == study_id, Instance.out_of_scope_reason.is_(None)
         )
     )

@@ -10,6 +10,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     reports 1--n companions 1--n deliveries   the pictures that go with a report (worker.companion_tables)
     events, rejections                     what happened, what was refused
     bundle_changes                         who had another model used, and when
+    instances 1--n replaced_instances      what an instance was before it came again, corrected or encoded otherwise
     moves                                  our C-MOVEs that are under way
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.reanalysis_tables)
     archive_pace                           when an archive may be asked next
@@ -30,19 +31,21 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.companion_tables import Companion
 from worker.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
-from worker.record_tables import BundleChange, Event, Move, Rejection
+from worker.record_tables import BundleChange, Event, Move, Rejection, ReplacedInstance
 from worker.result_tables import OUTCOMES, Finding, ImageResult
 from worker.schedule_tables import Scheduler, SchedulerLease
 from worker.table_base import UID, Base, Key, UtcDateTime, one_of, utc_now
 
 __all__ = [
     "ANSWER",
+    "IDENTITY",
     "OUTCOMES",
     "SHADOW",
     "UID",
@@ -61,6 +64,7 @@ __all__ = [
     "ReanalysisItem",
     "ReanalysisRun",
     "Rejection",
+    "ReplacedInstance",
     "Report",
     "Scheduler",
     "SchedulerLease",
@@ -115,7 +119,10 @@ class Study(Base):
 class Instance(Base):
     """One received SOP instance, image or not. `out_of_scope_reason` is empty where it is to be analysed.
 
-    `patient_id` stands here too: a study whose instances name different patients must not get a report.
+    `patient_id` stands here too: a study whose images name different patients must not get a report.
+    `digest` is that of the bytes that are stored now, `content_digest` what jobs know the image by, where that is no
+    longer the digest of its first bytes (worker.replacements). `pixel_digest` and `attributes_digest` tell what it
+    shows and of whom, also when its file is gone; the first is empty until it was decoded.
     `file_deleted_reason` says that the file is being deleted, `file_deleted_at` that it is gone (worker.file_removal).
     """
 
@@ -133,6 +140,7 @@ class Instance(Base):
     series_instance_uid: Mapped[str] = mapped_column(UID)
     transfer_syntax_uid: Mapped[str] = mapped_column(UID)
     patient_id: Mapped[str | None] = mapped_column(String(64))
+    issuer_of_patient_id: Mapped[str | None] = mapped_column(String(64))
     modality: Mapped[str | None] = mapped_column(String(16))
     body_part_examined: Mapped[str | None] = mapped_column(String(64))
     laterality: Mapped[str | None] = mapped_column(String(16))
@@ -141,6 +149,9 @@ class Instance(Base):
     out_of_scope_reason: Mapped[str | None] = mapped_column(Text)
     path: Mapped[str] = mapped_column(Text)
     digest: Mapped[str] = mapped_column(String(64))
+    content_digest: Mapped[str | None] = mapped_column(String(64))
+    pixel_digest: Mapped[str | None] = mapped_column(String(64))
+    attributes_digest: Mapped[str | None] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     calling_ae_title: Mapped[str] = mapped_column(String(16))
     peer_address: Mapped[str] = mapped_column(String(64))
@@ -151,12 +162,21 @@ class Instance(Base):
 
     study: Mapped[Study] = relationship(back_populates="instances")
 
+    @property
+    def identity(self) -> str:
+        """What jobs know this image by."""
+        return self.content_digest or self.digest
+
+
+IDENTITY = func.coalesce(Instance.content_digest, Instance.digest)
+"""`Instance.identity` in SQL."""
+
 
 class Job(Base):
     """One analysis of one study's image contents by one model version; the unit of work and of truth.
 
     A finished job is never changed: a retry is a new row with the next `revision`, so that no result changes without
-    a trace. `digest` is the SHA-256 over the sorted (SOP Instance UID, content digest) of the images in scope, with the
+    a trace. `digest` is the SHA-256 over the sorted (SOP Instance UID, identity) of the images in scope, with the
     out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
     is in the future.
 

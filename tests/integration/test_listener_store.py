@@ -18,7 +18,7 @@ from pydicom.uid import (
 from dicom_io.errors import StoreError
 from dicom_io.store import InstanceStore
 from dicom_io.types import Registration
-from tests.builders import build_cr, build_dx, part10_bytes
+from tests.builders import build_cr, build_dx, part10_bytes, ramp
 from tests.fakes import FakeIntake
 from tests.listening import listening, request_for, request_for_part10
 from tests.scu import push
@@ -78,9 +78,9 @@ def test_a_file_that_is_deleted_while_it_comes_again_is_stored_once_more(tmp_pat
         assert running.data_set(running.intake.files[request.sop_instance_uid]) == request.data_set
 
 
-def test_the_same_uid_with_other_content_is_refused_quarantined_and_recorded(tmp_path):
+def test_the_same_uid_with_another_image_is_refused_quarantined_and_recorded(tmp_path):
     with listening(tmp_path) as running:
-        first, second = request_for(build_cr()), request_for(build_cr(BodyPartExamined="FOOT"))
+        first, second = request_for(build_cr()), request_for(build_cr(BodyPartExamined="FOOT", pixels=ramp()[::-1]))
         assert running.push(first, second, second) == [0x0000, 0x0111, 0x0111]
         assert running.data_set(running.intake.files[first.sop_instance_uid]) == first.data_set
         assert len(running.files()) == 1
@@ -90,6 +90,16 @@ def test_the_same_uid_with_other_content_is_refused_quarantined_and_recorded(tmp
     assert (rejection.code, rejection.status) == ("duplicate_uid", 0x0111)
     assert rejection.sop_instance_uid == first.sop_instance_uid
     assert running.store.path(rejection.quarantine_path) == kept
+
+
+def test_the_same_image_with_a_corrected_header_takes_the_place_of_the_first(tmp_path):
+    with listening(tmp_path) as running:
+        first, second = request_for(build_cr()), request_for(build_cr(PatientID="TEST-CORRECTED"))
+        assert running.push(first, second, second) == [0x0000, 0x0000, 0x0000]
+        assert running.data_set(running.intake.files[first.sop_instance_uid]) == second.data_set
+        assert [each.value for each in running.intake.registrations] == ["new", "conflict", "replaced", "duplicate"]
+        assert len(running.files()) == 1
+        assert running.files("quarantine") == []
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])

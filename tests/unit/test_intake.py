@@ -90,8 +90,9 @@ def test_the_same_uid_in_another_study_is_a_conflict_and_makes_no_study(intake, 
 
 def test_the_file_on_record_is_named_for_comparison(intake):
     intake.register(header(), stored(), PEER)
-    assert intake.existing("2.25.101") == stored()
-    assert intake.existing("2.25.102") is None
+    known = intake.known("2.25.101")
+    assert (known.stored, known.deleted, known.study_instance_uid) == (stored(), False, "2.25.1")
+    assert intake.known("2.25.102") is None
 
 
 def test_a_late_image_reopens_a_complete_study(intake, database, clock):

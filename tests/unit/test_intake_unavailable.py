@@ -42,7 +42,7 @@ def test_a_database_that_cannot_take_it_is_unavailable_and_never_success(error):
     calls = [
         lambda: intake.register(header(), stored(), PEER),
         lambda: intake.reject(Refusal("x", "y", PEER)),
-        lambda: intake.existing("2.25.101"),
+        lambda: intake.known("2.25.101"),
         lambda: intake.commitment(CommitmentReport(TRANSACTION, ())),
     ]
     for call in calls:

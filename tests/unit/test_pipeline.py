@@ -23,9 +23,10 @@ from tests.fakes_worker import (
     fake_report,
 )
 from worker import jobs
+from worker.completion import REPLACED
 from worker.errors import EnvironmentUnfit, LeaseLost
 from worker.pipeline import Collaborators, ReportRule, analyse_study
-from worker.plan import CHANGED_IMAGES, MIXED_PATIENTS
+from worker.plan import MIXED_PATIENTS
 from worker.studies import add_job, current_digest
 from worker.tables import Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
 
@@ -283,7 +284,7 @@ def test_a_job_whose_images_are_gone_is_failed(bench):
 
     bench.run(job_id)
 
-    assert (bench.all(Job)[0].outcome, bench.all(Job)[0].reason) == ("failed", CHANGED_IMAGES)
+    assert (bench.all(Job)[0].outcome, bench.all(Job)[0].reason) == ("failed", REPLACED)
 
 
 def test_a_report_that_cannot_be_built_is_recorded_and_the_results_are_kept(bench):

@@ -145,9 +145,9 @@ def test_an_image_that_comes_again_is_kept_again(database):
     stored, peer = StoredFile("instances/1.dcm", f"{1:064x}", 1000), Peer("PACS", "10.0.0.5")
     assert mark(database, study_id, Study.id > 0, PURGED)
 
-    assert intake.existing("2.25.1.1") is None
+    assert intake.known("2.25.1.1").deleted
     assert intake.register(again, stored, peer) is Registration.RESTORED
-    assert intake.existing("2.25.1.1") == stored
+    assert (intake.known("2.25.1.1").stored, intake.known("2.25.1.1").deleted) == (stored, False)
     remove_marked(database, store, study_id, by="admin", now=LATER)
     assert store.gone == []
     assert intake.register(again, stored, peer) is Registration.DUPLICATE

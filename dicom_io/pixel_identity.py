@@ -1,0 +1,97 @@
+"""The identity of an image's pixels: a digest of its stored values, whichever way they are encoded.
+
+Whoever analyses an image decodes it anyway and knows the digest for nothing. Where two files have to be compared at the
+door, they are decoded in a process of their own: decoders are written in C, the bytes come from the network, and the
+listener serves others meanwhile.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PROCESS_MEMORY_BYTES = 4 << 30
+_PROCESS_SECONDS = 120
+_AT_ONCE = threading.BoundedSemaphore(2)
+_CODE = "import sys; sys.path.insert(0, sys.argv[1]); from dicom_io.pixel_identity import main; main(sys.argv[2])"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why there is no digest. `permanent` where the file's pixels cannot be decoded, and not this try has failed."""
+
+    permanent: bool
+
+
+def values_digest(values: NDArray[np.int32], photometric: str) -> str:
+    """Return the identity of one frame's stored values.
+
+    Parameters
+    ----------
+    values : numpy.ndarray
+        int32, shape (rows, columns) or (rows, columns, samples), as `decode_frame` gives them.
+    photometric : str
+        What the samples mean once decoded; it counts for colour only, where decoders may have turned YBR into RGB.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    lowest, highest = int(values.min(initial=0)), int(values.max(initial=0))
+    narrow = values.astype("<u2" if lowest >= 0 and highest < 1 << 16 else "<i4")
+    colour = photometric if values.ndim == 3 else "grey"
+    digest = hashlib.sha256(f"{narrow.dtype.str} {narrow.shape} {colour}\n".encode())
+    digest.update(np.ascontiguousarray(narrow).data)
+    return digest.hexdigest()
+
+
+def image_digest(frames: Iterable[str]) -> str:
+    """Return the identity of an image from those of all its frames, in order."""
+    return hashlib.sha256("\n".join(frames).encode("ascii")).hexdigest()
+
+
+def pixel_digest_apart(path: Path) -> str | Unreadable:
+    """Decode an image in a process of its own, which may crash, hang or run out of memory; return its digest."""
+    root = str(Path(__file__).resolve().parent.parent)
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    with _AT_ONCE:
+        try:
+            answer = subprocess.run(
+                [sys.executable, "-I", "-c", _CODE, root, str(path)],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=environment,
+                timeout=_PROCESS_SECONDS,
+                check=True,
+            )
+        except (subprocess.SubprocessError, OSError):
+            return Unreadable(permanent=False)
+    said = json.loads(answer.stdout or b"{}")
+    return str(said["digest"]) if said.get("digest") else Unreadable(permanent=bool(said.get("permanent")))
+
+
+def main(path: str) -> None:
+    """Print the digest of an image, or that it has none."""
+    resource.setrlimit(resource.RLIMIT_AS, (_PROCESS_MEMORY_BYTES, _PROCESS_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Imported here: the listener asks this module and needs no decoder of its own.
+    from dicom_io.errors import HeaderError, PixelError  # noqa: PLC0415
+    from dicom_io.pixels import read_values_digest  # noqa: PLC0415
+
+    try:
+        said: dict[str, object] = {"digest": read_values_digest(Path(path))}
+    except (HeaderError, PixelError):
+        said = {"permanent": True}
+    sys.stdout.write(json.dumps(said))

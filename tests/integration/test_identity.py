@@ -1,0 +1,334 @@
+"""One SOP Instance UID, other bytes: the same image in another encoding, a corrected one, or another image.
+
+What arrives goes the whole way, by the reception into store and database; the worker's part is what `analysed` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from sqlalchemy import select
+
+from dicom_io.pixels import read_frames
+from dicom_io.reception import DUPLICATE_SOP_INSTANCE, SUCCESS, Arrival, Reception
+from dicom_io.scope import ScopeRule
+from dicom_io.store import InstanceStore
+from dicom_io.structured_report import build_report
+from dicom_io.types import Peer
+from dicom_io.wire import IncomingDataSet
+from tests.builders import build_dx, ramp, uid
+from tests.databases import kinds, only
+from tests.fakes_worker import ABSENT, VERSION, FakeAnalyzer
+from tests.listening import request_for
+from worker import jobs
+from worker.completion import REPLACED
+from worker.file_removal import PURGED, mark, remove_marked
+from worker.intake import SqlIntake
+from worker.pipeline import Collaborators, ReportRule, analyse_study
+from worker.studies import Models, close_quiet_studies
+from worker.tables import Event, Instance, Job, Rejection, ReplacedInstance, Report, Study
+
+PUSHED, FETCHED = Peer("PACS", "10.0.0.5"), Peer("PACS", "10.0.0.5", "get")
+PIXELS = ramp(40, 48)
+ENCODINGS = (
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    RLELossless,
+)
+
+
+class Door:
+    """A reception with its store and database, and what happens behind it."""
+
+    def __init__(self, database, clock, folder):
+        self.database, self.clock = database, clock
+        self.store = InstanceStore(folder / "store")
+        self.reception = Reception(self.store, SqlIntake(database, ScopeRule(), lambda _: 1.0, clock))
+
+    def send(self, ds, peer=PUSHED) -> int:
+        request = request_for(ds)
+        incoming = IncomingDataSet(self.store.spool, 1 << 24)
+        incoming.write(request.data_set)
+        identity = (request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid)
+        return self.reception.receive(Arrival(*identity, incoming, peer))
+
+    def close(self):
+        self.clock.advance(60)
+        return close_quiet_studies(self.database, Models(VERSION), quiet_seconds=30, now=self.clock(), limit=9)
+
+    def analyse(self, job_id, meanwhile=lambda: None):
+        parts = Collaborators(
+            database=self.database,
+            store=self.store,
+            read_frames=read_frames,
+            analyzer=FakeAnalyzer(ABSENT),
+            build_report=build_report,
+            manufacturer="bonewatch",
+            destinations=("pacs",),
+            rule=ReportRule(),
+            clock=self.clock,
+        )
+        held = jobs.claim(self.database, job_id, worker="w", lease_seconds=60, now=self.clock())
+        analyse_study(held, parts, meanwhile)
+
+    def answer(self, ds):
+        """Send an image and let its study be analysed."""
+        assert self.send(ds) == SUCCESS
+        (job_id,) = self.close()
+        self.analyse(job_id)
+
+    def purge(self):
+        with self.database.read() as session:
+            studies = session.scalars(select(Study.id)).all()
+        for study_id in studies:
+            assert mark(self.database, study_id, Study.id == study_id, PURGED)
+            remove_marked(self.database, self.store, study_id, by="a test", now=self.clock())
+
+    def files(self, folder="instances"):
+        return sorted(path for path in (self.store.root / folder).rglob("*.dcm"))
+
+    def instance(self):
+        return only(self.database, Instance)
+
+    def all(self, table):
+        with self.database.read() as session:
+            rows = list(session.scalars(select(table).order_by(table.id)))
+            session.expunge_all()
+            return rows
+
+
+@pytest.fixture
+def door(database, clock, tmp_path):
+    return Door(database, clock, tmp_path)
+
+
+def image(syntax=ExplicitVRLittleEndian, **words):
+    """Return one image in an encoding; words replace attributes."""
+    ds = build_dx(pixels=words.pop("pixels", PIXELS), **words)
+    if syntax.is_compressed and syntax != DeflatedExplicitVRLittleEndian:
+        options = {"jls_error": 3} if syntax == JPEGLSNearLossless else {}
+        ds.compress(syntax, generate_instance_uid=False, **options)
+    elif syntax == ExplicitVRBigEndian:
+        ds.PixelData = PIXELS.astype(">u2").tobytes()
+    ds.file_meta.TransferSyntaxUID = syntax
+    return ds
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name)
+def test_what_was_deleted_here_comes_back_in_another_encoding_and_is_not_analysed_again(door, syntax):
+    door.answer(image())
+    before = door.instance()
+    door.purge()
+
+    assert door.send(image(syntax)) == SUCCESS
+
+    after = door.instance()
+    assert (after.transfer_syntax_uid, after.file_deleted_reason) == (syntax, None)
+    assert after.digest != before.digest
+    assert (after.identity, after.pixel_digest) == (before.digest, before.pixel_digest)
+    assert door.close() == (), "a second analysis only because the encoding changed"
+    assert [path.name for path in door.files()] == [f"{after.sop_instance_uid}.{after.digest[:16]}.dcm"]
+    assert door.all(Rejection) == []
+
+
+@pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name)
+def test_the_same_image_in_another_encoding_beside_the_stored_one_changes_nothing(door, syntax):
+    door.answer(image())
+    before = door.instance()
+
+    assert door.send(image(syntax)) == SUCCESS
+
+    after = door.instance()
+    assert (after.digest, after.path) == (before.digest, before.path)
+    assert len(door.files()) == 1
+    assert (door.close(), door.all(ReplacedInstance), door.all(Rejection)) == ((), [], [])
+
+
+def test_every_night_may_bring_another_encoding_and_no_night_fails(door):
+    door.answer(image())
+    for syntax in (JPEGLSLossless, ImplicitVRLittleEndian, RLELossless, ExplicitVRLittleEndian):
+        door.purge()
+        assert door.send(image(syntax), FETCHED) == SUCCESS
+        assert door.close() == ()
+    assert len(door.all(ReplacedInstance)) == 4
+    assert len(door.all(Job)) == 1
+    assert kinds(door.database).count("instance_replaced") == 4
+
+
+@pytest.mark.parametrize("peer", [PUSHED, FETCHED], ids=["pushed", "fetched"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"PatientID": "MRN-77"},
+        {"PatientName": "REAL^NAME"},
+        {"PatientBirthDate": "19610203"},
+        {"IssuerOfPatientID": "HOSPITAL"},
+        {"AccessionNumber": "ACC-2"},
+        {"ImageLaterality": "L"},
+        {"WindowWidth": 1000},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_what_was_deleted_here_comes_back_corrected_and_gets_a_new_answer(door, peer, change):
+    door.answer(image())
+    door.purge()
+
+    assert door.send(image(JPEGLSLossless, **change), peer) == SUCCESS
+
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    first, second = door.all(Report)
+    assert second.predecessor_sop_instance_uid == first.sop_instance_uid
+    assert [job.outcome for job in door.all(Job)] == ["absent", "absent"]
+    assert door.all(Rejection) == []
+
+
+def test_what_was_deleted_here_comes_back_with_other_pixels_and_is_analysed_anew(door):
+    door.answer(image())
+    door.purge()
+
+    assert door.send(image(JPEGLSNearLossless)) == SUCCESS
+
+    (told,) = [event for event in door.all(Event) if event.kind == "instance_replaced"]
+    assert (told.detail["pixels"], told.detail["same_content"]) == ("different", False)
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    assert len(door.all(Report)) == 2
+
+
+def test_what_was_never_decoded_and_is_gone_is_taken_as_new_content(door):
+    assert door.send(image()) == SUCCESS
+    door.close()
+    door.purge()
+
+    assert door.send(image(RLELossless)) == SUCCESS
+
+    assert len(door.close()) == 1
+    assert door.instance().identity != door.all(ReplacedInstance)[0].digest
+
+
+def test_the_same_bytes_again_after_a_purge_are_the_same(door):
+    door.answer(image())
+    door.purge()
+    assert door.send(image()) == SUCCESS
+    assert (door.close(), door.all(ReplacedInstance)) == ((), [])
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLSLossless], ids=lambda syntax: syntax.name)
+def test_another_image_under_the_uid_of_a_stored_one_is_refused(door, syntax):
+    door.answer(image())
+    before = door.instance()
+    other = PIXELS.copy()
+    other[5, 5] += 1
+
+    assert door.send(image(syntax, pixels=other)) == DUPLICATE_SOP_INSTANCE
+
+    assert (door.instance().digest, len(door.files())) == (before.digest, 1)
+    assert len(door.files("quarantine")) == 1
+    assert door.all(Rejection)[0].status == DUPLICATE_SOP_INSTANCE
+
+
+def test_a_lossy_copy_is_refused_while_the_original_is_here(door):
+    door.answer(image())
+    assert door.send(image(JPEGLSNearLossless)) == DUPLICATE_SOP_INSTANCE
+
+
+def test_the_same_uid_in_another_study_is_refused_also_when_the_file_is_gone(door):
+    door.answer(image())
+    door.purge()
+    moved = image(StudyInstanceUID=uid("elsewhere"))
+    assert door.send(moved) == DUPLICATE_SOP_INSTANCE
+
+
+def test_a_whole_image_takes_the_place_of_one_that_could_not_be_decoded(door):
+    cut = image()
+    cut.PixelData = cut.PixelData[:100]
+    door.answer(cut)
+    assert door.all(Job)[0].outcome == "failed"
+
+    assert door.send(image()) == SUCCESS
+
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    assert door.all(Job)[-1].outcome == "absent"
+    assert door.send(cut) == DUPLICATE_SOP_INSTANCE, "a damaged copy never takes the place of a whole image"
+
+
+def test_a_correction_that_is_taken_back_gets_its_own_answer_too(door):
+    door.answer(image())
+    for patient_id in ("WRONG", "TEST-0001"):
+        assert door.send(image(PatientID=patient_id)) == SUCCESS
+        (job_id,) = door.close()
+        door.analyse(job_id)
+    assert len({job.digest for job in door.all(Job)}) == 3
+    assert len(door.all(Report)) == 3
+
+
+def test_what_was_replaced_stays_on_record_with_who_sent_it_and_when(door, clock):
+    door.answer(image())
+    before, moment = door.instance(), clock()
+
+    assert door.send(image(PatientID="MRN-77"), replace(PUSHED, ae_title="OTHERPACS")) == SUCCESS
+
+    (old,), new = door.all(ReplacedInstance), door.instance()
+    assert (old.patient_id, old.digest, old.calling_ae_title, old.received_at) == (
+        "TEST-0001",
+        before.digest,
+        "PACS",
+        before.received_at,
+    )
+    assert (new.patient_id, new.calling_ae_title, new.received_at) == ("MRN-77", "OTHERPACS", moment)
+    assert only(door.database, Study).patient_id == "MRN-77"
+    (told,) = [event for event in door.all(Event) if event.kind == "instance_replaced"]
+    assert (told.detail["ae_title"], told.detail["new_patient_id"]) == ("OTHERPACS", True)
+    assert "MRN-77" not in str(told.detail)
+    assert "TEST-0001" not in str(told.detail)
+    assert len(door.files()) == 1, "the old file goes once the new one is on record"
+
+
+def test_an_analysis_that_is_overtaken_by_a_correction_makes_no_report(door):
+    assert door.send(image()) == SUCCESS
+    (job_id,) = door.close()
+
+    door.analyse(job_id, meanwhile=lambda: door.send(image(PatientID="MRN-77")))
+
+    assert [(job.outcome, job.reason) for job in door.all(Job)] == [("failed", REPLACED)]
+    assert door.all(Report) == []
+    (next_job,) = door.close()
+    door.analyse(next_job)
+    assert [job.outcome for job in door.all(Job)] == ["failed", "absent"]
+    assert len(door.all(Report)) == 1
+
+
+def test_an_image_that_was_out_of_scope_is_analysed_once_its_body_part_is_corrected(door):
+    assert door.send(image(BodyPartExamined="CHEST", AnatomicRegionSequence=None)) == SUCCESS
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    assert door.all(Job)[0].outcome == "out_of_scope"
+
+    assert door.send(image(AnatomicRegionSequence=None)) == SUCCESS
+
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    assert door.all(Job)[-1].outcome == "absent"
+
+
+def test_signed_and_unsigned_values_are_different_pixels(door):
+    signed = image(pixels=(PIXELS.astype(np.int32) - 2048).astype(np.int16))
+    door.answer(image())
+    assert door.send(signed) == DUPLICATE_SOP_INSTANCE
