@@ -6,6 +6,7 @@ was left aside is told. The exceptions are those without which the grey scale ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -89,6 +90,15 @@ class Window:
         if self.width == 1:
             return (values > self.centre - 0.5).astype(np.float64)
         return np.clip((values - (self.centre - 0.5)) / (self.width - 1) + 0.5, 0, 1)
+
+    def value_at(self, brightness: float) -> float:
+        """Return the value that is displayed so; of a sigmoid between its ends, which it never reaches."""
+        if self.function == "SIGMOID":
+            inside = min(max(brightness, 1e-6), 1 - 1e-6)
+            return self.centre - self.width / 4 * math.log(1 / inside - 1)
+        if self.function == "LINEAR_EXACT":
+            return self.centre + (brightness - 0.5) * self.width
+        return self.centre - 0.5 + (brightness - 0.5) * (self.width - 1)
 
 
 @dataclass(frozen=True, slots=True)

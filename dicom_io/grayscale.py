@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dicom_io.display_attributes import DisplayAttributes, LookupTable, Rescale, Values, Window
 from dicom_io.errors import PixelModuleInvalid, PixelsBlank
+from dicom_io.visibility import STRETCHED, stretch, stretch_range
 
 # Where no window is given: a dead detector line must not set the contrast, and next to nothing else may be clipped, for
 # what is black or white here is lost to the model, which stretches the contrast by itself (models.preprocess).
@@ -73,7 +74,8 @@ def render(display: DisplayAttributes, stored: NDArray[np.int32], counts: NDArra
 
     The VOI lookup tables are tried first, then the windows: a maker who writes both put the care into the table. One
     that makes the whole image one shade, or next to all of it black or white, although its pixels differ, is not used:
-    nobody could see a fracture through it, and "no fracture" would be the answer. Last come two percentiles.
+    nobody could see a fracture through it, and "no fracture" would be the answer. Last come two percentiles. Where what
+    was chosen leaves the image nearly black, white or flat, it is stretched (`dicom_io.visibility`).
 
     Parameters
     ----------
@@ -99,6 +101,10 @@ def render(display: DisplayAttributes, stored: NDArray[np.int32], counts: NDArra
         raise PixelsBlank("every pixel of the image has the same value")
     voi = _voi(display, values, counts, left_aside)
     brightness = voi.brightness(values)
+    if seen := stretch_range(brightness, counts):
+        voi = _stretched(voi, *seen)
+        brightness = voi.brightness(values)
+        left_aside.append(STRETCHED)
     brightness = 1 - brightness if display.inverted else brightness
     return Rendering(
         stored, counts, values, modality, voi, display.inverted, brightness.astype(np.float32), tuple(left_aside)
@@ -126,6 +132,13 @@ def _voi(
             return voi
         left_aside.append(f"{name} leave next to no pixel between black and white and were left aside")
     return percentile_window(values, counts)
+
+
+def _stretched(voi: LookupTable | Window, low: float, high: float) -> LookupTable | Window:
+    """Return what makes the display value `low` black and `high` white; a sigmoid becomes a straight line."""
+    if isinstance(voi, LookupTable):
+        return LookupTable(voi.first, 16, np.round(stretch(voi.entries / (2**voi.bits - 1), low, high) * 65535))
+    return _linear(voi.value_at(low), voi.value_at(high))
 
 
 def _is_missing(table: LookupTable, present: Values, name: str, left_aside: list[str]) -> bool:

@@ -28,6 +28,7 @@ from dicom_io.pixel_identity import image_digest, values_digest
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits
 from dicom_io.stored_bits import overlay_bits, stored_values
 from dicom_io.types import Frame
+from dicom_io.visibility import made_visible
 
 _SPACINGS = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing")
 MOST_UNEQUAL = 4.0
@@ -193,12 +194,15 @@ class _Opened:
 
     def frame(self, decoded: _Decoded, index: int) -> Frame:
         with parsing():
-            pixels = _grey(self.ds, self.layout, decoded)
+            pixels, told = _grey(self.ds, self.layout, decoded), decoded.told
+            if decoded.rendering is None:
+                pixels, more = made_visible(pixels)
+                told = (*told, *more)
             aspect = _pixel_aspect(self.ds, self.spacing_mm)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
         digest = values_digest(decoded.array, decoded.photometric)
-        return Frame(index + 1, pixels, self.spacing_mm, aspect, decoded.told, digest)
+        return Frame(index + 1, pixels, self.spacing_mm, aspect, told, digest)
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:

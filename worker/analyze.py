@@ -18,6 +18,7 @@ from dicom_io.header import read_header
 from dicom_io.pixels import read_frames
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
+from dicom_io.visibility import made_visible
 from models.images import load_picture
 from models.types import ImageAnalysis, ImageError
 from worker.candidates import Candidate, Kind
@@ -133,7 +134,8 @@ def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
 
 def _analyze_picture(path: Path, workbench: Workbench) -> Answer:
     picture = load_picture(path)
-    answer = _summary(path, None, iter([Frame(1, picture.pixels)]), workbench)
+    pixels, warnings = made_visible(picture.pixels)
+    answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), workbench)
     return replace(answer, orientation=picture.orientation)
 
 

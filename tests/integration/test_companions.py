@@ -32,6 +32,8 @@ LOOKUP.LUTDescriptor, LOOKUP.LUTData = (
     [4096, 0, 16],
     (np.arange(4096, dtype=np.uint32) ** 2 >> 8).astype(np.uint16).tobytes(),
 )
+DARK_LOOKUP = Dataset()
+DARK_LOOKUP.LUTDescriptor, DARK_LOOKUP.LUTData = [4096, 0, 16], np.arange(4096, dtype=np.uint16).tobytes()
 
 
 def inverted(**overrides):
@@ -47,6 +49,13 @@ IMAGES = {
     "12 bits with a window": lambda: build_dx(WindowCenter=1500, WindowWidth=900),
     "12 bits without a window": lambda: build_cr(WindowCenter=None, WindowWidth=None),
     "several frames": multi_frame,
+    "a window that leaves it nearly black": lambda: build_dx(WindowCenter=32768, WindowWidth=65536),
+    "a sigmoid that leaves it nearly white": lambda: build_dx(
+        WindowCenter=-8000, WindowWidth=16000, VOILUTFunction="SIGMOID"
+    ),
+    "a VOI lookup table of more bits than it uses": lambda: build_dx(
+        VOILUTSequence=[DARK_LOOKUP], WindowCenter=None, WindowWidth=None
+    ),
     "a VOI lookup table": lambda: build_dx(VOILUTSequence=[LOOKUP], WindowCenter=None, WindowWidth=None),
     "MONOCHROME1 with a lookup table": lambda: inverted(VOILUTSequence=[LOOKUP]),
 }

@@ -163,9 +163,7 @@ def test_a_turned_photograph_gets_the_answer_and_the_boxes_of_the_upright_one(co
         assert (one.x1, one.y1, one.x2, one.y2) == pytest.approx((other.x1, other.y1, other.x2, other.y2), abs=4)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("voilut-agfa", marks=NOT_YET), pytest.param("palette-16-holds-8", marks=NOT_YET)]
-)
+@pytest.mark.parametrize("name", [pytest.param("voilut-agfa"), pytest.param("palette-16-holds-8")])
 def test_what_is_answered_can_be_seen_in_the_marked_image(name: str, context: Workbench, tmp_path: Path) -> None:
     result = result_of(FIELD / f"{name}.dcm", context)
 

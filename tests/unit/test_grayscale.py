@@ -173,10 +173,10 @@ def test_entries_larger_than_their_declared_bits_set_the_scale():
 
 
 def test_entries_of_a_big_endian_data_set_are_read_in_its_order():
-    item = lookup_item([], count=2, data=np.array([1, 256], ">u2").tobytes())
+    item = lookup_item([], count=2, data=np.array([256, 3840], ">u2").tobytes())
     ds = bare(VOILUTSequence=[item], transfer_syntax=ExplicitVRBigEndian)
 
-    assert brightness(ds, STORED[:2], ONCE_EACH[:2]) == pytest.approx([1 / 4095, 256 / 4095])
+    assert brightness(ds, STORED[:2], ONCE_EACH[:2]) == pytest.approx([256 / 4095, 3840 / 4095])
 
 
 @pytest.mark.parametrize(
