@@ -18,7 +18,8 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_io.elements import ITEM, UNDEFINED_LENGTH, Element, Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError
-from dicom_io.header import DEFLATED, codec_of, inflate, read_file_meta, true_encoding
+from dicom_io.header import DEFLATED, inflate, read_file_meta, true_encoding
+from dicom_io.header_text import CharacterSet
 from dicom_io.pixel_identity import Unreadable, pixel_digest_apart
 
 NATIVE_LITTLE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED))
@@ -173,17 +174,17 @@ def _laid_out(data_set: BinaryIO, transfer_syntax_uid: str, limit: int) -> tuple
 def _relevant(stream: BinaryIO, encoding: Encoding, *, hash_pixels: bool) -> tuple[_Content, str | None]:
     """Return the values that matter, and the digest of the encoded pixels where it is wanted and there are any."""
     content: _Content = {}
-    codec, pixel_bytes = "iso8859", None
+    character_set, pixel_bytes = CharacterSet(b""), None
     walk = Walk(stream, encoding)
     for element in walk.elements(before_tag=1 << 32 if hash_pixels else _PIXEL_DATA[0]):
         if element.tag in _PIXEL_DATA:
             pixel_bytes = _hashed(stream, element.offset, walk.position)
         elif element.tag == _CHARACTER_SET:
-            codec = codec_of(walk.value(element, _MAXIMUM_VALUE_BYTES))
+            character_set = CharacterSet(walk.value(element, _MAXIMUM_VALUE_BYTES))
         elif element.tag in _RELEVANT_TAGS | _LAYOUT_TAGS:
             if element.tag in content:
                 raise HeaderError(f"{tag_text(element.tag)} occurs twice")
-            value = _read(stream, element, encoding, walk.position, codec)
+            value = _read(stream, element, encoding, walk.position, character_set)
             if value not in ("", b"", []):
                 content[element.tag] = value
     return content, pixel_bytes
@@ -201,14 +202,14 @@ def _hashed(stream: BinaryIO, start: int, end: int) -> str:
     return digest.hexdigest()
 
 
-def _read(stream: BinaryIO, element: Element, encoding: Encoding, end: int, codec: str) -> object:
+def _read(stream: BinaryIO, element: Element, encoding: Encoding, end: int, character_set: CharacterSet) -> object:
     if end - element.offset > _MAXIMUM_VALUE_BYTES:
         raise HeaderError(f"the value of {tag_text(element.tag)} is longer than {_MAXIMUM_VALUE_BYTES} bytes")
     vr = _representation(element)
     if vr == "SQ":
         return _items(stream, element, encoding, end)
     stream.seek(element.offset)
-    return _value(stream.read(end - element.offset), vr, encoding, codec)
+    return _value(stream.read(end - element.offset), vr, encoding, character_set)
 
 
 def _items(stream: BinaryIO, element: Element, encoding: Encoding, end: int) -> list[_Content]:
@@ -231,16 +232,17 @@ def _item(stream: BinaryIO, encoding: Encoding, end: int) -> _Content:
         # Group lengths (gggg,0000) are retired and say nothing; group FFFE holds delimiters only.
         if element.tag & 0xFFFF == 0 or element.tag >> 16 == 0xFFFE:
             continue
-        content[element.tag] = _read(stream, element, encoding, walk.position, "iso8859")
+        content[element.tag] = _read(stream, element, encoding, walk.position, CharacterSet(b""))
     return content
 
 
-def _value(value: bytes, vr: str | None, encoding: Encoding, codec: str) -> str | bytes:
+def _value(value: bytes, vr: str | None, encoding: Encoding, character_set: CharacterSet) -> str | bytes:
     """Return what the value means, the same for every encoding and character set."""
     if vr in ("DS", "IS"):
         return _numbers(value)
     if vr is None or vr in _TEXT:
-        return "\\".join(part.strip(" \0\r\n\t") for part in value.decode(codec, "replace").split("\\"))
+        text = character_set.decode(value.strip(b"\0 "), vr == "PN")
+        return "\\".join(part.strip(" \0\r\n\t") for part in text.split("\\"))
     size = _NUMBER_BYTES.get(vr, 1)
     if encoding.little_endian or size == 1 or len(value) % size:
         return value

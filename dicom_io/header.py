@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pydicom.charset import python_encoding
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_io.anatomy import body_part
-from dicom_io.elements import Encoding, Walk, encoding_of, tag_text
+from dicom_io.elements import Element, Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError, IncompleteHeader
+from dicom_io.header_text import date
+from dicom_io.header_values import HeaderValues, Value, shown
 from dicom_io.header_words import HeaderWords
 from dicom_io.types import Concept, InstanceHeader
 from dicom_io.uids import is_safe_uid
@@ -35,58 +36,24 @@ _MOST_BEHIND = 20_000
 
 _GROUP_LENGTH = 0x00020000
 _TRANSFER_SYNTAX = 0x00020010
-_CHARACTER_SET = 0x00080005
-_IMAGE_TYPE = 0x00080008
-_SOP_CLASS = 0x00080016
-_SOP_INSTANCE = 0x00080018
-_STUDY_DATE = 0x00080020
-_ACCESSION_NUMBER = 0x00080050
-_MODALITY = 0x00080060
-_PRESENTATION_INTENT = 0x00080068
-_PATIENT_ID = 0x00100020
-_ISSUER_OF_PATIENT_ID = 0x00100021
-_BODY_PART = 0x00180015
-_VIEW_POSITION = 0x00185101
-_STUDY_INSTANCE = 0x0020000D
-_SERIES_INSTANCE = 0x0020000E
-_LATERALITY = 0x00200060
-_IMAGE_LATERALITY = 0x00200062
-_PHOTOMETRIC = 0x00280004
-_FRAMES = 0x00280008
-_ROWS = 0x00280010
-_COLUMNS = 0x00280011
 
-_KEYWORDS = {
-    _SOP_CLASS: "SOPClassUID",
-    _SOP_INSTANCE: "SOPInstanceUID",
-    _STUDY_INSTANCE: "StudyInstanceUID",
-    _SERIES_INSTANCE: "SeriesInstanceUID",
-}
-
-_WANTED = frozenset(
-    (
-        _CHARACTER_SET,
-        _IMAGE_TYPE,
-        _SOP_CLASS,
-        _SOP_INSTANCE,
-        _STUDY_DATE,
-        _ACCESSION_NUMBER,
-        _MODALITY,
-        _PRESENTATION_INTENT,
-        _PATIENT_ID,
-        _ISSUER_OF_PATIENT_ID,
-        _BODY_PART,
-        _VIEW_POSITION,
-        _STUDY_INSTANCE,
-        _SERIES_INSTANCE,
-        _LATERALITY,
-        _IMAGE_LATERALITY,
-        _PHOTOMETRIC,
-        _FRAMES,
-        _ROWS,
-        _COLUMNS,
-    )
+_IDENTIFIERS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+# One of these twice is two truths, and readers differ in which they take (PS3.5 7.1: at most once). One that is longer
+# than anything we read is no value of its kind.
+_DECISIVE = (
+    *_IDENTIFIERS,
+    *("SpecificCharacterSet", "ImageType", "StudyDate", "AccessionNumber", "Modality", "PresentationIntentType"),
+    *("PatientID", "BodyPartExamined", "ViewPosition", "Laterality", "ImageLaterality"),
+    *("PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns"),
 )
+# What a report takes over as well
+_DESCRIPTIVE = (
+    *("StudyTime", "ReferringPhysicianName", "StudyDescription", "TimezoneOffsetFromUTC"),
+    *("PatientName", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge", "PatientSize"),
+    *("PatientWeight", "EthnicGroup", "PatientComments", "DeidentificationMethod"),
+    *("StudyID", "SeriesNumber", "InstanceNumber", "PatientOrientation", "ImagerPixelSpacing"),
+)
+_TAGS = {tag_for_keyword(keyword): keyword for keyword in (*_DECISIVE, *_DESCRIPTIVE)}
 
 
 def read_header(source: Path | BinaryIO | bytes) -> InstanceHeader:
@@ -133,7 +100,7 @@ def read_file_meta(stream: BinaryIO) -> str:
         if element.tag == _GROUP_LENGTH and element.length == 4:
             declared_end = walk.position + int.from_bytes(walk.value(element, 4), "little")
         elif element.tag == _TRANSFER_SYNTAX:
-            transfer_syntax = _text(walk.value(element, _MAXIMUM_VALUE_BYTES))
+            transfer_syntax = walk.value(element, _MAXIMUM_VALUE_BYTES).decode("latin-1").strip(" \0\r\n\t")
         if walk.position == declared_end:
             break
     if not is_safe_uid(transfer_syntax):
@@ -150,19 +117,39 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
     IncompleteHeader, HeaderError
         As `read_header`.
     """
+    return instance_header(read_data_set_values(stream, transfer_syntax_uid))
+
+
+def read_values(path: Path) -> HeaderValues:
+    """Read all that we read of a stored file's header, as it is encoded; errors as `read_header`."""
+    with path.open("rb") as stream:
+        return read_data_set_values(stream, read_file_meta(stream))
+
+
+def read_data_set_values(stream: BinaryIO, transfer_syntax_uid: str) -> HeaderValues:
+    """Read the values of an encoded data set that begins at the stream's position, up to the pixels.
+
+    Raises
+    ------
+    HeaderError
+        It cannot be parsed.
+    """
     if transfer_syntax_uid == DEFLATED:
         stream = inflate(stream, _MAXIMUM_INFLATED_BYTES)
     encoding = true_encoding(stream, encoding_of(transfer_syntax_uid))
     walk = Walk(stream, encoding)
-    values: dict[int, bytes] = {}
+    values: dict[str, Value] = {}
     words = HeaderWords()
     beginning = walk.position
     for element in walk.elements(before_tag=_BEFORE_TAG):
-        if element.tag in _WANTED:
-            if element.tag in values:
-                # PS3.5 7.1: at most once. Two values for one tag are two truths, and readers differ in which they take.
+        keyword = _TAGS.get(element.tag)
+        if keyword is not None:
+            if keyword in values and keyword in _DECISIVE:
                 raise HeaderError(f"{tag_text(element.tag)} occurs twice")
-            values[element.tag] = walk.value(element, _MAXIMUM_VALUE_BYTES)
+            read = walk.value if keyword in _DECISIVE else walk.beginning
+            values[keyword] = Value(
+                read(element, _MAXIMUM_VALUE_BYTES), _representation(element), encoding.little_endian
+            )
         words.read(walk, element)
     if walk.position == beginning:
         raise HeaderError("this is not a DICOM data set")
@@ -171,7 +158,12 @@ def read_data_set_header(stream: BinaryIO, transfer_syntax_uid: str) -> Instance
         behind = Walk(stream, encoding, most=_MOST_BEHIND)
         for element in behind.elements(before_tag=_BEFORE_LAST_TAG):
             words.read(behind, element)
-    return _header(values, words, encoding, transfer_syntax_uid)
+    return HeaderValues(values, words, transfer_syntax_uid)
+
+
+def _representation(element: Element) -> str:
+    """Return the value representation, the dictionary's where the encoding tells none."""
+    return element.vr if element.vr not in (None, "UN") else dictionary_VR(element.tag)
 
 
 def inflate(stream: BinaryIO, limit: int) -> BinaryIO:
@@ -211,68 +203,52 @@ def true_encoding(stream: BinaryIO, encoding: Encoding) -> Encoding:
     return Encoding(implicit=not looks_explicit, little_endian=encoding.little_endian)
 
 
-def _header(
-    values: Mapping[int, bytes], words: HeaderWords, encoding: Encoding, transfer_syntax_uid: str
-) -> InstanceHeader:
-    def text(tag: int) -> str | None:
-        return _text(values.get(tag, b"")) or None
+def instance_header(values: HeaderValues) -> InstanceHeader:
+    """Make a header of its values.
 
-    codec = codec_of(values.get(_CHARACTER_SET, b""))
-    regions = tuple(Concept(*(_text(part, codec) for part in code)) for code in words.regions)
+    Raises
+    ------
+    IncompleteHeader
+        An identifying attribute is missing or malformed.
+    """
+    words, text = values.words, values.character_set.decode
+    regions = tuple(Concept(*(shown(text(part)) or "" for part in code)) for code in words.regions)
+    image_type = values.word("ImageType")
     return InstanceHeader(
-        sop_instance_uid=_uid(values, _SOP_INSTANCE),
-        sop_class_uid=_uid(values, _SOP_CLASS),
-        series_instance_uid=_uid(values, _SERIES_INSTANCE),
-        study_instance_uid=_uid(values, _STUDY_INSTANCE),
-        transfer_syntax_uid=transfer_syntax_uid,
-        modality=text(_MODALITY),
-        body_part_examined=body_part(text(_BODY_PART), regions),
-        laterality=text(_IMAGE_LATERALITY) or text(_LATERALITY),
-        view_position=text(_VIEW_POSITION),
-        image_type=tuple(part.strip() for part in (text(_IMAGE_TYPE) or "").split("\\")) if text(_IMAGE_TYPE) else (),
-        presentation_intent_type=text(_PRESENTATION_INTENT),
-        photometric_interpretation=text(_PHOTOMETRIC),
-        rows=_unsigned_short(values.get(_ROWS, b""), encoding),
-        columns=_unsigned_short(values.get(_COLUMNS, b""), encoding),
-        number_of_frames=_frames(text(_FRAMES)),
-        patient_id=_text(values.get(_PATIENT_ID, b""), codec) or None,
-        issuer_of_patient_id=_text(values.get(_ISSUER_OF_PATIENT_ID, b""), codec) or None,
-        accession_number=_text(values.get(_ACCESSION_NUMBER, b""), codec) or None,
-        study_date=text(_STUDY_DATE),
+        sop_instance_uid=_uid(values, "SOPInstanceUID"),
+        sop_class_uid=_uid(values, "SOPClassUID"),
+        series_instance_uid=_uid(values, "SeriesInstanceUID"),
+        study_instance_uid=_uid(values, "StudyInstanceUID"),
+        transfer_syntax_uid=values.transfer_syntax_uid,
+        modality=values.word("Modality"),
+        body_part_examined=body_part(values.word("BodyPartExamined"), regions),
+        laterality=values.word("ImageLaterality") or values.word("Laterality"),
+        view_position=values.word("ViewPosition"),
+        image_type=tuple(part.strip() for part in image_type.split("\\")) if image_type else (),
+        presentation_intent_type=values.word("PresentationIntentType"),
+        photometric_interpretation=values.word("PhotometricInterpretation"),
+        rows=values.integer("Rows"),
+        columns=values.integer("Columns"),
+        # Absent or nonsense counts as one; the pixels will tell the truth.
+        number_of_frames=max(1, values.integer("NumberOfFrames") or 1),
+        patient_id=values.shown_text("PatientID"),
+        issuer_of_patient_id=values.shown_text("IssuerOfPatientID"),
+        accession_number=values.shown_text("AccessionNumber"),
+        study_date=date(values.plain("StudyDate")) or None,
         anatomic_regions=regions,
-        descriptions=tuple((name, _text(value, codec)) for name, value in words.descriptions),
+        descriptions=tuple((name, shown(text(value)) or "") for name, value in words.descriptions),
     )
 
 
-def _uid(values: Mapping[int, bytes], tag: int) -> str:
-    uid = _text(values.get(tag, b""))
+def _uid(values: HeaderValues, keyword: str) -> str:
+    uid = values.plain(keyword).strip()
     if not uid:
-        raise IncompleteHeader(f"{_KEYWORDS[tag]} {tag_text(tag)} is missing or empty")
+        raise IncompleteHeader(f"{keyword} {_named(keyword)} is missing or empty")
     if not is_safe_uid(uid):
         # The value itself stays out of the message: what is no UID may be anything, a name included.
-        raise IncompleteHeader(f"{_KEYWORDS[tag]} {tag_text(tag)} is not a UID")
+        raise IncompleteHeader(f"{keyword} {_named(keyword)} is not a UID")
     return uid
 
 
-def _text(value: bytes, codec: str = "ascii") -> str:
-    """Decode without ever failing; both paddings of PS3.5 6.2 are removed, whichever the VR asks for."""
-    return value.decode(codec, "replace").replace("\ufffd", "?").strip(" \0\r\n\t")
-
-
-def codec_of(character_set: bytes) -> str:
-    """Return the Python codec for Specific Character Set (PS3.3 C.12.1.1.2); the first known term of several."""
-    for term in _text(character_set).split("\\"):
-        if term.strip() in python_encoding:
-            return str(python_encoding[term.strip()])
-    return "iso8859"
-
-
-def _unsigned_short(value: bytes, encoding: Encoding) -> int | None:
-    return int.from_bytes(value, "little" if encoding.little_endian else "big") if len(value) == 2 else None
-
-
-def _frames(text: str | None) -> int:
-    """Return Number of Frames (0028,0008); absent or nonsense counts as one, the pixels will tell the truth."""
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 12:
-        return 1
-    return max(1, int(text))
+def _named(keyword: str) -> str:
+    return tag_text(next(tag for tag, known in _TAGS.items() if known == keyword and tag is not None))

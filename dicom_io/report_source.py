@@ -1,48 +1,42 @@
-"""What a report takes over from a source image: read from raw bytes, and nothing that breaks the standard.
+"""What a report takes over from a source image: read as the tables are filled, and nothing that breaks the standard.
 
-pydicom's own conversion is not used for text: it trusts the declared VR and character set. Here every value is
-checked against the VR and the multiplicity that the report's own attribute has (PS3.5 6.2). What does not fit:
-identifiers are left empty, because a shortened one may be another patient's or another order's; names and descriptions
-are shortened; dates, times and codes are left empty.
+`dicom_io.header` reads the bytes, for tables and reports alike. Here every value is checked against the VR and the
+multiplicity that the report's own attribute has (PS3.5 6.2). What does not fit: identifiers are left empty, because a
+shortened one may be another patient's or another order's; names and descriptions are shortened; dates, times and codes
+are left empty.
 """
 
 from __future__ import annotations
 
-import math
 import re
-import struct
-import warnings
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
-from dicom_io import report_text
+from dicom_io import header_text, report_text
 from dicom_io.anatomy import site_code
 from dicom_io.errors import HeaderError, ReportError
-from dicom_io.header import read_header
-from dicom_io.report_text import SourceText, code_string, description, identifier, number
-from dicom_io.uids import is_safe_uid
+from dicom_io.header import instance_header, read_values
+from dicom_io.report_text import code_string, description, identifier, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from dicom_io.header_values import HeaderValues
     from dicom_io.types import InstanceHeader
 
-UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 TYPE_2: dict[str, Callable[[str], str]] = {
     "PatientName": report_text.person_name,
     "PatientID": partial(identifier, vr="LO"),
-    "PatientBirthDate": report_text.date,
+    "PatientBirthDate": header_text.date,
     "PatientSex": partial(code_string, allowed=("M", "F", "O")),
-    "StudyDate": report_text.date,
-    "StudyTime": report_text.time,
+    "StudyDate": header_text.date,
+    "StudyTime": header_text.time,
     "ReferringPhysicianName": report_text.person_name,
     "StudyID": partial(identifier, vr="SH"),
     "AccessionNumber": partial(identifier, vr="SH"),
@@ -61,20 +55,6 @@ TYPE_3: dict[str, Callable[[str], str]] = {
 }
 """Attributes of patient and study that a report has only when the source has a valid one."""
 PERSON_NAMES = ("PatientName", "ReferringPhysicianName")
-IMAGE = (
-    "Modality",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SeriesNumber",
-    "InstanceNumber",
-    "Laterality",
-    "ImageLaterality",
-    "ViewPosition",
-    "PatientOrientation",
-    "ImagerPixelSpacing",
-)
-PADDING = b"\0 "
 
 
 @dataclass(frozen=True)
@@ -114,19 +94,6 @@ class SourceImage:
         return "Image Storage" in UID(self.sop_class_uid).name
 
 
-@dataclass(frozen=True)
-class _Raw:
-    """A value as it was encoded."""
-
-    value: bytes = b""
-    little_endian: bool = True
-
-    @property
-    def text(self) -> str:
-        """The value as text of the default repertoire."""
-        return self.value.decode("latin-1").strip("\0 ")
-
-
 def read_source(path: Path) -> SourceImage:
     """Read the header of a stored source instance.
 
@@ -135,64 +102,46 @@ def read_source(path: Path) -> SourceImage:
     dicom_io.errors.ReportError
         When the file cannot be read, is not DICOM, or one of its four UIDs is missing or malformed.
     """
-    wanted = [*UIDS, *TYPE_2, *TYPE_3, *IMAGE]
     try:
-        with warnings.catch_warnings():
-            # pydicom warns of character sets that it does not know; `SourceText` sees to them.
-            warnings.simplefilter("ignore")
-            ds = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
-        header = read_header(path)
+        values = read_values(path)
+        header = instance_header(values)
     except HeaderError as error:
         raise ReportError(f"a source instance cannot be read: {error}") from error
-    except (OSError, EOFError, InvalidDicomError, BytesLengthException, ValueError, NotImplementedError) as error:
+    except OSError as error:
         raise ReportError("a source instance cannot be read") from error
-    raw = {keyword: _raw(ds, keyword) for keyword in wanted}
-    for keyword in UIDS:
-        if not is_safe_uid(raw[keyword].text):
-            raise ReportError(f"{keyword} of a source instance is missing or malformed")
     return SourceImage(
-        sop_class_uid=raw["SOPClassUID"].text,
-        sop_instance_uid=raw["SOPInstanceUID"].text,
-        series_instance_uid=raw["SeriesInstanceUID"].text,
-        study_instance_uid=raw["StudyInstanceUID"].text,
-        patient_id_as_sent=raw["PatientID"].value.strip(PADDING),
-        patient_and_study=_patient_and_study(raw, SourceText(_raw(ds, "SpecificCharacterSet").value)),
-        modality=code_string(raw["Modality"].text),
-        rows=_unsigned_short(raw["Rows"]),
-        columns=_unsigned_short(raw["Columns"]),
-        number_of_frames=int(_integer(raw["NumberOfFrames"]) or 1),
-        series_number=_integer(raw["SeriesNumber"]),
-        instance_number=_integer(raw["InstanceNumber"]),
+        sop_class_uid=header.sop_class_uid,
+        sop_instance_uid=header.sop_instance_uid,
+        series_instance_uid=header.series_instance_uid,
+        study_instance_uid=header.study_instance_uid,
+        patient_id_as_sent=values.encoded("PatientID"),
+        patient_and_study=_patient_and_study(values),
+        modality=code_string(values.plain("Modality")),
+        rows=header.rows or None,
+        columns=header.columns or None,
+        number_of_frames=header.number_of_frames,
+        series_number=_integer(values.plain("SeriesNumber")),
+        instance_number=_integer(values.plain("InstanceNumber")),
         body_part=code_string(header.body_part_examined or ""),
-        view_position=code_string(raw["ViewPosition"].text),
-        laterality=_laterality(raw),
+        view_position=code_string(values.plain("ViewPosition")),
+        laterality=_laterality(values),
         site=_site(header),
-        patient_orientation=_patient_orientation(raw["PatientOrientation"]),
-        imager_pixel_spacing=_spacing(raw["ImagerPixelSpacing"]),
+        patient_orientation=_patient_orientation(values.plain("PatientOrientation")),
+        imager_pixel_spacing=_spacing(values.decimals("ImagerPixelSpacing")),
     )
 
 
-def _raw(ds: Dataset, keyword: str) -> _Raw:
-    element: Any = ds.get_item(keyword) if keyword in ds else None
-    value = getattr(element, "value", None)
-    if isinstance(value, bytes):
-        return _Raw(value, getattr(element, "is_little_endian", True))
-    # pydicom converts Specific Character Set while it reads.
-    terms = [value] if isinstance(value, str) else list(value or ()) if keyword == "SpecificCharacterSet" else []
-    return _Raw("\\".join(terms).encode("latin-1", "replace"))
-
-
-def _patient_and_study(raw: dict[str, _Raw], text: SourceText) -> Dataset:
+def _patient_and_study(source: HeaderValues) -> Dataset:
     ds = Dataset()
     texts = []
     for keyword, clean in (TYPE_2 | TYPE_3).items():
-        value = clean(text.decode(raw[keyword].value.strip(PADDING), keyword in PERSON_NAMES))
+        value = clean(source.text(keyword, keyword in PERSON_NAMES))
         if value or keyword in TYPE_2:
             setattr(ds, keyword, value)
             texts.append((keyword in PERSON_NAMES, value))
     if "DeidentificationMethod" in ds:
         ds.PatientIdentityRemoved = "YES"  # PS3.3 C.7.1.1: the method goes with the flag
-    character_set = text.specific_character_set(
+    character_set = source.character_set.specific_character_set(
         texts=[value for is_name, value in texts if not is_name], names=[value for is_name, value in texts if is_name]
     )
     if character_set:
@@ -200,20 +149,14 @@ def _patient_and_study(raw: dict[str, _Raw], text: SourceText) -> Dataset:
     return ds
 
 
-def _unsigned_short(raw: _Raw) -> int | None:
-    if len(raw.value) != 2:
-        return None
-    return struct.unpack("<H" if raw.little_endian else ">H", raw.value)[0] or None
+def _integer(text: str) -> str:
+    return str(int(text)) if re.fullmatch(r"[+-]?\d{1,9}", text, re.ASCII) else ""
 
 
-def _integer(raw: _Raw) -> str:
-    return str(int(raw.text)) if re.fullmatch(r"[+-]?\d{1,9}", raw.text) else ""
-
-
-def _laterality(raw: dict[str, _Raw]) -> str:
+def _laterality(values: HeaderValues) -> str:
     """Image Laterality (PS3.3 C.8.11.2) before Laterality of the series (C.7.3.1); U, unpaired, is none."""
-    image = code_string(raw["ImageLaterality"].text, ("R", "L", "B", "U"))
-    return image.replace("U", "") if image else code_string(raw["Laterality"].text, ("R", "L"))
+    image = code_string(values.plain("ImageLaterality"), ("R", "L", "B", "U"))
+    return image.replace("U", "") if image else code_string(values.plain("Laterality"), ("R", "L"))
 
 
 def _site(header: InstanceHeader) -> Code | None:
@@ -222,12 +165,11 @@ def _site(header: InstanceHeader) -> Code | None:
     return Code(site.value, site.scheme_designator, meaning) if site is not None and meaning else None
 
 
-def _patient_orientation(raw: _Raw) -> tuple[str, ...]:
+def _patient_orientation(text: str) -> tuple[str, ...]:
     """Two directions (PS3.3 C.7.6.1.1.1), or nothing."""
-    values = tuple(code_string(value) for value in raw.text.split("\\"))
+    values = tuple(code_string(value) for value in text.split("\\"))
     return values if len(values) == 2 and all(values) else ()
 
 
-def _spacing(raw: _Raw) -> tuple[float, ...]:
-    values = [float(value) if number(value) else 0.0 for value in raw.text.split("\\")]
-    return tuple(values) if len(values) == 2 and all(0 < value < math.inf for value in values) else ()
+def _spacing(values: tuple[float, ...]) -> tuple[float, ...]:
+    return values if len(values) == 2 and all(value > 0 for value in values) else ()

@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Integer, String
 
+from dicom_io.printable import printable
 from worker.tables import Base
 
 MARK_LENGTH = 17
@@ -21,7 +22,8 @@ LARGEST_BIG_INTEGER = 2**63 - 1
 def fitted(table: type[Base], **values: Any) -> dict[str, Any]:
     """Return the values as the columns of this table take them; what fits is left as it is.
 
-    - NUL, other control characters and lone surrogates become spaces.
+    - Control characters, those that turn the order of a line or are drawn as nothing, line separators and lone
+      surrogates become spaces.
     - Text beyond the column's length is cut. Where there is room for it, the cut is marked with ``~`` and 16
       hexadecimal digits of the whole text's SHA-256: two over-long Patient IDs must not become one.
     - Numbers beyond the column's range become its largest or smallest.
@@ -40,14 +42,10 @@ def _fit(kind: object, value: Any) -> Any:
 
 
 def _fit_text(text: str, length: int | None) -> str:
-    clean = "".join(" " if _is_unstorable(character) else character for character in text)
+    clean = printable(text)
     if length is None or len(clean) <= length:
         return clean
     if length <= 2 * MARK_LENGTH:
         return clean[:length]
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[: MARK_LENGTH - 1]
     return f"{clean[: length - MARK_LENGTH]}~{digest}"
-
-
-def _is_unstorable(character: str) -> bool:
-    return character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff"

@@ -135,7 +135,6 @@ def test_a_spacing_in_a_wrong_value_representation_is_read() -> None:
     assert frame_of(FIELD / "spacing-vr-ut.dcm").spacing_mm is not None
 
 
-@NOT_YET
 def test_a_date_with_hyphens_is_the_same_in_sql_and_report() -> None:
     path = FIELD / "dates-wrong.dcm"
 
@@ -143,7 +142,6 @@ def test_a_date_with_hyphens_is_the_same_in_sql_and_report() -> None:
     assert read_source(path).patient_and_study.StudyDate == "20240305"
 
 
-@NOT_YET
 def test_an_identifier_in_utf_8_under_a_misspelt_term_is_the_same_in_sql_and_report() -> None:
     path = FIELD / "id-utf8-wrong-term.dcm"
 

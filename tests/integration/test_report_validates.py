@@ -68,6 +68,28 @@ BROKEN = {
     },
     "numbers that are none": {"SeriesNumber": b"one", "InstanceNumber": b"1.5", "NumberOfFrames": b"many"},
     "orientation and spacing that are none": {"PatientOrientation": b"L\\F\\H", "ImagerPixelSpacing": b"0.1\\0"},
+    "dates with hyphens": {"StudyDate": b"2024-03-05", "PatientBirthDate": b"1990/01/02", "StudyTime": b"10:20:30,5"},
+    "C1 and directions": {
+        "SpecificCharacterSet": b"ISO_IR 192",
+        "PatientName": "A\x85\u202eB^\u200bC".encode(),
+        "PatientID": "1\u202e2".encode(),
+        "StudyDescription": "a\x9b\u2028b".encode(),
+    },
+    "UTF-8 under another name": {"SpecificCharacterSet": b"utf-8", "PatientID": "ID-äöü".encode(), "PatientName": b"A"},
+    "ISO 8859-1 under its own name": {"SpecificCharacterSet": b"ISO_8859-1", "PatientName": "Zoë".encode("latin-1")},
+    "Latin-9": {"SpecificCharacterSet": b"ISO_IR 203", "PatientName": "Zoë".encode("iso8859-15")},
+    "Chinese with code extensions": {
+        "SpecificCharacterSet": b"\\ISO 2022 IR 58",
+        "PatientName": b"Wang^XiaoDong=\x1b$)A" + "王^".encode("gb2312") + b"\x1b$)A" + "小东".encode("gb2312"),
+    },
+    "GBK": {"SpecificCharacterSet": b"gbk", "PatientName": "Wang^XiaoDong=王^小东".encode("gbk")},
+    "GB18030": {"SpecificCharacterSet": b"GB 18030", "PatientName": "Wang^XiaoDong=王^小东".encode("gb18030")},
+    "Korean without an escape": {
+        "SpecificCharacterSet": b"ISO 2022 IR 149",
+        "PatientID": b"K-1",
+        "PatientName": b"Hong",
+    },
+    "a spacing with commas": {"ImagerPixelSpacing": b"0,14300000000000001\\0,143"},
     "no SeriesNumber": {"SeriesNumber": b"", "InstanceNumber": b""},
 }
 

@@ -248,7 +248,7 @@ class _Printer:
         """Print a file's outcome, probability and name, and below it what there is to say."""
         probability = as_text(answer.get("probability"))
         outcome = coloured(answer["outcome"]) + " " * (13 - len(answer["outcome"]))
-        self.screen.print(f"{outcome}{probability:>5}  {escape(answer['path'])}", soft_wrap=True)
+        self.screen.print(f"{outcome}{probability:>5}  {as_text(answer['path'])}", soft_wrap=True)
         for line in _below(answer):
             self.screen.print(f"{'':20}{escape(line)}", soft_wrap=True)
 

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from dicom_io.printable import printable
+
 WIDTH_WITHOUT_TERMINAL = 200
 COLOURS = {
     "present": "bold red",
@@ -73,7 +75,7 @@ def as_text(value: object) -> str:
         return f"{value:.3f}"
     if isinstance(value, datetime):
         return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return escape(str(value))
+    return escape(printable(str(value)))
 
 
 def progress(*, visible: bool = True, screen: Console | None = None) -> Progress:
