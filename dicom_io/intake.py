@@ -25,11 +25,17 @@ class IntakeUnavailable(DicomError):
     retryable = True
 
 
+class CommitmentRefused(DicomError):
+    """A storage commitment result came from somebody else than the peer that was asked; nothing was changed."""
+
+    code = "commitment_foreign"
+
+
 class Intake(Protocol):
     """Where received instances, refusals and commitments are recorded.
 
     Every method is called from many threads at once, returns only when its record is durable, and raises
-    IntakeUnavailable when it cannot be made now; no other exception is expected.
+    IntakeUnavailable when it cannot be made now; no other exception is expected but the one that `commitment` names.
     """
 
     def register(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
@@ -57,5 +63,13 @@ class Intake(Protocol):
     def reject(self, rejection: Rejection) -> None:
         """Record that something was refused, and why."""
 
-    def commitment(self, report: CommitmentReport) -> None:
-        """Record an answer to a storage commitment request. An unknown transaction is no error: log and return."""
+    def commitment(self, report: CommitmentReport, peer: Peer) -> None:
+        """Record an answer to a storage commitment request, if it comes from whom was asked.
+
+        An unknown transaction is no error: record that and return.
+
+        Raises
+        ------
+        CommitmentRefused
+            When it is about a request that went to another peer.
+        """

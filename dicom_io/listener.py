@@ -11,6 +11,7 @@ import structlog
 from pynetdicom import AE, evt
 
 from dicom_io import admission, reception
+from dicom_io.commitment_answers import CommitmentAnswers, refuse_action
 from dicom_io.file_meta import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.library_settings import configure_libraries
@@ -141,8 +142,8 @@ class Listener:
             *admission.handlers(admission.Admission(settings, self._intake)),
             (evt.EVT_C_ECHO, reception.verify),
             (evt.EVT_C_STORE, requests.store_instance),
-            (evt.EVT_N_EVENT_REPORT, requests.commitment),
-            (evt.EVT_N_ACTION, reception.refuse_action),
+            (evt.EVT_N_EVENT_REPORT, CommitmentAnswers(self._intake).received),
+            (evt.EVT_N_ACTION, refuse_action),
         ]
 
 

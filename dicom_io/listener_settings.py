@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import time
@@ -15,7 +16,8 @@ _RESOLUTION_SECONDS = 60
 class AllowedCaller:
     """An AE title that may call, from anywhere or from one host (a name, an address or a network such as 10.1.0.0/16).
 
-    An AE title alone is no proof of identity: anybody can claim it. The host makes claiming harder.
+    An AE title alone is no proof of identity: anybody can claim it. The host makes claiming harder. A host that is this
+    machine, under whichever of its names and addresses, admits calls from this machine, from whichever of them.
     """
 
     ae_title: str
@@ -67,11 +69,28 @@ class ListenerSettings:
 
 def _same_host(host: str, address: str) -> bool:
     caller = _plain(ipaddress.ip_address(address.partition("%")[0]))
-    try:
-        return caller in ipaddress.ip_network(host, strict=False)
-    except ValueError:
-        pass
-    return caller in _resolve(host, int(time.monotonic() // _RESOLUTION_SECONDS))
+    with contextlib.suppress(ValueError):
+        network = ipaddress.ip_network(host, strict=False)
+        if caller in network or network.num_addresses > 1:
+            return caller in network
+    named = _resolve(host, int(time.monotonic() // _RESOLUTION_SECONDS))
+    if caller in named:
+        return True
+    # A peer beside us may be configured as localhost and call from the machine's own address, or the other way round.
+    return any(_is_this_machine(each) for each in named) and _is_this_machine(caller)
+
+
+def _is_this_machine(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Say whether an address is one of this machine's own: only those can be bound."""
+    if address.is_loopback:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""One C-STORE or N-EVENT-REPORT request at a time: checked, made durable, recorded, and only then answered."""
+"""One C-STORE request at a time: checked, made durable, recorded, and only then answered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import structlog
 from pydicom.dataset import Dataset
 
 from dicom_io.admission import Throttle, printable_uid
-from dicom_io.commitment import parse_event_report
 from dicom_io.elements import tag_text
 from dicom_io.equivalence import Likeness, attributes_digest, likeness
 from dicom_io.errors import HeaderError, IncompleteHeader, StoreError
@@ -31,9 +30,6 @@ log = structlog.get_logger()
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
 DUPLICATE_SOP_INSTANCE = 0x0111
-INVALID_ARGUMENT_VALUE = 0x0115
-UNRECOGNISED_OPERATION = 0x0211
-RESOURCE_LIMITATION = 0x0213
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
@@ -115,22 +111,6 @@ class Reception:
         finally:
             request.data_set.close()
         return Reply(SUCCESS)
-
-    def commitment(self, event: Any) -> tuple[int, None]:
-        """Answer an N-EVENT-REPORT request of storage commitment (handler of EVT_N_EVENT_REPORT)."""
-        try:
-            report = parse_event_report(event.event_information, event.event_type)
-            self._intake.commitment(report)
-        except IntakeUnavailable as error:
-            log.warning("commitment_not_recorded", code=error.code)
-            return RESOURCE_LIMITATION, None
-        except HeaderError as error:
-            return self._refuse_commitment(event, str(error)), None
-        except Exception as error:  # noqa: BLE001 - pydicom raises many types for malformed data sets
-            log.warning("commitment_unreadable", **incident(error))
-            return self._refuse_commitment(event, "the answer to a commitment request cannot be read"), None
-        log.info("commitment_received", committed=len(report.committed), failed=len(report.failed))
-        return SUCCESS, None
 
     def _receive(self, request: Arrival) -> None:
         incoming = request.data_set
@@ -235,17 +215,6 @@ class Reception:
             log.warning("quarantine_failed", code=error.code)
             return None
 
-    def _refuse_commitment(self, event: Any, reason: str) -> int:
-        peer = Peer(printable(event.assoc.requestor.ae_title), address_of(event.assoc))
-        if not self._throttle.admits("commitment_malformed", peer.ae_title, peer.address):
-            return INVALID_ARGUMENT_VALUE
-        try:
-            self._intake.reject(Rejection("commitment_malformed", reason, peer, INVALID_ARGUMENT_VALUE))
-        except IntakeUnavailable:
-            log.warning("rejection_not_recorded", code="commitment_malformed")
-            return RESOURCE_LIMITATION
-        return INVALID_ARGUMENT_VALUE
-
 
 def _replacement_of_deleted(known: KnownInstance, header: InstanceHeader, arrived: Path) -> Replacement:
     """Compare with what is kept of an instance whose file is gone; nothing that is here can be in conflict with it."""
@@ -257,11 +226,6 @@ def _replacement_of_deleted(known: KnownInstance, header: InstanceHeader, arrive
         return Replacement(known, "unknown", same_content=False)
     same = known.pixel_digest == pixels
     return Replacement(known, "same" if same else "different", same_content=same)
-
-
-def refuse_action(_event: Any) -> tuple[int, None]:
-    """Answer an N-ACTION request: we are no SCP of storage commitment, we keep nothing for others."""
-    return UNRECOGNISED_OPERATION, None
 
 
 def verify(_event: Any) -> int:

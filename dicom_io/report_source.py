@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import UID
 
 from dicom_io import header_text, report_text
 from dicom_io.anatomy import site_code
+from dicom_io.class_names import is_image_class
 from dicom_io.errors import HeaderError, ReportError
 from dicom_io.header import instance_header, read_values
 from dicom_io.report_text import code_string, description, identifier, number
@@ -91,7 +91,7 @@ class SourceImage:
 
         Readers refuse a whole report for a reference whose class they do not know as an image, so the class decides.
         """
-        return "Image Storage" in UID(self.sop_class_uid).name
+        return is_image_class(self.sop_class_uid)
 
 
 def read_source(path: Path) -> SourceImage:

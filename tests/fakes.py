@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_io.intake import IntakeUnavailable
+from dicom_io.intake import CommitmentRefused, IntakeUnavailable
 from dicom_io.types import (
     CommitmentReport,
     InstanceHeader,
@@ -21,9 +21,13 @@ from dicom_io.types import (
 
 @dataclass
 class FakeIntake:
-    """An intake in memory; while `unavailable`, it refuses every record as a locked database would."""
+    """An intake in memory; while `unavailable`, it refuses every record as a locked database would.
+
+    `answerer` is the AE title that was asked for storage commitment, None where anybody may answer.
+    """
 
     unavailable: bool = False
+    answerer: str | None = None
     files: dict[str, StoredFile] = field(default_factory=dict)
     headers: list[InstanceHeader] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
@@ -71,9 +75,11 @@ class FakeIntake:
             self._require_available()
             self.rejections.append(rejection)
 
-    def commitment(self, report: CommitmentReport) -> None:
+    def commitment(self, report: CommitmentReport, peer: Peer) -> None:
         with self._lock:
             self._require_available()
+            if self.answerer not in (None, peer.ae_title):
+                raise CommitmentRefused("the request went to somebody else")
             self.commitments.append(report)
 
     def _compare(self, sop_instance_uid: str, stored: StoredFile) -> Registration:

@@ -54,7 +54,7 @@ class Site:
 
     def receive(self, study: str, images: int = 1, **overrides: Any) -> None:
         """Take in a study as the listener would."""
-        intake = SqlIntake(self.database, self.settings.scope(), delay_seconds)
+        intake = SqlIntake(self.database, self.settings.scope(), delay_seconds, answerers=self.settings.answerers())
         for number in range(images):
             pixels = np.random.default_rng(number).integers(0, 4096, (64, 64), dtype=np.uint16)
             part10 = part10_bytes(build_cr(study=study, instance=f"{study}-{number}", pixels=pixels, **overrides))

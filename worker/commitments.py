@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_io.types import CommitmentReport
+from dicom_io.listener_settings import AllowedCaller
+from dicom_io.types import CommitmentReport, Peer
 from worker.companion_tables import NAMES
 from worker.events import record
+from worker.outcomes import shortened
 from worker.tables import Delivery, Report
 
 FAILURE_WORDS = {
@@ -22,6 +24,55 @@ FAILURE_WORDS = {
     0x0213: "its resources are exhausted",
 }
 """Failure Reason (0008,1197) in words, PS3.3 C.14.1.1."""
+
+
+def believed_from(answerers: Mapping[str, Sequence[AllowedCaller]], peer: Peer) -> frozenset[str]:
+    """Return the destinations that a peer may answer for. Names of hosts are looked up: not within a transaction."""
+    return frozenset(
+        name
+        for name, callers in answerers.items()
+        if any(caller.admits(peer.ae_title, peer.address) for caller in callers)
+    )
+
+
+def hear(
+    session: Session,
+    report: CommitmentReport,
+    peer: Peer,
+    *,
+    believed: Collection[str],
+    now: datetime,
+    backoff: Callable[[int], float],
+) -> str | None:
+    """Settle what a peer answers on an association of its own; return why it is not believed, None where it is.
+
+    Whoever learns a Transaction UID could otherwise have a report counted as safe that the PACS never stored. The
+    study's trace and its delivery say who was refused.
+
+    Parameters
+    ----------
+    session, report, now, backoff
+        As of `settle`.
+    peer : dicom_io.types.Peer
+        Who answers.
+    believed : collection of str
+        The names of the destinations that this peer may answer for.
+    """
+    wanted = select(Delivery).filter_by(transaction_uid=report.transaction_uid).order_by(Delivery.id)
+    foreign = [each for each in session.scalars(wanted.with_for_update()) if each.destination not in believed]
+    if not foreign:
+        settle(session, report, now, backoff)
+        return None
+    reason = shortened(
+        f"a storage commitment result for {foreign[0].destination} came from {peer.ae_title} at {peer.address}, "
+        "which is not that destination, and was refused"
+    )
+    for delivery in foreign:
+        # The same peer again is one event, not a thousand.
+        if delivery.state in ("sending", "sent") and delivery.reason != reason:
+            delivery.reason = reason
+            _trace(session, "commitment_refused", delivery, now, ae_title=peer.ae_title, address=peer.address)
+    return reason
 
 
 def settle(session: Session, report: CommitmentReport, now: datetime, backoff: Callable[[int], float]) -> int:

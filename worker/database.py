@@ -24,7 +24,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Engine, Insert, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection
     from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
+    from sqlalchemy.orm import DeclarativeBase
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 READ_ONLY = "bonewatch_read_only"
@@ -124,6 +126,13 @@ def _words(error: Exception) -> str:
     detail = cause.args[0] if cause is not None and cause.args else ""
     words = detail.get("M", "") if isinstance(detail, dict) else detail
     return f"the database cannot be used: {str(words).splitlines()[0] if words else type(cause).__name__}"
+
+
+def insert_new(session: Session, table: type[DeclarativeBase], key: str, values: dict[str, object]) -> Insert:
+    """Return an INSERT that waits for whoever inserts the same key, and does nothing where that one succeeds."""
+    if session.get_bind().dialect.name == "postgresql":
+        return postgresql.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
+    return sqlite.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
 
 
 def open_database(url: URL, timeout_seconds: float = 30.0) -> Database:

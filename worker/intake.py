@@ -6,17 +6,19 @@ and not before. A database that cannot take it now raises `IntakeUnavailable`, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Insert, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from dicom_io.intake import IntakeUnavailable
+from dicom_io.class_names import is_image_class
+from dicom_io.intake import CommitmentRefused, IntakeUnavailable
+from dicom_io.listener_settings import AllowedCaller
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import (
     CommitmentReport,
@@ -29,14 +31,15 @@ from dicom_io.types import (
 )
 from dicom_io.types import Rejection as Refusal
 from worker.columns import fitted
-from worker.commitments import settle
-from worker.database import Database
+from worker.commitments import believed_from, hear
+from worker.database import Database, insert_new
 from worker.errors import DatabaseError
 from worker.events import record
 from worker.file_removal import restore
 from worker.moves import source_of
 from worker.replacements import lock_study, received_values, replace_instance, unchanged
-from worker.tables import BROUGHT, Base, Instance, Rejection, Study, utc_now
+from worker.studies import CAME_BACK, is_ours
+from worker.tables import BROUGHT, Instance, Rejection, Study, utc_now
 
 
 class SqlIntake:
@@ -50,6 +53,8 @@ class SqlIntake:
         Which instances are to be analysed.
     backoff : callable
         The seconds to wait after so many attempts before a report is sent again that a PACS did not commit.
+    answerers : mapping of str to sequence of AllowedCaller
+        Who may say what became of the reports that were sent to a destination, by its name; nobody else is believed.
     clock : callable
         The present moment, with its offset.
     """
@@ -60,11 +65,13 @@ class SqlIntake:
         rule: ScopeRule,
         backoff: Callable[[int], float],
         clock: Callable[[], datetime] = utc_now,
+        answerers: Mapping[str, Sequence[AllowedCaller]] = MappingProxyType({}),
     ) -> None:
         self._database = database
         self._rule = rule
         self._backoff = backoff
         self._clock = clock
+        self._answerers = answerers
 
     def register(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
         """Record a stored instance.
@@ -74,8 +81,9 @@ class SqlIntake:
            quiet time, for a sender that repeats itself would otherwise keep the study from ever being complete.
            Other content, or another study, under the same SOP Instance UID is a conflict. A file that was deleted
            here is on record again.
-        3. Otherwise insert it, and let it re-open a complete study, unless it is an object that is not analysed
-           (a report, a presentation state; our own, perhaps, which the PACS forwards): that changes no result.
+        3. Otherwise insert it. An image starts the quiet time anew, and one that is to be analysed re-opens a complete
+           study. Reports, presentation states, documents and what we made ourselves and the PACS sends back do
+           neither: they change no result.
 
         Raises
         ------
@@ -101,13 +109,16 @@ class SqlIntake:
         source = source_of(session, header.study_instance_uid, peer, now)
         if existing is not None:
             return _compare(session, existing, header, stored, source)
+        if is_ours(session, header.sop_instance_uid):
+            reason = CAME_BACK
         study = _lock_study(session, header, now, source)
         values = received_values(header, stored, peer, source=source, now=now, reason=reason)
         values |= {"study_id": study.id, "sop_instance_uid": header.sop_instance_uid}
-        if session.scalar(_insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
+        if session.scalar(insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
             raise _OvertakenError
         _describe(session, study, header, now)
-        _touch(session, study, now, source, in_scope=reason is None)
+        if reason is None or (reason != CAME_BACK and is_image_class(header.sop_class_uid)):
+            _touch(session, study, now, source, in_scope=reason is None)
         return Registration.NEW
 
     def known(self, sop_instance_uid: str) -> KnownInstance | None:
@@ -141,6 +152,8 @@ class SqlIntake:
         reason = out_of_scope_reason(header, self._rule)
         with self._available(), self._database.write() as session:
             now = self._clock()
+            if is_ours(session, header.sop_instance_uid):
+                reason = CAME_BACK
             study = lock_study(session, header.study_instance_uid)
             source = source_of(session, header.study_instance_uid, peer, now)
             existing = unchanged(session, study, header.sop_instance_uid, replacement.known)
@@ -196,16 +209,21 @@ class SqlIntake:
         with self._available(), self._database.write() as session:
             session.add(Rejection(**values))
 
-    def commitment(self, report: CommitmentReport) -> None:
+    def commitment(self, report: CommitmentReport, peer: Peer) -> None:
         """Record what a PACS answered to a storage commitment request; the same answer twice changes nothing.
 
         Raises
         ------
+        dicom_io.intake.CommitmentRefused
+            When it is about a report that was sent to somebody else.
         dicom_io.intake.IntakeUnavailable
             When the database cannot take it now.
         """
+        believed = believed_from(self._answerers, peer)
         with self._available(), self._database.write() as session:
-            settle(session, report, self._clock(), self._backoff)
+            refusal = hear(session, report, peer, believed=believed, now=self._clock(), backoff=self._backoff)
+        if refusal is not None:
+            raise CommitmentRefused(refusal)
 
     @contextmanager
     def _available(self) -> Iterator[None]:
@@ -250,20 +268,13 @@ def _lock_study(session: Session, header: InstanceHeader, now: datetime, source:
         last_instance_at=now,
         revision=0,
     )
-    made = session.scalar(_insert_new(session, Study, "study_instance_uid", values).returning(Study.id))
+    made = session.scalar(insert_new(session, Study, "study_instance_uid", values).returning(Study.id))
     if made is not None:
         record(session, "received_first", now, study_id=made)
     locked = lock_study(session, header.study_instance_uid)
     if locked is None:
         raise _OvertakenError
     return locked
-
-
-def _insert_new(session: Session, table: type[Base], key: str, values: dict[str, object]) -> Insert:
-    """Return an INSERT that waits for whoever inserts the same key, and does nothing where that one succeeds."""
-    if session.get_bind().dialect.name == "postgresql":
-        return postgresql.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
-    return sqlite.insert(table).values(**values).on_conflict_do_nothing(index_elements=[key])
 
 
 def _describe(session: Session, study: Study, header: InstanceHeader, now: datetime) -> None:

@@ -14,7 +14,7 @@ from worker.completion import REPLACED
 from worker.database import Database
 from worker.jobs import Claim
 from worker.queues import LIVE
-from worker.studies import images_of_digest
+from worker.studies import CAME_BACK, images_of_digest
 from worker.tables import ANSWER, Delivery, Instance, Job, Report, Study
 
 MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
@@ -82,7 +82,9 @@ def load_plan(database: Database, held: Claim) -> Plan:
                 for each in images or ()
             ),
             left_out=tuple(
-                LeftOut(each.path, each.out_of_scope_reason) for each in instances if each.out_of_scope_reason
+                LeftOut(each.path, each.out_of_scope_reason)
+                for each in instances
+                if each.out_of_scope_reason and each.out_of_scope_reason != CAME_BACK
             ),
             predecessor=None if earlier is None else _reference(earlier, study),
             lane=job.lane,

@@ -25,4 +25,4 @@ def build_intake(settings: Settings, database: Database) -> SqlIntake:
         backoff_seconds=settings.delivery_backoff_seconds,
         backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
     )
-    return SqlIntake(database, settings.scope(), rule.backoff)
+    return SqlIntake(database, settings.scope(), rule.backoff, answerers=settings.answerers())

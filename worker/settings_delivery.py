@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from dicom_io.listener_settings import AllowedCaller
 from worker.settings_fields import DestinationSetting, Seconds, as_objects
 
 
@@ -46,3 +47,11 @@ class DeliverySettings(BaseSettings):
         if self.delivery_backoff_maximum_seconds < self.delivery_backoff_seconds:
             raise ValueError("BONEWATCH_DELIVERY_BACKOFF_MAXIMUM_SECONDS: is below BONEWATCH_DELIVERY_BACKOFF_SECONDS")
         return self
+
+    def answerers(self) -> dict[str, tuple[AllowedCaller, ...]]:
+        """Return whose storage commitment results are believed, by the name of the destination."""
+        return {
+            each.name: tuple(AllowedCaller(caller.ae_title, caller.host) for caller in each.answers_from)
+            or (AllowedCaller(each.ae_title, each.host),)
+            for each in self.destinations
+        }

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,8 +38,20 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+class AllowedCallerSetting(BaseModel):
+    """An AE that may push, from anywhere or from one host only; written ``AE`` or ``AE@host``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    ae_title: AeTitle
+    host: str | None = Field(default=None, min_length=1, max_length=253)
+
+
 class DestinationSetting(BaseModel):
-    """A PACS that receives reports, as a site writes it."""
+    """A PACS that receives reports, as a site writes it.
+
+    `answers_from` names who reports its storage commitments, where that is not `ae_title` at `host`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -48,15 +60,12 @@ class DestinationSetting(BaseModel):
     host: str = Field(min_length=1, max_length=253)
     port: Port
     confirm: Literal["commitment", "find", "store"] = "commitment"
+    answers_from: tuple[AllowedCallerSetting, ...] = ()
 
-
-class AllowedCallerSetting(BaseModel):
-    """An AE that may push, from anywhere or from one host only; written ``AE`` or ``AE@host``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    ae_title: AeTitle
-    host: str | None = Field(default=None, min_length=1, max_length=253)
+    @field_validator("answers_from", mode="before")
+    @classmethod
+    def _split_callers(cls, value: object) -> object:
+        return as_callers(value)
 
 
 def as_list(value: object) -> object:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
-from worker.tables import ANSWER, BROUGHT, IDENTITY, SHADOW, Instance, Job, ReanalysisItem, Study
+from worker.tables import ANSWER, BROUGHT, IDENTITY, SHADOW, Delivery, Instance, Job, ReanalysisItem, Study, UtcDateTime
 
 SHADOW_REVISION = 0
 """Of every job in shadow, of which there is one for each contents and model; answers count from 1."""
@@ -37,8 +37,16 @@ def study_digest(images: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+CAME_BACK = "bonewatch made it; it came back from the PACS"
+"""Why a report or a picture of ours, sent to us with its study, is not analysed: whatever the site's rule says."""
+
 NO_IMAGES = study_digest(())
 """The digest of a study without one image in scope."""
+
+
+def is_ours(session: Session, sop_instance_uid: str) -> bool:
+    """Say whether we sent this object, in the form it was sent: a report, its fallback class, a picture beside it."""
+    return bool(session.scalar(select(exists().where(Delivery.sop_instance_uid == sop_instance_uid))))
 
 
 def images_of_digest(images: Sequence[Instance], digest: str) -> tuple[Instance, ...] | None:
@@ -155,11 +163,13 @@ def add_job(
     session: Session, study_id: int, *, digest: str, model_version: str, lane: str, now: datetime, kind: str = "queued"
 ) -> int:
     """Add a queued job with the next revision of its identity, and the event that says so; return its key."""
+    in_scope = (Instance.study_id == study_id, Instance.out_of_scope_reason.is_(None))
     job = Job(
         study_id=study_id,
         digest=digest,
         model_version=model_version,
         lane=lane,
+        last_image_at=session.scalar(select(func.max(Instance.received_at, type_=UtcDateTime())).where(*in_scope)),
         revision=_last_revision(session, study_id, digest, model_version) + 1,
         created_at=now,
     )

@@ -180,6 +180,8 @@ class Job(Base):
     out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
     is in the future.
 
+    `last_image_at` is when the last of its images came, empty where it has none; a re-analysis does not ask for it.
+
     `purpose` tells answers from what a model in shadow says of the same images: stored, never the study's result, never
     reported. Whoever asks for a study's jobs means its answers and has to say so.
     """
@@ -215,6 +217,7 @@ class Job(Base):
     revision: Mapped[int] = mapped_column(Integer, default=1)
     state: Mapped[str] = mapped_column(String(16), default="queued")
     attempts: Mapped[int] = mapped_column(Integer, default=0)
+    last_image_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

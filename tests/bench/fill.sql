@@ -39,11 +39,12 @@ SELECT 2 * n - image, n, '2.25.' || n || '.' || image, '1.2.840.10008.5.1.4.1.1.
 FROM drawn, generate_series(0, 1) AS image WHERE image = 1 OR n % 2 = 0 ORDER BY n, image DESC;
 
 -- Job n is the answer of the day. The newest {again} studies of before the next model came were analysed again by the next model.
-INSERT INTO jobs (id, study_id, digest, model_version, lane, revision, state, attempts, created_at, enqueued_at,
+INSERT INTO jobs (id, study_id, digest, model_version, lane, revision, state, attempts, last_image_at, created_at, enqueued_at,
                   started_at, finished_at, outcome, reason, probability, analysis_seconds, claimed_by)
 SELECT n, n, md5(n::text) || md5(n::text),
        CASE WHEN at < '2026-02-25 00:00:00+00' THEN '{first}' ELSE '{second}' END, 'live', 1,
-       CASE outcome WHEN 'failed' THEN 'failed' ELSE 'done' END, 1, at + interval '50 seconds',
+       CASE outcome WHEN 'failed' THEN 'failed' ELSE 'done' END, 1,
+       CASE WHEN outcome <> 'out_of_scope' THEN at + interval '20 seconds' END, at + interval '50 seconds',
        at + interval '50 seconds', at + interval '51 seconds',
        at + interval '52 seconds' + chance * interval '60 seconds', outcome,
        CASE outcome WHEN 'failed' THEN (ARRAY['the pixel data is cut off', 'the image has one grey value only',

@@ -320,3 +320,30 @@ def test_every_stored_file_is_bit_exact(site):
     for uid, copy in copies.items():
         stored = site.bonewatch.one("SELECT path FROM instances WHERE sop_instance_uid = :uid", uid=uid)
         assert scu.data_set(site.bonewatch.home / "store" / stored) == scu.data_set(copy)
+
+
+def test_reports_that_the_pacs_sends_back_with_a_study_are_no_images_of_it(site):
+    """Its turnaround stays that of the first answer, also when it is analysed again, and nothing is analysed anew."""
+    told = "SELECT study_instance_uid, images, job_id, revision, turnaround_seconds FROM v_results ORDER BY 1"
+    site.bonewatch.wait_until_committed(site.bonewatch.one("SELECT count(*) FROM studies"))
+    before = site.bonewatch.rows(told)
+    assert all(row["turnaround_seconds"] > 0 for row in before)
+    site.pacs.push_everything()
+    site.bonewatch.wait_until_committed(len(before))
+    assert site.bonewatch.rows(told) == before
+
+    study = before[0]["study_instance_uid"]
+    assert site.bonewatch.command("retry", study).returncode == 0
+    site.bonewatch.wait_until_committed(len(before))
+    site.pacs.push_everything()
+    site.bonewatch.wait_until_committed(len(before))
+
+    after = site.bonewatch.rows(told)
+    assert after[1:] == before[1:]
+    assert after[0]["revision"] == before[0]["revision"] + 1
+    same = ("images", "turnaround_seconds")
+    assert [after[0][name] for name in same] == [before[0][name] for name in same]
+    ours = "SELECT count(*) FROM instances i WHERE EXISTS (SELECT 1 FROM deliveries d WHERE d.sop_instance_uid = {})"
+    known = "i.sop_instance_uid"
+    marked = f"{known} AND i.out_of_scope_reason LIKE 'bonewatch made it%'"
+    assert site.bonewatch.one(ours.format(known)) == site.bonewatch.one(ours.format(marked)) > 0

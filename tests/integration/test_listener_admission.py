@@ -1,5 +1,6 @@
 """Who gets an association and for what, seen from the other end of it."""
 
+import ipaddress
 import socket
 import time
 
@@ -13,6 +14,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_io import listener_settings
 from dicom_io.admission import TRANSFER_SYNTAXES, Admission, Throttle, is_storage_class
 from dicom_io.listener import AllowedCaller, ListenerSettings
 from tests.fakes import FakeIntake
@@ -225,6 +227,46 @@ def test_the_throttle_forgets_after_its_interval():
 )
 def test_hosts_are_compared_as_addresses(address, admitted):
     assert ListenerSettings(allowed_callers=(AllowedCaller("PACS", "10.1.0.0/16"),)).admits("PACS", address) is admitted
+
+
+HERE = {"pacs.example.org": ["10.0.0.5", "10.0.0.6", "fd00::5"], "bonewatch.example.org": ["127.0.1.1"]}
+OWN = ("127.0.0.1", "127.0.1.1", "::1", "192.0.2.9")
+"""Of a machine that has 192.0.2.9 in its network."""
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "admitted"),
+    [
+        ("pacs.example.org", "10.0.0.6", True),
+        ("pacs.example.org", "::ffff:10.0.0.5", True),
+        ("pacs.example.org", "fd00::5", True),
+        ("pacs.example.org", "10.0.0.7", False),
+        ("pacs.example.org", "127.0.0.1", False),
+        ("::ffff:10.0.0.5", "10.0.0.5", True),
+        ("localhost", "192.0.2.9", True),
+        ("192.0.2.9", "127.0.0.1", True),
+        ("192.0.2.9", "::1", True),
+        ("bonewatch.example.org", "192.0.2.9", True),
+        ("localhost", "10.0.0.5", False),
+        ("192.0.2.9", "10.0.0.5", False),
+        ("192.0.2.0/24", "127.0.0.1", False),
+    ],
+)
+def test_a_host_is_known_by_all_its_addresses_and_this_machine_by_all_of_its_own(monkeypatch, host, address, admitted):
+    """A PACS beside us is configured as localhost and calls from the machine's own address, or the other way round."""
+    names = HERE | {"localhost": ["127.0.0.1", "::1"]}
+    monkeypatch.setattr(listener_settings, "_resolve", lambda name, _: frozenset(map(plain, names.get(name, [name]))))
+    monkeypatch.setattr(listener_settings, "_is_this_machine", lambda each: str(each) in OWN)
+    assert AllowedCaller("PACS", host).admits("PACS", address) is admitted
+
+
+def plain(text):
+    return listener_settings._plain(ipaddress.ip_address(text))
+
+
+def test_what_this_machine_can_bind_is_its_own():
+    assert listener_settings._is_this_machine(ipaddress.ip_address("127.0.0.1"))
+    assert not listener_settings._is_this_machine(ipaddress.ip_address("192.0.2.7"))
 
 
 @pytest.mark.parametrize(

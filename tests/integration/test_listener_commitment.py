@@ -74,3 +74,12 @@ def test_nobody_is_promised_that_we_keep_his_objects(tmp_path):
         )
         assoc.release()
     assert status.Status == 0x0211
+
+
+def test_a_result_from_somebody_who_was_not_asked_is_refused_and_recorded_once(tmp_path):
+    with listening(tmp_path, FakeIntake(answerer="ARCHIVE")) as running:
+        assert [report(running, commitment()) for _ in range(2)] == [0x0110, 0x0110]
+    (rejection,) = running.intake.rejections
+    assert (rejection.code, rejection.status, rejection.peer.ae_title) == ("commitment_foreign", 0x0110, "PACS")
+    assert rejection.peer.address == "127.0.0.1"
+    assert running.intake.commitments == []

@@ -13,13 +13,23 @@ from dicom_io.intake import IntakeUnavailable
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
-from tests.databases import MORNING, count, header, kinds, only
+from tests.databases import MORNING, a_delivery, a_job, count, header, kinds, only
 from worker.intake import SqlIntake
-from worker.studies import Models, close_quiet_studies, study_digest
+from worker.studies import CAME_BACK, Models, close_quiet_studies, study_digest
 from worker.tables import Event, Instance, Job, Rejection, Study
 
 PEER = Peer("PACS", "10.0.0.5")
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+NO_IMAGES = {
+    "comprehensive 3D SR": "1.2.840.10008.5.1.4.1.1.88.34",
+    "basic text SR": "1.2.840.10008.5.1.4.1.1.88.11",
+    "key object selection": "1.2.840.10008.5.1.4.1.1.88.59",
+    "grayscale presentation state": "1.2.840.10008.5.1.4.1.1.11.1",
+    "encapsulated PDF": ENCAPSULATED_PDF,
+    "raw data": "1.2.840.10008.5.1.4.1.1.66",
+    "private": "1.2.276.0.99.1",
+}.values()
 TRANSACTION = "2.25.777"
 
 
@@ -118,11 +128,43 @@ def test_a_late_object_that_is_not_analysed_is_kept_and_reopens_nothing(intake, 
     assert "PDF" in reason
 
 
-def test_an_object_that_is_not_analysed_still_shows_that_the_sender_is_at_work(intake, database, clock):
+def test_an_image_that_is_not_analysed_still_shows_that_the_sender_is_at_work(intake, database, clock):
     intake.register(header("2.25.101"), stored(), PEER)
     clock.advance(20)
-    intake.register(header("2.25.102", sop_class_uid=ENCAPSULATED_PDF), stored("b"), PEER)
+    intake.register(header("2.25.102", body_part_examined="CHEST"), stored("b"), PEER)
     assert only(database, Study).last_instance_at == clock()
+
+
+@pytest.mark.parametrize("sop_class_uid", NO_IMAGES)
+@pytest.mark.parametrize("state", ["receiving", "complete"])
+def test_what_is_no_image_prolongs_no_quiet_time_and_reopens_nothing(intake, database, clock, sop_class_uid, state):
+    intake.register(header("2.25.101"), stored(), PEER)
+    if state == "complete":
+        complete(database, clock)
+    clock.advance(20)
+    assert intake.register(header("2.25.102", sop_class_uid=sop_class_uid), stored("b"), PEER) is Registration.NEW
+    study = only(database, Study)
+    assert (study.state, study.last_instance_at) == (state, MORNING)
+    assert "reopened" not in kinds(database)
+
+
+def test_a_picture_that_we_sent_is_never_analysed_when_it_comes_back_whatever_the_site_analyses(database, clock):
+    """Our answer to it would be a picture again, which comes back again, and so on."""
+    everything = ScopeRule(modalities=frozenset({"OT", "CR"}), accept_unknown_body_part=True)
+    intake = SqlIntake(database, everything, backoff=lambda attempts: 10.0 * attempts, clock=clock)
+    intake.register(header("2.25.101"), stored(), PEER)
+    complete(database, clock)
+    with database.write() as session:
+        job = a_job(session, session.scalars(select(Study)).one())
+        sent = a_delivery(session, job, state="sent", sop_instance_uid="2.25.901")
+    clock.advance(60)
+    picture = header(sent.sop_instance_uid, sop_class_uid=SECONDARY_CAPTURE, modality="OT")
+    assert intake.register(picture, stored("b"), PEER) is Registration.NEW
+    study = only(database, Study)
+    assert (study.state, study.last_instance_at) == ("complete", MORNING)
+    with database.read() as session:
+        reason = session.scalars(select(Instance.out_of_scope_reason).filter_by(sop_instance_uid="2.25.901")).one()
+    assert reason == CAME_BACK
 
 
 def test_what_the_first_instance_leaves_out_the_next_one_fills_in(intake, database):

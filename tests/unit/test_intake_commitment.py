@@ -6,18 +6,28 @@ from datetime import timedelta
 
 import pytest
 
+from dicom_io.intake import CommitmentRefused
+from dicom_io.listener_settings import AllowedCaller
 from dicom_io.scope import ScopeRule
-from dicom_io.types import CommitmentReport
+from dicom_io.types import CommitmentReport, Peer
 from tests.databases import MORNING, a_delivery, a_job, a_study, kinds, only
 from worker.intake import SqlIntake
-from worker.tables import Delivery
+from worker.tables import Delivery, Event
 
 TRANSACTION = "2.25.777"
+PACS = Peer("PACS", "10.0.0.5")
+STRANGERS = {
+    "another AE title": Peer("STRANGER", "10.0.0.5"),
+    "another address": Peer("PACS", "10.0.0.6"),
+    "another destination": Peer("OTHER", "10.0.0.7"),
+    "this machine": Peer("PACS", "127.0.0.1"),
+}
 
 
 @pytest.fixture
 def intake(database, clock):
-    return SqlIntake(database, ScopeRule(), backoff=lambda attempts: 10.0 * attempts, clock=clock)
+    answerers = {"pacs": (AllowedCaller("PACS", "10.0.0.5"),), "other": (AllowedCaller("OTHER", "10.0.0.7"),)}
+    return SqlIntake(database, ScopeRule(), lambda attempts: 10.0 * attempts, clock, answerers)
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def delivery(database):
 
 def test_a_commitment_is_final(intake, database, delivery, clock):
     clock.advance(60)
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
     row = only(database, Delivery)
     assert (row.state, row.committed_at, row.confirmed_by) == ("committed", clock(), "commitment")
     assert (row.sent_at, row.claim_token, row.next_attempt_at) == (MORNING, None, None)
@@ -40,7 +50,7 @@ def test_a_commitment_is_final(intake, database, delivery, clock):
 
 def test_the_same_commitment_twice_counts_once(intake, database, delivery, clock):
     for _ in range(2):
-        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
         clock.advance(60)
     assert only(database, Delivery).committed_at == MORNING
     assert kinds(database) == ["committed"]
@@ -50,15 +60,15 @@ def test_a_commitment_may_come_before_its_sender_has_noted_that_it_sent(intake, 
     with database.write() as session:
         row = session.get_one(Delivery, delivery.id)
         row.state, row.sent_at = "sending", None
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
     row = only(database, Delivery)
     assert (row.state, row.sent_at, row.claim_token) == ("committed", MORNING, None)
 
 
 def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, delivery):
     failed = CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0112),))
-    intake.commitment(failed)
-    intake.commitment(failed)
+    intake.commitment(failed, PACS)
+    intake.commitment(failed, PACS)
     row = only(database, Delivery)
     assert (row.state, row.next_attempt_at) == ("pending", MORNING + timedelta(seconds=20))
     assert row.reason == "pacs did not commit the report: it does not have the object (0x0112)"
@@ -66,14 +76,14 @@ def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, deli
 
 
 def test_a_commitment_is_not_undone_by_a_late_failure(intake, database, delivery):
-    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)))
-    intake.commitment(CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0110),)))
+    intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
+    intake.commitment(CommitmentReport(TRANSACTION, (), ((delivery.sop_instance_uid, 0x0110),)), PACS)
     assert only(database, Delivery).state == "committed"
 
 
 def test_an_object_named_as_committed_and_failed_is_failed(intake, database, delivery):
     uid = delivery.sop_instance_uid
-    intake.commitment(CommitmentReport(TRANSACTION, (uid,), ((uid, 0x0110),)))
+    intake.commitment(CommitmentReport(TRANSACTION, (uid,), ((uid, 0x0110),)), PACS)
     assert only(database, Delivery).state == "pending"
 
 
@@ -81,6 +91,43 @@ def test_an_object_named_as_committed_and_failed_is_failed(intake, database, del
 def test_a_commitment_that_is_not_about_ours_is_on_the_trace_and_no_error(
     intake, database, delivery, transaction, instance
 ):
-    intake.commitment(CommitmentReport(transaction, (instance,)))
+    intake.commitment(CommitmentReport(transaction, (instance,)), PACS)
     assert only(database, Delivery).state == "sent"
     assert kinds(database) == ["commitment_unknown"]
+
+
+@pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("failure", [False, True])
+def test_only_the_peer_that_a_report_was_sent_to_can_say_what_became_of_it(
+    intake, database, delivery, stranger, failure
+):
+    """Who knows the Transaction UID could else count a report as safe that no PACS has, or have it sent for ever."""
+    uid = delivery.sop_instance_uid
+    said = CommitmentReport(TRANSACTION, (), ((uid, 0x0112),)) if failure else CommitmentReport(TRANSACTION, (uid,))
+    for _ in range(2):
+        with pytest.raises(CommitmentRefused, match=f"pacs came from {stranger.ae_title} at {stranger.address}"):
+            intake.commitment(said, stranger)
+    row = only(database, Delivery)
+    assert (row.state, row.committed_at, row.claim_token, row.next_attempt_at) == ("sent", None, "token", None)
+    assert stranger.address in row.reason
+    assert kinds(database) == ["commitment_refused"]
+    assert only(database, Event).detail["address"] == stranger.address
+    intake.commitment(CommitmentReport(TRANSACTION, (uid,)), PACS)
+    row = only(database, Delivery)
+    assert (row.state, row.reason) == ("committed", None)
+
+
+def test_a_destination_that_the_settings_no_longer_name_has_nobody_to_answer_for_it(database, delivery):
+    intake = SqlIntake(database, ScopeRule(), backoff=float)
+    with pytest.raises(CommitmentRefused):
+        intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
+    assert only(database, Delivery).state == "sent"
+
+
+def test_what_was_committed_stays_so_when_a_stranger_says_otherwise(intake, database, delivery):
+    uid = delivery.sop_instance_uid
+    intake.commitment(CommitmentReport(TRANSACTION, (uid,)), PACS)
+    with pytest.raises(CommitmentRefused):
+        intake.commitment(CommitmentReport(TRANSACTION, (), ((uid, 0x0112),)), STRANGERS["another address"])
+    row = only(database, Delivery)
+    assert (row.state, row.reason) == ("committed", None)

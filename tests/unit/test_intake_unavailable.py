@@ -43,7 +43,7 @@ def test_a_database_that_cannot_take_it_is_unavailable_and_never_success(error):
         lambda: intake.register(header(), stored(), PEER),
         lambda: intake.reject(Refusal("x", "y", PEER)),
         lambda: intake.known("2.25.101"),
-        lambda: intake.commitment(CommitmentReport(TRANSACTION, ())),
+        lambda: intake.commitment(CommitmentReport(TRANSACTION, ()), Peer("PACS", "10.0.0.5")),
     ]
     for call in calls:
         with pytest.raises(IntakeUnavailable) as caught:

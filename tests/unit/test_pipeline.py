@@ -27,7 +27,7 @@ from worker.completion import REPLACED
 from worker.errors import EnvironmentUnfit, LeaseLost
 from worker.pipeline import Collaborators, ReportRule, analyse_study
 from worker.plan import MIXED_PATIENTS
-from worker.studies import add_job, current_digest
+from worker.studies import CAME_BACK, add_job, current_digest
 from worker.tables import Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
 
 
@@ -244,6 +244,20 @@ def test_a_site_may_want_reports_of_what_is_out_of_scope(bench):
 
     (image,) = bench.contents[0].images
     assert (image.outcome, image.reason, image.frame_number) == ("out_of_scope", "modality CT", 0)
+
+
+def test_a_report_of_ours_that_came_back_is_no_image_of_the_next_report(bench):
+    bench.use(rule=ReportRule(out_of_scope=True))
+    bench.run(bench.job(out_of_scope_reason="modality CT"))
+    with bench.database.write() as session:
+        study = session.scalars(select(Study)).one()
+        an_instance(session, study, 9, modality="SR", out_of_scope_reason=CAME_BACK)
+        again = bench.plan(session, study.id)
+
+    bench.run(again)
+
+    assert bench.all(Job)[-1].reason == "modality CT"
+    assert [image.reason for image in bench.contents[-1].images] == ["modality CT"]
 
 
 def test_a_site_may_want_no_reports_of_what_failed(bench):

@@ -12,7 +12,8 @@ from dicom_io.types import Outcome
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from worker import results as module
 from worker.results import ResultFilter, ResultRow, jobs, results, view_of
-from worker.tables import Report
+from worker.studies import add_job, current_digest
+from worker.tables import Job, Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +97,60 @@ def test_a_finished_study_shows_its_answer(database):
 
 def test_the_turnaround_runs_from_the_last_image_the_job_could_see_to_its_result(database):
     with database.write() as session:
-        study = a_study(session)
-        an_instance(session, study, 1, received_at=MORNING)
-        an_instance(session, study, 2, received_at=MORNING + timedelta(seconds=20, milliseconds=500))
-        an_instance(session, study, 3, received_at=minutes(60))
-        a_job(session, study, created_at=minutes(1), finished_at=minutes(2))
+        last = MORNING + timedelta(seconds=20, milliseconds=500)
+        a_job(session, a_study(session), last_image_at=last, created_at=minutes(1), finished_at=minutes(2))
     assert only(database).turnaround_seconds == pytest.approx(99.5)
+
+
+def test_reports_that_come_back_with_the_study_are_no_images_of_its_turnaround(database):
+    with database.write() as session:
+        study = a_study(session)
+        an_instance(session, study, 1)
+        an_instance(session, study, 2, modality="SR", out_of_scope_reason="a report", received_at=minutes(21))
+        digest = current_digest(session, study.id)
+        job_id = add_job(session, study.id, digest=digest, model_version="m", lane="live", now=minutes(21.5))
+        job = session.get_one(Job, job_id)
+        job.state, job.outcome, job.finished_at = "done", "absent", minutes(22)
+    assert only(database).turnaround_seconds == pytest.approx(22 * 60)
+
+
+@pytest.mark.parametrize("lane", ["live", "archive"])
+def test_analysing_the_same_images_again_leaves_the_turnaround_of_their_first_answer(database, lane):
+    with database.write() as session:
+        study = a_study(session)
+        a_job(session, study, last_image_at=MORNING, finished_at=minutes(2))
+        a_job(session, study, revision=2, lane=lane, last_image_at=MORNING, finished_at=minutes(22))
+    row = only(database)
+    assert (row.revision, row.analysed_at, row.turnaround_seconds) == (2, minutes(22), pytest.approx(120))
+
+
+def test_an_analysis_that_was_given_up_is_no_answer_and_the_retry_that_succeeds_is(database):
+    with database.write() as session:
+        study = a_study(session)
+        a_job(session, study, last_image_at=MORNING, finished_at=minutes(2), state="failed", outcome="failed")
+    assert only(database).turnaround_seconds is None
+    with database.write() as session:
+        a_job(session, study, revision=2, last_image_at=MORNING, finished_at=minutes(22))
+    assert only(database).turnaround_seconds == pytest.approx(22 * 60)
+
+
+def test_a_late_image_has_a_turnaround_of_its_own(database):
+    with database.write() as session:
+        study = a_study(session)
+        a_job(session, study, last_image_at=MORNING, finished_at=minutes(2))
+        a_job(session, study, digest="e" * 64, last_image_at=minutes(60), finished_at=minutes(65))
+    assert only(database).turnaround_seconds == pytest.approx(5 * 60)
+
+
+def test_a_study_without_an_image_to_analyse_has_no_turnaround(database):
+    with database.write() as session:
+        a_job(session, a_study(session), last_image_at=None, outcome="out_of_scope", probability=None)
+    assert only(database).turnaround_seconds is None
 
 
 def test_a_nightly_reanalysis_has_no_turnaround(database):
     with database.write() as session:
-        study = a_study(session)
-        an_instance(session, study)
-        a_job(session, study, lane="archive")
+        a_job(session, a_study(session), lane="archive", last_image_at=MORNING)
     assert only(database).turnaround_seconds is None
 
 

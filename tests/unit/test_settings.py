@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dicom_io.listener_settings import ListenerSettings
+from dicom_io.listener_settings import AllowedCaller, ListenerSettings
 from dicom_io.scope import ScopeRule
 from tests.product import ROOT
 from worker.errors import SettingsError
@@ -84,6 +84,15 @@ def test_a_wrong_value_is_answered_with_its_variable_and_what_it_wants(monkeypat
     assert line.startswith(f"{variable}")
     assert wants in line
     assert "\n" not in line
+
+
+def test_a_destination_answers_for_itself_unless_the_site_says_who_does(monkeypatch):
+    cluster = {**PACS, "name": "cluster", "answers_from": ["PACS@10.0.0.0/28", "PACS_SCU"]}
+    monkeypatch.setenv("BONEWATCH_DESTINATIONS", json.dumps([PACS, cluster]))
+    assert load_settings().answerers() == {
+        "pacs": (AllowedCaller(PACS["ae_title"], PACS["host"]),),
+        "cluster": (AllowedCaller("PACS", "10.0.0.0/28"), AllowedCaller("PACS_SCU")),
+    }
 
 
 def test_all_problems_are_told_at_once(monkeypatch):

@@ -18,8 +18,10 @@ def after(seconds):
 def test_the_way_has_every_hop_in_order_with_the_seconds_between(database):
     with database.write() as session:
         study = a_study(session, last_instance_at=after(5), completed_at=after(30))
-        for number in (1, 2):
-            an_instance(session, study, number)
+        for number, seconds in ((1, 0), (2, 5)):
+            an_instance(session, study, number, received_at=after(seconds))
+        returned = {"modality": "SR", "out_of_scope_reason": "a report", "received_at": after(300)}
+        an_instance(session, study, 3, **returned)
         job = a_job(session, study, created_at=after(30), started_at=after(31), finished_at=after(33.5))
         a_delivery(session, job, sent_at=after(34), committed_at=after(40))
     assert [(hop.what, hop.seconds) for hop in load_study(database, "2.25.1").way] == [

@@ -99,7 +99,7 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         ).all()
         study = session.get_one(Study, result.study_id)
     recorded = _timed([Hop(event.at, _words(event)) for event in reversed(events)])
-    return StudyView(result, instances, images, boxes, jobs, _way(study, len(instances), jobs), recorded)
+    return StudyView(result, instances, images, boxes, jobs, _way(study, instances, jobs), recorded)
 
 
 def with_answer(database: Database, found: StudyView, job: Job) -> StudyView:
@@ -138,11 +138,16 @@ def _said(session: Session, job_id: int | None) -> tuple[list[ImageResult], list
     return gravest_first, [FoundBox(*box) for box in boxes]
 
 
-def _way(study: Study, instances: int, jobs: Sequence[Job]) -> list[Hop]:
-    """Return the steps that every study takes, of each of its jobs; a job is named where there are several."""
-    hops = [Hop(study.first_instance_at, "received the first image")]
-    if instances > 1:
-        hops.append(Hop(study.last_instance_at, f"received the last of {instances} images"))
+def _way(study: Study, instances: Sequence[Instance], jobs: Sequence[Job]) -> list[Hop]:
+    """Return the steps that every study takes, of each of its jobs; a job is named where there are several.
+
+    Reports and whatever else is not to be analysed are no images of the study, also where they came with it.
+    """
+    arrived = sorted(each.received_at for each in instances if each.out_of_scope_reason is None)
+    first = "received the first image" if arrived else "received; nothing in it is to be analysed"
+    hops = [Hop(arrived[0] if arrived else study.first_instance_at, first)]
+    if len(arrived) > 1:
+        hops.append(Hop(arrived[-1], f"received the last of {len(arrived)} images"))
     if study.completed_at is not None:
         hops.append(Hop(study.completed_at, "complete: no more images came"))
     for job in reversed(jobs):
