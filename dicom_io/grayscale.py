@@ -123,14 +123,14 @@ def _voi(
 ) -> LookupTable | Window:
     present = values[counts > 0]
     for voi in display.voi:
-        name = "Window Center and Width"
+        name = "Window Center with its Window Width"
         if isinstance(voi, LookupTable):
             name = "VOI LUT Sequence"
             if _is_missing(voi, present, name, left_aside):
                 continue
         if _shows_the_pixels(voi.brightness(values), counts):
             return voi
-        left_aside.append(f"{name} leave next to no pixel between black and white and were left aside")
+        left_aside.append(f"{name} leaves next to no pixel between black and white and was left aside")
     return percentile_window(values, counts)
 
 

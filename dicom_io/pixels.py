@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import apply_color_lut
 
-from dicom_io.attributes import name_of, numbers, words
+from dicom_io.attributes import name_of, numbers, term, words
 from dicom_io.display_attributes import DisplayAttributes, Window, read_display_attributes
 from dicom_io.errors import (
     PixelDataMissing,
@@ -87,8 +87,7 @@ def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -
     image = _open(path, limits or PixelLimits())
     decoded = image.decode(number - 1)
     frame = image.frame(decoded, number - 1)
-    with parsing():
-        lossy = "".join(str(image.ds.get("LossyImageCompression") or "")) == "01"
+    lossy = term(image.ds, "LossyImageCompression") == "01"
     rendering = decoded.rendering
     return DisplayedFrame(frame, None if rendering is None else softcopy(rendering), lossy)
 

@@ -95,7 +95,18 @@ def build_report(content: ReportContent) -> Report:
     ------
     dicom_io.errors.ReportError
         When a source cannot be read, the sources do not belong together, or the content contradicts itself or them.
+        Also for what nobody foresaw in a header: the answer is kept and the report's failure recorded.
     """
+    try:
+        return _built(content)
+    except ReportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - pydicom and highdicom raise anything on headers that break the standard
+        # The name alone: the message may quote a header.
+        raise ReportError(f"unexpected error ({type(error).__name__})") from None
+
+
+def _built(content: ReportContent) -> Report:
     sources = {image.path: read_source(image.path) for image in content.images}
     pairs = [(image, sources[image.path]) for image in content.images]
     _check_content(content)

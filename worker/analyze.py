@@ -47,6 +47,7 @@ class FrameAnswer:
     probability: float | None = None
     boxes: tuple[Box, ...] = ()
     reason: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,11 @@ class Answer:
         """Return the answer alone, so that a long list of them holds no images."""
         return replace(self, pixels=None)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Which attributes of the header were left aside or mended, each once."""
+        return tuple(dict.fromkeys(words for frame in self.frames for words in frame.warnings))
+
     def as_json(self) -> dict[str, Any]:
         """Return the object that `--json` prints."""
         if self.frame is None or self.outcome in (Outcome.FAILED, Outcome.OUT_OF_SCOPE):
@@ -90,6 +96,8 @@ class Answer:
         }
         if self.orientation != 1:
             answer["orientation"] = self.orientation
+        if self.warnings:
+            answer["warnings"] = list(self.warnings)
         return answer if self.reason is None else {**answer, "reason": self.reason}
 
 
@@ -182,9 +190,11 @@ def _frame_answers(frames: Iterator[Frame], workbench: Workbench) -> Iterator[tu
             frame = next(frames)
         except StopIteration:
             return
-        except (DicomError, ImageError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the others
             # Before the first frame nothing is known of frames: the file as a whole has failed (number 0).
-            failed = FrameAnswer(number + 1 if number else 0, Outcome.FAILED, reason=_one_line(str(error)))
+            failed = FrameAnswer(number + 1 if number else 0, Outcome.FAILED, reason=_words(error))
             yield failed, None, time.perf_counter() - started
             return
         number = frame.number
@@ -201,7 +211,15 @@ def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> F
     except ImageError as error:
         return FrameAnswer(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
     boxes = tuple(Box(each.x1, each.y1, each.x2, each.y2, each.score) for each in analysis.boxes)
-    return FrameAnswer(frame.number, Outcome(analysis.decision.value), analysis.probability, boxes)
+    outcome = Outcome(analysis.decision.value)
+    return FrameAnswer(frame.number, outcome, analysis.probability, boxes, warnings=frame.warnings)
+
+
+def _words(error: Exception) -> str:
+    """Return an error's reason; of a foreign one the name alone, for its message may quote a header."""
+    if isinstance(error, (DicomError, ImageError)):
+        return _one_line(str(error))
+    return f"unexpected error ({type(error).__name__})"
 
 
 def _one_line(text: str) -> str:

@@ -101,6 +101,8 @@ def _shown(image: ReportedImage) -> DisplayedFrame | str:
         return shortened(str(error))
     except OSError as error:
         return f"the image's file cannot be read: {error.strerror}"
+    except Exception as error:  # noqa: BLE001 - as below
+        return f"unexpected error ({type(error).__name__})"
 
 
 def _made(content: CompanionContent, kind: Kind, shown: DisplayedFrame, heat: Explain | None) -> Companion:

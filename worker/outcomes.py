@@ -25,7 +25,8 @@ class ImageOutcome:
     """The answer for one frame of one instance; `probability` is None exactly where it was not analysed.
 
     `classifier_probability` and `detector_score` are what either network said by itself. `values_digest` is the
-    identity of the frame's stored values, None where it could not be decoded.
+    identity of the frame's stored values, None where it could not be decoded. `warning` says which attributes of an
+    analysed image were left aside or mended.
     """
 
     instance_id: int
@@ -39,6 +40,7 @@ class ImageOutcome:
     classifier_probability: float | None = None
     detector_score: float | None = None
     values_digest: str | None = None
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

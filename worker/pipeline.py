@@ -19,7 +19,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_io.errors import HeaderError, PathOutside, PixelError
+from dicom_io.errors import DicomError, HeaderError, PathOutside, PixelError
 from dicom_io.structured_report import ReportContent
 from dicom_io.types import Algorithm, Box, Frame, Outcome, ReportReference
 from models.types import ImageAnalysis, ImageError
@@ -28,7 +28,7 @@ from worker.completion import JobResult, ReportOutcome, finish
 from worker.database import Database
 from worker.errors import EnvironmentUnfit
 from worker.jobs import Claim
-from worker.outcomes import ImageOutcome, StudyOutcome, failed, shortened, study_outcome
+from worker.outcomes import ImageOutcome, StudyOutcome, failed, joined, shortened, study_outcome
 from worker.plan import Plan, PlannedImage, load_plan
 from worker.queues import ARCHIVE
 from worker.reports import UNMOUNTED, BuildReport, ReportStore, make_report, report_content
@@ -193,7 +193,8 @@ def _analyse_frames(image: PlannedImage, parts: Collaborators) -> Iterator[Image
         yield _unread(image, 0, "file_deleted", "the image was deleted here after its report: send the study again")
         return
     try:
-        for frame in parts.read_frames(_existing(image, parts.store)):
+        frames = parts.read_frames(_existing(image, parts.store))
+        while (frame := _next(frames)) is not None:
             number = frame.number
             yield _analyse_frame(image, frame, parts.analyzer)
     except (PixelError, HeaderError) as error:
@@ -204,6 +205,24 @@ def _analyse_frames(image: PlannedImage, parts: Collaborators) -> Iterator[Image
     else:
         if number == 0:
             yield _unread(image, 0, "pixel_data_missing", "the image has no frame")
+
+
+def _next(frames: Iterator[Frame]) -> Frame | None:
+    """Return the next frame, None after the last; what nobody foresaw ends this image and not the study.
+
+    Raises
+    ------
+    dicom_io.errors.DicomError, OSError
+        As the frames do; a disk that cannot be read is not this image's fault.
+    """
+    try:
+        return next(frames, None)
+    except (DicomError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with one image must not end the study
+        # The name alone: messages of foreign errors may quote a header.
+        log.warning("image_unreadable", error=type(error).__name__)
+        raise PixelError(f"unexpected error ({type(error).__name__})") from None
 
 
 def _existing(image: PlannedImage, store: ReportStore) -> Path:
@@ -234,6 +253,7 @@ def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> Ima
         classifier_probability=analysis.classifier_probability,
         detector_score=analysis.detector_score,
         values_digest=frame.values_digest,
+        warning=joined(frame.warnings) or None,
     )
 
 

@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom import dcmread
+from pydicom.errors import BytesLengthException
 
 from dicom_io.scope import ScopeRule
-from dicom_io.types import Algorithm, Outcome
+from dicom_io.types import Algorithm, Frame, Outcome
 from models.types import BundleError, Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10
 from worker.analyze import Answer, Workbench, analyze_file
 from worker.analyze_output import Output
 from worker.candidates import Candidate, Kind, output_names, select
+from worker.cli.analyze import _below
 
 BOXES = (ScoredBox(1, 2, 11, 12, 0.9), ScoredBox(4, 4, 8, 8, 0.2))
 VERSION = "2026-01-01-fake+00000000"
@@ -154,6 +156,23 @@ def test_whatever_is_wrong_becomes_one_failed_line(tmp_path: Path) -> None:
         assert answer["outcome"] == "failed"
         assert word in answer["reason"], (path.name, answer["reason"])
         assert "\n" not in answer["reason"]
+
+
+def test_what_nobody_foresaw_in_one_file_is_one_failed_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(_: Path) -> Iterator[Frame]:
+        raise BytesLengthException("SECRET")
+        yield
+
+    monkeypatch.setattr("worker.analyze.read_frames", raising)
+    answer = analyze(write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "odd.dcm"), PRESENT)
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "unexpected error (BytesLengthException)")
+
+
+def test_what_was_left_aside_of_a_file_is_in_the_answer(tmp_path: Path) -> None:
+    ds = build_dx(pixels=np.stack([ramp(40, 60)] * 2), WindowCenter=[60000], WindowWidth=[0], NumberOfFrames=2)
+    answer = analyze(write_part10(ds, tmp_path / "odd.dcm"), ABSENT, ABSENT).as_json()
+    assert answer["warnings"] == ["Window Width 1 is smaller than the standard allows and was left aside"]
+    assert _below(answer) == answer["warnings"]
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from models.types import ImageError, ModelError
 from tests.builders import build_cr, ramp, write_part10
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, kinds
 from worker.settings import load_settings
-from worker.tables import Delivery, Event, Job
+from worker.tables import Delivery, Event, ImageResult, Job
 from worker.ui import study_image
 from worker.ui.viewer import drawn
 from worker.ui.visit import Visit
@@ -161,6 +161,14 @@ def test_every_image_says_its_probability_and_its_boxes_scores_as_text(look, add
     ]
     page.segmented_control[0].set_value("Original").run()
     assert said[1] in [each.value for each in page.text], "what is not drawn is still said"
+
+
+def test_an_image_says_which_attributes_of_its_file_were_left_aside(look, database, add_images, seen):
+    add_images(("present", 0.9, 1), ("absent", 0.1, 0))
+    with database.write() as session:
+        session.get_one(ImageResult, 2).warning = "Rescale Slope is 0: it was left aside"
+    said = [each.value for each in look().text if each.value.startswith("Of the file")]
+    assert said == ["Of the file: Rescale Slope is 0: it was left aside"]
 
 
 @pytest.mark.parametrize(("asked", "shown"), [("13", 3), ("15", 3), ("16", 12), ("0", 12), ("-1", 12), ("x", 12)])

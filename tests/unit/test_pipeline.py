@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from pydicom.errors import BytesLengthException
 from sqlalchemy import func, select
 
 from dicom_io.errors import HeaderError, PixelDataTruncated, PixelsUndecodable, ReportError, StoreError
@@ -189,6 +190,38 @@ def test_frames_after_one_that_cannot_be_read_are_said_not_to_be_analysed(bench)
     assert (first.frame_number, first.outcome) == (1, "absent")
     assert (second.frame_number, second.outcome) == (2, "failed")
     assert second.reason == "cut off; frames 2 to 4 were not analysed"
+
+
+@pytest.mark.parametrize("error", [BytesLengthException("SECRET"), RecursionError("SECRET"), AssertionError("SECRET")])
+def test_what_nobody_foresaw_in_one_image_ends_that_image_alone(bench, error):
+    bench.use(read_frames=FakeFrames(**{"1": [error]}), analyzer=FakeAnalyzer(PRESENT))
+
+    bench.run(bench.job(images=2))
+
+    (job,), (first, second), (report,) = map(bench.all, (Job, ImageResult, Report))
+    assert (job.state, job.outcome, first.outcome, second.outcome) == ("done", "present", "failed", "present")
+    assert first.reason == f"unexpected error ({type(error).__name__})"
+    assert "1 of 2 images could not be analysed" in job.reason
+    assert report.state == "built"
+
+
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_image(bench):
+    bench.use(read_frames=FakeFrames(**{"1": [OSError(5, "Input/output error")]}))
+
+    with pytest.raises(OSError, match="Input/output"):
+        bench.run(bench.job())
+
+
+def test_what_was_left_aside_of_an_image_is_in_sql(bench):
+    warned = replace(FRAME, warnings=("Window Width 1 was left aside", "Rescale Slope is 0", "Rescale Slope is 0"))
+    bench.use(read_frames=FakeFrames(**{"1": [warned]}))
+
+    bench.run(bench.job(images=2))
+
+    assert [each.warning for each in bench.all(ImageResult)] == [
+        "Window Width 1 was left aside; Rescale Slope is 0",
+        None,
+    ]
 
 
 def test_several_frames_of_which_none_could_be_read_fail_as_a_whole(bench):

@@ -305,11 +305,11 @@ def _printer(output: Format) -> Iterator[_Printer]:
 
 
 def _below(answer: dict[str, Any]) -> list[str]:
-    """Return the lines below a file's outcome: its boxes, best first, and the reason."""
+    """Return the lines below a file's outcome: its boxes, best first, the reason, and what was left aside."""
     boxes = answer.get("boxes", [])
     lines = [
         f"box {' '.join(f'{side:.0f}' for side in box['xyxy'])} score {box['score']:.2f}" for box in boxes[:BOXES_SHOWN]
     ]
     if len(boxes) > BOXES_SHOWN:
         lines.append(f"and {len(boxes) - BOXES_SHOWN} more boxes (--json)")
-    return lines + ([answer["reason"]] if answer.get("reason") else [])
+    return [*lines, *([answer["reason"]] if answer.get("reason") else []), *answer.get("warnings", [])]

@@ -13,7 +13,7 @@ from dicom_io.pixel_limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer
-from worker.outcomes import ImageOutcome, gravest, study_outcome
+from worker.outcomes import ImageOutcome, gravest, joined, study_outcome
 from worker.ui.answer import answer_words, show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
@@ -102,6 +102,8 @@ def _show(model: SharedModel, each: Analysed) -> None:
         show_outcome(answer.outcome.value, _advice(answer))
         if answer.reason is not None:
             st.caption(plain(f"In detail: {answer.reason}"))
+        if answer.warnings:
+            st.caption(plain(f"Of the file: {joined(answer.warnings)}"))
         if len(answer.frames) > 1:
             _side_by_side(_picked(each, key), partial(_show_frame, model))
         elif each.shown is not None:

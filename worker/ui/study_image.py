@@ -39,6 +39,8 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
     st.text(f"{title or 'Image'}, frame {image.frame_number}: {answer_words(image.outcome, image.probability)}")
     if image.reason:
         st.text(image.reason)
+    if image.warning:
+        st.text(f"Of the file: {image.warning}")
     shown = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
     show_scores(shown)  # what was said stays, whether or not the image can be shown
     if instance.file_deleted_reason is not None:

@@ -1,0 +1,109 @@
+"""Whatever one element of a header holds, it ends that image at most, with an error of our own that says why."""
+
+import functools
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_io.errors import DicomError, ReportError
+from dicom_io.header import read_header
+from dicom_io.pixels import read_frames
+from dicom_io.scope import ScopeRule
+from dicom_io.structured_report import ReportContent, build_report
+from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
+from models.types import Decision, ImageAnalysis, ScoredBox
+from tests.builders import write_part10
+from tests.hostile_headers import Variant, radiograph, variants
+from worker.analyze import Workbench, analyze_file
+from worker.analyze_output import Output
+from worker.candidates import select
+from worker.companions import CompanionRule, build_companions
+
+ALGORITHM = Algorithm("first", "1", "nobody")
+FAILED_OR_ANSWERED = {Outcome.FAILED, Outcome.OUT_OF_SCOPE, Outcome.PRESENT}
+
+
+class Model:
+    version = "1"
+
+    def analyze(self, pixels: np.ndarray, minimum_score: float | None = None) -> ImageAnalysis:
+        return ImageAnalysis(0.9, (ScoredBox(1, 2, 11, 12, 0.9),), Decision.PRESENT, 0.1)
+
+
+@functools.cache
+def all_variants() -> tuple[Variant, ...]:
+    return tuple(variants())
+
+
+def written(folder: Path, each: Variant) -> Path:
+    path = folder / "image.dcm"
+    path.write_bytes(each.content)
+    return path
+
+
+def content_of(path: Path) -> ReportContent:
+    image = ReportedImage(path, 1, Outcome.PRESENT, 0.9, (Box(1, 2, 11, 12, 0.9),))
+    return ReportContent(
+        (image,), Outcome.PRESENT, ALGORITHM, "digest", "1", content_datetime=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_nothing_but_our_own_errors_comes_from_a_header_with_one_odd_element(tmp_path, start):
+    read = refused = 0
+    for each in all_variants()[start :: 4 * 3]:
+        path = written(tmp_path, each)
+        for reading in (read_header, lambda path: next(read_frames(path))):
+            try:
+                reading(path)
+                read += 1
+            except DicomError as error:
+                refused += bool(str(error))
+    assert read > 500
+    assert refused > 50
+
+
+def test_a_batch_with_odd_headers_has_an_answer_for_each_file_and_a_report_or_the_reason(tmp_path):
+    output = Output(tmp_path / "out", ALGORITHM, 0.5)
+    answered = 0
+    for number, each in enumerate(all_variants()[::67]):
+        (candidate,) = select([written(tmp_path, each)]).candidates
+        answer = analyze_file(candidate, Workbench(Model, ScopeRule(accept_unknown_body_part=True)))
+        assert answer.outcome in FAILED_OR_ANSWERED, each.words
+        assert answer.outcome is Outcome.PRESENT or answer.reason, each.words
+        if answer.pixels is None:
+            continue
+        answered += 1
+        note = output.write(answer, Path(str(number)))
+        assert note or (tmp_path / "out" / f"{number}.sr.dcm").exists(), each.words
+    assert answered > 30
+
+
+def test_every_companion_of_an_odd_header_is_there_or_has_its_reason(tmp_path):
+    built = 0
+    for each in all_variants()[33::97]:
+        content = content_of(written(tmp_path, each))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                report = build_report(content)
+        except ReportError:
+            continue
+        for companion in build_companions(content, report.reference, CompanionRule("always", True), None):
+            assert companion.report is not None or companion.reason, each.words
+            built += companion.report is not None
+    assert built > 30
+
+
+def test_a_report_that_fails_for_what_nobody_foresaw_says_so_without_quoting(tmp_path):
+    path = write_part10(radiograph(), tmp_path / "image.dcm")
+    image = ReportedImage(path, 1, Outcome.PRESENT, 0.9, (None,))  # type: ignore[arg-type]
+    content = ReportContent(
+        (image,), Outcome.PRESENT, ALGORITHM, "digest", "1", content_datetime=datetime(2026, 1, 1, tzinfo=UTC)
+    )
+
+    with pytest.raises(ReportError, match=r"unexpected error \(\w+\)"):
+        build_report(content)
