@@ -159,17 +159,28 @@ _FURTHER_CODES = {
     "UPPERARM": "368209003 368208006",
     "WRIST": "9736006 5951000",
 }
-UPPER_LIMB = frozenset(
+_UPPER_LIMB = frozenset(
     (
-        *("ACJOINT", "ARM", "CARPUS", "CLAVICLE", "ELBOW", "FINGER", "FOREARM", "HAND", "HUMERUS", "METACARPUS"),
-        *("RADIUS", "RADIUSULNA", "SCAPULA", "SHOULDER", "THUMB", "ULNA", "UPPERARM", "UPPEREXTREMITY"),
-        *("UPPERLIMB", "WRIST"),
+        *("ACJOINT", "CLAVICLE", "ELBOW", "EXTREMITY", "FINGER", "FOREARM", "HAND", "HUMERUS", "METACARPUS", "RADIUS"),
+        *("RADIUSULNA", "SCAPULA", "SCJOINT", "SHOULDER", "THUMB", "ULNA", "UPPERARM", "UPPERLIMB", "WRIST"),
     )
 )
-LOWER_LIMB = frozenset(
+_LOWER_LIMB = frozenset(
     (
-        *("ANKLE", "CALCANEUS", "CALF", "FEET", "FEMUR", "FIBULA", "FOOT", "HIP", "KNEE", "LEG", "LOWEREXTREMITY"),
-        *("LOWERLEG", "LOWERLIMB", "PATELLA", "PELVIS", "THIGH", "TIBIA", "TIBIAFIBULA", "TOE"),
+        *(
+            "ANKLE",
+            "CALCANEUS",
+            "EXTREMITY",
+            "FEMUR",
+            "FIBULA",
+            "FOOT",
+            "HIP",
+            "ILIUM",
+            "KNEE",
+            "LOWERLEG",
+            "LOWERLIMB",
+        ),
+        *("PATELLA", "PELVIS", "PELVISLOWEXTREMT", "SIJOINT", "THIGH", "TIBIA", "TIBIAFIBULA", "TOE"),
     )
 )
 
@@ -181,6 +192,9 @@ _CONCEPT_ADDRESS = re.compile(
 )
 _SIDES = frozenset({"L", "R", "LT", "RT", "LEFT", "RIGHT", "BOTH", "BILAT", "BILATERAL"})
 _NOTHING_SAID = frozenset({"", "UNKNOWN", "UNDEFINED", "UNSPECIFIED", "OTHER", "NONE", "NA"})
+
+
+LIMBS, ELSEWHERE = frozenset({"upper limb", "lower limb"}), frozenset({"elsewhere"})
 
 
 def part_term(body_part_examined: str | None) -> str:
@@ -198,6 +212,12 @@ def region_term(concept: Concept) -> str | None:
 def other_region(concept: Concept) -> str | None:
     """Return the words for a known code of a region, organ or vessel that has no term here; None for any other code."""
     return _other_regions().get(snomed_code(concept) or "")
+
+
+def areas_of(term: str) -> frozenset[str]:
+    """Return where a known Defined Term is at home: upper limb with shoulder, lower limb with pelvis, the rest."""
+    limbs = {"upper limb": term in _UPPER_LIMB, "lower limb": term in _LOWER_LIMB}
+    return frozenset(limb for limb, there in limbs.items() if there) or ELSEWHERE
 
 
 def snomed_code(concept: Concept) -> str | None:

@@ -21,7 +21,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.anatomy import LOWER_LIMB, UPPER_LIMB, other_region, part_term, region_term, word_term
+from dicom_io.anatomy import ELSEWHERE, LIMBS, areas_of, other_region, part_term, region_term, word_term
 from dicom_io.region_words import parts_named
 from dicom_io.types import Concept, InstanceHeader
 
@@ -146,32 +146,36 @@ def _body_part_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:
     regions = [_Region(concept, rule) for concept in header.anatomic_regions]
     if not term:
         return _region_reason(regions[0]) if regions else _unknown_reason(header, rule)
-    if not _is_listed(term, rule) and not any(region.listed and region.term == term for region in regions):
-        against = next((region for region in regions if region.listed), None)
-        if against is None:
-            return f"body part {written} is not on the list of analysed ones"
-    else:
-        against = next((region for region in regions if region.unlisted or _other_limb(term, region.term)), None)
-    return f"body part {written} and anatomic region {against.words} contradict each other" if against else None
+    for region in regions:
+        if not region.areas & _areas_of_word(term, header.body_part_examined or ""):
+            return f"body part {written} and anatomic region {region.words} contradict each other"
+    # A word that is no term says as little as none: then the codes decide.
+    coded = regions if word_term(term) is None else [region for region in regions if region.term == term]
+    if _is_listed(term, rule) or (coded and all(region.listed for region in coded)):
+        return None
+    return f"body part {written} is not on the list of analysed ones"
 
 
 class _Region:
-    """A code of the anatomic region, held against the list; a code that is not known is neither on it nor off it."""
+    """A code of the anatomic region, held against the list; a code that is not known could be anywhere."""
 
     def __init__(self, concept: Concept, rule: ScopeRule) -> None:
         self.concept = concept
         self.term = region_term(concept)
         self.listed = self.term is not None and _is_listed_region(self.term, rule)
         # What an unknown code means is free text, which may keep an image out.
-        meant = (part for part in parts_named(concept.meaning) if not _is_listed_region(part, rule))
-        known = self.term or other_region(concept)
-        self.words = known or next(meant, None)
-        self.unlisted = self.words is not None and not self.listed
+        self.words = self.term or other_region(concept) or next(iter(parts_named(concept.meaning)), None)
+        self.areas = LIMBS | ELSEWHERE if self.words is None else areas_of(self.words)
+
+
+def _areas_of_word(term: str, written: str) -> frozenset[str]:
+    known = word_term(term)
+    return areas_of(known) if known else ELSEWHERE if parts_named(written) else LIMBS
 
 
 def _region_reason(region: _Region) -> str:
     """Say why a code without a term of its own, which is all that names the part, keeps the image out."""
-    if region.unlisted:
+    if region.words is not None:
         return f"anatomic region {region.words} is not on the list of analysed ones"
     scheme = region.concept.scheme
     return f"the anatomic region is a code that is not known here{f', of {_quoted(scheme)}' if scheme else ''}"
@@ -195,17 +199,6 @@ def _is_listed(term: str, rule: ScopeRule) -> bool:
 def _is_listed_region(term: str, rule: ScopeRule) -> bool:
     # A list may say LEG where a code says lower leg
     return term in rule.body_parts or any(word_term(part) == term for part in rule.body_parts)
-
-
-def _other_limb(one: str | None, other: str | None) -> bool:
-    return any(
-        _singular(one) in limb and _singular(other) in against
-        for limb, against in ((UPPER_LIMB, LOWER_LIMB), (LOWER_LIMB, UPPER_LIMB))
-    )
-
-
-def _singular(term: str | None) -> str:
-    return "" if term is None else term.removesuffix("S") if term not in UPPER_LIMB | LOWER_LIMB else term
 
 
 def _quoted(text: str) -> str:

@@ -152,6 +152,33 @@ def test_two_names_for_the_same_limb_do_not_contradict(part, code):
     assert reason_of(part=part, regions=[Concept(code, "SCT", "")]) is None
 
 
+@pytest.mark.parametrize(
+    ("part", "region"),
+    [("MANO", HAND), ("HAND AP", HAND), ("HANDGELENK", WRIST), ("PELVIS", Concept("22356005", "SCT", "Ilium"))],
+)
+def test_a_code_says_what_a_word_of_a_device_does_not(part, region):
+    assert reason_of(part=part, regions=[region]) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "region"), [("THORAX", HAND), ("BRUSTKORB", HAND), ("MANO", CHEST), ("HAND AP", CHEST)]
+)
+def test_a_word_of_a_device_and_a_code_may_contradict_each_other_too(part, region):
+    assert "contradict" in str(reason_of(part=part, regions=[region]))
+
+
+def test_a_word_that_is_no_term_stays_out_beside_a_code_that_is_not_known():
+    assert reason_of(part="MANO", regions=[Concept("X", "99ACME", "Mano")]) is not None
+    assert reason_of(part="MANO") is not None
+
+
+def test_a_site_that_lists_its_own_words_gets_them_beside_codes():
+    rule = ScopeRule(body_parts=frozenset({"HANDGELENK", "THORAX"}))
+    assert reason_of(part="HANDGELENK", regions=[WRIST], rule=rule) is None
+    assert reason_of(part="THORAX", regions=[CHEST], rule=rule) is None
+    assert reason_of(part="HANDGELENK", regions=[CHEST], rule=rule) is not None
+
+
 def test_of_several_regions_none_may_contradict():
     assert reason_of(regions=[HAND, CHEST]) == "body part HAND and anatomic region CHEST contradict each other"
     foot = Concept("56459004", "SCT", "Foot")

@@ -9,12 +9,15 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, select, text
 
+from dicom_io.header import read_header
 from dicom_io.intake import IntakeUnavailable
 from dicom_io.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
+from tests.builders import build_dx, coded, part10_bytes
 from tests.databases import MORNING, a_delivery, a_job, count, header, kinds, only
 from worker.intake import SqlIntake
+from worker.results import results
 from worker.studies import CAME_BACK, Models, close_quiet_studies, study_digest
 from worker.tables import Event, Instance, Job, Rejection, Study
 
@@ -297,3 +300,21 @@ def test_what_a_person_uploads_is_todays_work_also_where_it_was_fetched_before(i
     (job_id,) = close_quiet_studies(database, Models("m"), quiet_seconds=30, now=clock(), limit=10)
     with database.read() as session:
         assert session.get_one(Job, job_id).lane == "live"
+
+
+def test_a_part_that_only_a_code_names_stands_in_the_tables(intake, database):
+    received = read_header(part10_bytes(build_dx(BodyPartExamined=None, StudyDate="20240305")))
+    intake.register(received, stored(), PEER)
+    assert only(database, Instance).body_part_examined == "HAND"
+    assert [(row.body_part, row.study_date) for row in results(database)] == [("HAND", "20240305")]
+
+
+def test_a_chest_that_only_a_code_names_is_recorded_as_out_of_scope(database, clock):
+    intake = SqlIntake(database, ScopeRule(accept_unknown_body_part=True), backoff=float, clock=clock)
+    chest = [coded("T-D3000", "SRT", "Chest")]
+    intake.register(
+        read_header(part10_bytes(build_dx(BodyPartExamined=None, AnatomicRegionSequence=chest))), stored(), PEER
+    )
+    instance = only(database, Instance)
+    assert instance.body_part_examined == "CHEST"
+    assert instance.out_of_scope_reason == "body part CHEST is not on the list of analysed ones"
