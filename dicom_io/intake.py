@@ -25,6 +25,12 @@ class IntakeUnavailable(DicomError):
     retryable = True
 
 
+class RecordRefused(IntakeUnavailable):
+    """The database is there and does not take this record. The sender is told to try again later, too."""
+
+    code = "record_refused"
+
+
 class CommitmentRefused(DicomError):
     """A storage commitment result came from somebody else than the peer that was asked; nothing was changed."""
 

@@ -135,6 +135,30 @@ class ObjectStore:
         with _answering(), contextlib.suppress(FileNotFoundError):
             self.filesystem.rm_file(self._key(stored.path), timeout=self._patience())
 
+    def holds(self, stored: StoredFile) -> bool:
+        """Say whether the storage has the file now, whole; a copy on this machine says nothing."""
+        with _answering():
+            try:
+                found = self.filesystem.info(self._key(stored.path), refresh=True, timeout=self._patience())
+            except FileNotFoundError:
+                return False
+        return int(found["size"]) == stored.size_bytes
+
+    def received(self) -> Iterator[tuple[str, float]]:
+        """Yield what the storage has, then what lies on this machine alone: a copy whose upload was interrupted."""
+        bucket, _, prefix = self._root().partition("/")
+        prefix = f"{prefix}/" if prefix else ""
+        wanted: dict[str, str] = {"Bucket": bucket, "Prefix": f"{prefix}instances/"}
+        while True:
+            with _answering():
+                page = self.filesystem.call_s3("list_objects_v2", **wanted, timeout=self._patience())
+            for each in page.get("Contents", ()):
+                yield str(each["Key"]).removeprefix(prefix), each["LastModified"].timestamp()
+            if not page.get("IsTruncated"):
+                break
+            wanted["ContinuationToken"] = page["NextContinuationToken"]
+        yield from self.local.received()
+
     def path(self, relative: str) -> Path:
         """Return a path of this machine where the file can be read now; it does not exist where the storage lacks it.
 
@@ -189,7 +213,12 @@ class ObjectStore:
         return not found.get("KeyCount", len(found.get("Contents", ())))
 
     def _uploaded(self, stored: StoredFile) -> StoredFile:
-        self._upload(stored.path)
+        try:
+            self._upload(stored.path)
+        except StoreError:
+            # Whoever brought it hears "later"; a copy that the storage lacks is a patient's image that nobody counts.
+            self.local.discard(stored)
+            raise
         return stored
 
     def _upload(self, relative: str) -> None:

@@ -11,11 +11,12 @@ import structlog
 from pydicom.dataset import Dataset
 
 from dicom_io.admission import Throttle, printable_uid
+from dicom_io.durable import as_store_errors
 from dicom_io.elements import tag_text
 from dicom_io.equivalence import Likeness, attributes_digest, likeness
 from dicom_io.errors import HeaderError, IncompleteHeader, StoreError
 from dicom_io.file_meta import encode_file_meta
-from dicom_io.header import read_data_set_header, read_file_meta
+from dicom_io.header import read_data_set_header, read_file_meta, read_header
 from dicom_io.incident import incident
 from dicom_io.intake import Intake, IntakeUnavailable
 from dicom_io.pixel_identity import Unreadable, pixel_digest_apart
@@ -35,7 +36,7 @@ DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 _TRIES = 5
-_KEPT_AGAIN = (Registration.RESTORED, Registration.REPLACED)
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +123,22 @@ class Reception:
         header = _checked_header(request)
         try:
             stored = self._store.put_data_set(incoming.stream(), header)
-            registration = self._intake.register(header, stored, request.peer)
+            registration: Registration | None = self._intake.register(header, stored, request.peer)
             if registration is Registration.CONFLICT:
                 registration = self._settle_conflict(header, stored, request.peer)
-            if registration in _KEPT_AGAIN and not self._store.path(stored.path).exists():
-                # Somebody who removed the same file came between it and its record.
+            if registration is not None and not self._store.holds(stored):
+                # Who removed or set aside this very file came between it and its row; from now on the row keeps it.
                 self._store.put_data_set(incoming.stream(), header)
         except (StoreError, IntakeUnavailable) as error:
             raise _Refused(OUT_OF_RESOURCES, error.code, str(error), keep=False) from error
         log.info(
-            "instance_received", registration=registration.value, size_bytes=stored.size_bytes, **_caller(request.peer)
+            "instance_received",
+            registration=(registration or Registration.DUPLICATE).value,
+            size_bytes=stored.size_bytes,
+            **_caller(request.peer),
         )
 
-    def _settle_conflict(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration:
+    def _settle_conflict(self, header: InstanceHeader, stored: StoredFile, peer: Peer) -> Registration | None:
         """Tell the same image in other bytes, which takes the place of the first, from another image under its UID.
 
         The old file goes once the new one is on record. Where the record changes meanwhile, for the same instance comes
@@ -149,7 +153,7 @@ class Reception:
             replacement = self._compare(known, header, stored)
             if replacement is None:
                 self._store.discard(stored)
-                return Registration.DUPLICATE
+                return None
             if self._intake.replace(header, stored, peer, replacement):
                 self._remove_replaced(header.sop_instance_uid, known.stored)
                 return Registration.REPLACED
@@ -184,15 +188,20 @@ class Reception:
         )
 
     def _refuse(self, request: Arrival, refused: _Refused) -> Reply:
-        """Put aside, record, answer. When the record fails, the answer is "later": a refusal unseen is a loss."""
+        """Put aside, record, answer. When the record fails, the answer is "later": a refusal unseen is a loss.
+
+        What is refused because the database is away is in the log alone: to wait for it once more would keep the sender
+        waiting twice as long.
+        """
         status = refused.status
+        unrecordable = refused.code == IntakeUnavailable.code
         uid = request.sop_instance_uid if is_safe_uid(request.sop_instance_uid) else None
         # The same temporary refusal may come a thousand times an hour, for a sender retries.
         repeated = status == OUT_OF_RESOURCES and not self._throttle.admits(refused.code, request.peer.ae_title)
         log.warning("instance_refused", code=refused.code, status=f"0x{status:04X}", **_caller(request.peer))
         try:
             path = refused.quarantine_path or (self._quarantine(request) if refused.keep else None)
-            if not repeated:
+            if not repeated and not unrecordable:
                 self._intake.reject(Rejection(refused.code, refused.reason, request.peer, status, uid, path))
         except IntakeUnavailable:
             log.warning("rejection_not_recorded", code=refused.code)
@@ -243,6 +252,24 @@ def arrival_of(event: Any, peer: Peer, study_instance_uid: str | None = None) ->
         peer=peer,
         study_instance_uid=study_instance_uid,
     )
+
+
+def arrival_of_stored(path: Path, incoming: IncomingDataSet, peer: Peer) -> Arrival:
+    """Return what a stored file brings, as if it came now; fills `incoming`.
+
+    Raises
+    ------
+    dicom_io.errors.HeaderError
+        It is no Part 10 file, or its header cannot be read.
+    dicom_io.errors.StoreError
+        It cannot be read now.
+    """
+    header = read_header(path)
+    with as_store_errors(), path.open("rb") as stream:
+        read_file_meta(stream)
+        while piece := stream.read(_PIECE_BYTES):
+            incoming.write(piece)
+    return Arrival(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid, incoming, peer)
 
 
 def arrival_of_part10(

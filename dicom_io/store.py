@@ -119,6 +119,18 @@ class InstanceStore:
         with as_store_errors():
             self.path(stored.path).unlink(missing_ok=True)
 
+    def holds(self, stored: StoredFile) -> bool:
+        """Say whether a file is there now, whole."""
+        with as_store_errors():
+            try:
+                return self.path(stored.path).stat().st_size == stored.size_bytes
+            except FileNotFoundError:
+                return False
+
+    def received(self) -> Iterator[tuple[str, float]]:
+        """Yield the relative path of every received instance and when it was written (seconds of the Unix epoch)."""
+        return self._files_below(self.root / "instances", levels=2)
+
     def path(self, relative: str) -> Path:
         """Return the absolute path of a stored file.
 
@@ -226,6 +238,16 @@ class InstanceStore:
                 raise
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+    def _files_below(self, folder: Path, levels: int) -> Iterator[tuple[str, float]]:
+        """Walk folders of studies and series; what is removed meanwhile is passed over."""
+        with as_store_errors(), contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as found:
+            for each in found:
+                if levels and each.is_dir(follow_symlinks=False):
+                    yield from self._files_below(Path(each.path), levels - 1)
+                elif not levels and each.name.endswith(".dcm") and each.is_file(follow_symlinks=False):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield self._relative(Path(each.path)), each.stat(follow_symlinks=False).st_mtime
 
     def _quarantined(self, name: str, digest: str) -> Path:
         if _QUARANTINE_NAME.fullmatch(name) is None:

@@ -7,6 +7,7 @@ Store
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -46,6 +47,15 @@ class Store(Protocol):
 
     def discard(self, stored: StoredFile) -> None:
         """Remove a file. It need not exist any more."""
+
+    def holds(self, stored: StoredFile) -> bool:
+        """Say whether the file is there now, whole: what another machine would find, not what this one remembers."""
+
+    def received(self) -> Iterator[tuple[str, float]]:
+        """Yield the relative path of every received instance and when it was written (seconds of the Unix epoch).
+
+        One after another, in no order, however many there are; what is written meanwhile may be among them.
+        """
 
     def path(self, relative: str) -> Path:
         """Return a path of this machine where the file can be read now; it does not exist where the store lacks it."""

@@ -37,11 +37,12 @@ from worker.pipeline import Analyzer, Collaborators, ReportRule
 from worker.queues import Queue
 from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
 from worker.reanalysis_runs import ARCHIVE, Request
-from worker.receptions import build_intake
+from worker.receptions import build_intake, build_reception
 from worker.settings import Settings
 from worker.stores import store_of
 from worker.sweep import SweepCollaborators, SweepRule
 from worker.tables import utc_now
+from worker.unrecorded import UnrecordedFiles
 
 log = structlog.get_logger(__name__)
 
@@ -192,6 +193,7 @@ class Runtime:
                 chunk=settings.archive_chunk,
             ),
             clock=utc_now,
+            recover_files=lambda: self._unrecorded_files().step(),
         )
 
     def reanalyzer(self) -> ReanalysisCollaborators:
@@ -212,6 +214,13 @@ class Runtime:
             if name not in self._parts:
                 self._parts[name] = make()
             return cast("Part", self._parts[name])
+
+    def _unrecorded_files(self) -> UnrecordedFiles:
+        def make() -> UnrecordedFiles:
+            reception = build_reception(self.settings, self.database)
+            return UnrecordedFiles(self.database, self.store, reception, self.settings.maximum_instance_bytes, utc_now)
+
+        return self._once("unrecorded_files", make)
 
     def _analyzers(self) -> dict[str, Analyzer]:
         return self._once("analyzers", dict)

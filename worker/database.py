@@ -275,14 +275,22 @@ def _use_wal(url: URL) -> None:
 def _create_engine(url: URL, timeout_seconds: float) -> Engine:
     address, arguments = driver_arguments(url)
     if url.drivername == SQLITE:
-        engine = create_engine(address, connect_args={"timeout": timeout_seconds}, hide_parameters=True)
+        # A connection is a file that is open: nobody waits for one, and then for the writer before him as well.
+        engine = create_engine(
+            address, connect_args={"timeout": timeout_seconds}, max_overflow=-1, hide_parameters=True
+        )
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     arguments |= {"timeout": timeout_seconds, "application_name": "bonewatch"}
     # hide_parameters: what SQLAlchemy says of a failed statement holds no values, for they are patient data.
     engine = create_engine(
-        address, connect_args=arguments, client_encoding="utf8", pool_pre_ping=True, hide_parameters=True
+        address,
+        connect_args=arguments,
+        client_encoding="utf8",
+        pool_pre_ping=True,
+        pool_timeout=timeout_seconds,
+        hide_parameters=True,
     )
     event.listen(engine, "handle_error", _drop_connection)
     return engine

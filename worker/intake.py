@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_io.class_names import is_image_class
-from dicom_io.intake import CommitmentRefused, IntakeUnavailable
+from dicom_io.intake import CommitmentRefused, IntakeUnavailable, RecordRefused
 from dicom_io.listener_settings import AllowedCaller
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import (
@@ -234,7 +234,7 @@ class SqlIntake:
         except SQLAlchemyError as error:
             # What the database refuses for any other reason must not be answered Success either. The class alone:
             # the message holds the statement's values, which are patient data.
-            raise IntakeUnavailable(f"the database refuses the record: {type(error).__name__}") from None
+            raise RecordRefused(f"the database refuses the record: {type(error).__name__}") from None
 
 
 class _OvertakenError(Exception):

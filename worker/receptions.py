@@ -9,6 +9,9 @@ from worker.delivery_rule import DeliveryRule
 from worker.intake import SqlIntake
 from worker.stores import store_of
 
+RECEPTION_SECONDS = 4.0
+"""How long the listener waits for its database, once for an object: a sender hears "later" before five are over."""
+
 if TYPE_CHECKING:
     from worker.database import Database
     from worker.settings import Settings

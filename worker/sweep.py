@@ -45,7 +45,7 @@ class SweepCollaborators:
     """What a sweep works with.
 
     `model_version` reads the version of the bundle that is installed now, `shadow_version` of the one in shadow, None
-    where there is none.
+    where there is none; `recover_files` takes in received files that have no row.
     """
 
     database: Database
@@ -54,6 +54,7 @@ class SweepCollaborators:
     rule: SweepRule
     clock: Callable[[], datetime]
     shadow_version: Callable[[], str | None] = lambda: None
+    recover_files: Callable[[], int] = lambda: 0
 
 
 def sweep(parts: SweepCollaborators) -> dict[str, int]:
@@ -65,6 +66,7 @@ def sweep(parts: SweepCollaborators) -> dict[str, int]:
        shadow.
     4. Send the messages of jobs that have none in the queue.
     5. Send the messages of deliveries that are due.
+    6. Register received files that have no row.
     """
     steps: dict[str, Callable[[SweepCollaborators], int]] = {
         "jobs_released": _release_jobs,
@@ -74,6 +76,7 @@ def sweep(parts: SweepCollaborators) -> dict[str, int]:
         "shadows_ended": _end_shadows,
         "jobs_sent": _send_jobs,
         "deliveries_sent": _send_deliveries,
+        "files_recovered": _recover_files,
     }
     counts = {name: _guarded(name, step, parts) for name, step in steps.items()}
     if any(counts.values()):
@@ -93,6 +96,10 @@ def _guarded(name: str, step: Callable[[SweepCollaborators], int], parts: SweepC
 def _words(error: Exception) -> str | None:
     # Only errors of our own trees have words that are known to hold no patient data.
     return str(error) if hasattr(error, "code") or type(error).__module__.startswith("models.") else None
+
+
+def _recover_files(parts: SweepCollaborators) -> int:
+    return parts.recover_files()
 
 
 def _release_jobs(parts: SweepCollaborators) -> int:

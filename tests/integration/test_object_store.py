@@ -7,17 +7,25 @@ import io
 import os
 import signal
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from dicom_io import object_store
 from dicom_io.errors import HeaderError, PathOutside, StoreError
 from dicom_io.header import read_header
+from dicom_io.reception import Reception
+from dicom_io.scope import ScopeRule
 from dicom_io.stores import open_store
-from tests.builders import build_cr, part10_bytes
+from dicom_io.types import Peer
+from tests.builders import build_cr, part10_bytes, ramp
+from tests.databases import only
 from tests.listening import listening, request_for
 from tests.object_storage import BUCKET, object_server
 from tests.scu import data_set
+from worker.intake import SqlIntake
+from worker.tables import Instance, Rejection
+from worker.unrecorded import AGE, REST, UnrecordedFiles
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +178,7 @@ def test_a_sender_is_told_to_come_again_while_the_storage_is_away(empty, tmp_pat
 def test_the_same_uid_with_other_content_is_refused_and_kept_aside(empty, tmp_path):
     with listening(tmp_path, store=store_at(tmp_path / "here", empty.storage)) as running:
         assert running.push(request_for(build_cr())) == [0x0000]
-        assert running.push(request_for(build_cr(BodyPartExamined="FOOT"))) == [0x0111]
+        assert running.push(request_for(build_cr(pixels=ramp()[::-1]))) == [0x0111]
     assert sorted(name.partition("/")[0] for name in empty.names()) == ["instances", "quarantine"]
 
 
@@ -185,3 +193,61 @@ def test_the_cache_stays_within_its_bound_and_leaves_what_is_in_use(empty, tmp_p
     put(store, part10_bytes(build_cr(instance="cache-5")))
     assert [store.local.path(each.path).exists() for each in stored] == [False, False, False, True, True]
     assert all(store.path(each.path).exists() for each in stored)
+
+
+def test_a_file_is_held_only_where_the_storage_has_it_whatever_this_machine_remembers(store, empty):
+    stored = put(store, part10_bytes(build_cr()))
+    assert store.holds(stored)
+    empty.client().rm_file(f"{BUCKET}/site/{stored.path}")
+    assert store.local.path(stored.path).exists()
+    assert not store.holds(stored)
+
+
+def test_everything_received_is_listed_also_beyond_a_page_and_what_never_left_this_machine(
+    store, elsewhere, tmp_path, monkeypatch
+):
+    stored = [put(elsewhere, part10_bytes(build_cr(instance=f"listed-{number}"))) for number in range(3)]
+    store.put_report(part10_bytes(build_cr()), "1.2.3")
+    left = store.local.put(part10 := part10_bytes(build_cr(instance="left-here")), read_header(part10))
+    ask = store.filesystem.call_s3
+    monkeypatch.setattr(store.filesystem, "call_s3", lambda *what, **how: ask(*what, **how, MaxKeys=2))
+
+    listed = dict(store.received())
+
+    assert sorted(listed) == sorted(each.path for each in [*stored, left])
+    assert all(abs(moment - time.time()) < 600 for moment in listed.values())
+
+
+def test_an_upload_that_fails_leaves_no_copy_on_this_machine(empty, tmp_path):
+    store = store_at(tmp_path / "here", empty.impatient())
+    empty.service.send_signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(StoreError):
+            put(store, part10_bytes(build_cr()))
+    finally:
+        empty.service.send_signal(signal.SIGCONT)
+    assert list(store.local.root.rglob("*.dcm")) == []
+
+
+def test_an_object_without_a_row_is_taken_in_from_the_storage(store, database, clock):
+    part10 = part10_bytes(build_cr())
+    stored = put(store, part10)
+    clock.now = datetime.now(UTC) + AGE
+    intake = SqlIntake(database, ScopeRule(), backoff=float, clock=clock)
+    files = UnrecordedFiles(database, store, Reception(store, intake), 1 << 24, clock)
+
+    assert (files.step(), only(database, Instance).path) == (1, stored.path)
+    clock.advance(REST.total_seconds())
+    assert files.step() == 0
+
+
+def test_an_object_that_a_row_has_no_use_for_is_moved_to_quarantine_in_the_storage(store, empty, database, clock):
+    intake = SqlIntake(database, ScopeRule(), backoff=float, clock=clock)
+    kept, leftover = put(store, part10_bytes(build_cr())), put(store, part10_bytes(build_cr(Rows=9, Columns=9)))
+    intake.register(read_header(part10_bytes(build_cr())), kept, Peer("PACS", "10.0.0.5"))
+    clock.now = datetime.now(UTC) + AGE
+    files = UnrecordedFiles(database, store, Reception(store, intake), 1 << 24, clock)
+
+    assert files.step() == 1
+    assert empty.names() == sorted([kept.path, only(database, Rejection).quarantine_path])
+    assert leftover.path not in empty.names()

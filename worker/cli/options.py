@@ -29,8 +29,8 @@ def settings_of(home: Path | None, **overrides: Any) -> Settings:
     return load_settings(home=home, **overrides)
 
 
-def database_of(settings: Settings) -> Database:
-    """Open the database, which must have this version's tables."""
+def database_of(settings: Settings, **patience: float) -> Database:
+    """Open the database, which must have this version's tables; `patience` is `timeout_seconds`."""
     from worker.database import open_database
 
-    return open_database(settings.sqlalchemy_url())
+    return open_database(settings.sqlalchemy_url(), **patience)

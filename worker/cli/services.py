@@ -112,13 +112,14 @@ def listen(home: Home = None) -> None:
     from worker.errors import StartRefused
     from worker.logs import configure_logs
     from worker.readiness import announce_ready
+    from worker.receptions import RECEPTION_SECONDS
     from worker.stopping import StopRequest
 
     request = StopRequest()
     request.install()
     settings = settings_of(home)
     configure_logs(settings.log_format, settings.log_level)
-    database = database_of(settings)
+    database = database_of(settings, timeout_seconds=RECEPTION_SECONDS)
     try:
         listener = build_listener(settings, database)
         try:
