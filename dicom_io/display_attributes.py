@@ -154,7 +154,7 @@ def read_display_attributes(ds: Dataset, layout: PixelLayout) -> DisplayAttribut
         rescale=rescale,
         modality_table=table,
         voi=(*tables, *_windows(ds, left_aside)),
-        padding=_read_padding(ds, left_aside, signed=layout.signed),
+        padding=read_padding(ds, left_aside, signed=layout.signed),
         inverted=is_inverted(ds, layout.photometric, left_aside),
         left_aside=tuple(left_aside),
     )
@@ -278,8 +278,11 @@ def _windows(ds: Dataset, left_aside: list[str]) -> Iterator[Window]:
             yield Window(centre, width, function)
 
 
-def _read_padding(ds: Dataset, left_aside: list[str], *, signed: bool) -> tuple[int, int] | None:
-    """Return the padding values (PS3.3 C.7.5.1.1.2): one value, or a range with its limit, ends included."""
+def read_padding(ds: Dataset, left_aside: list[str], *, signed: bool) -> tuple[int, int] | None:
+    """Return the padding values (PS3.3 C.7.5.1.1.2): one value, or a range with its limit, ends included.
+
+    What cannot be used is added to `left_aside`.
+    """
     found = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
         value = next(iter(words(ds, keyword, signed=signed)), None)

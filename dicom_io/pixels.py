@@ -14,7 +14,7 @@ from pydicom.pixels.decoders.base import Decoder
 from pydicom.pixels.processing import apply_color_lut
 
 from dicom_io.attributes import name_of, numbers, term, words
-from dicom_io.display_attributes import DisplayAttributes, Window, read_display_attributes
+from dicom_io.display_attributes import DisplayAttributes, Window, read_display_attributes, read_padding
 from dicom_io.errors import (
     PixelDataMissing,
     PixelModuleInvalid,
@@ -72,7 +72,8 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
     """
     image = _open(path, limits or PixelLimits())
     for index in range(image.layout.frames):
-        yield image.frame(image.decode(index), index)
+        decoded = image.decode(index)
+        yield image.frame(decoded, image.shown(decoded), index)
 
 
 def read_values_digest(path: Path, limits: PixelLimits | None = None) -> str:
@@ -86,10 +87,10 @@ def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -
     """Read one frame, number 1 the first, with what a picture of it for people needs; errors as `read_frames`."""
     image = _open(path, limits or PixelLimits())
     decoded = image.decode(number - 1)
-    frame = image.frame(decoded, number - 1)
+    shown = image.shown(decoded)
+    frame = image.frame(decoded, shown, number - 1)
     lossy = term(image.ds, "LossyImageCompression") == "01"
-    rendering = decoded.rendering
-    return DisplayedFrame(frame, None if rendering is None else softcopy(rendering), lossy)
+    return DisplayedFrame(frame, None if shown is None else softcopy(shown.rendering), lossy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,25 +141,31 @@ class Levels:
 
 def read_levels(path: Path, number: int, limits: PixelLimits | None = None) -> Levels:
     """Read a monochrome frame, number 1 the first, before its window; errors as `read_frames`."""
-    decoded = _open(path, limits or PixelLimits()).decode(number - 1)
-    rendering = decoded.rendering
-    if rendering is None:
+    image = _open(path, limits or PixelLimits())
+    decoded = image.decode(number - 1)
+    shown = image.shown(decoded)
+    if shown is None:
         raise PixelModuleInvalid("an image in colour has no window")
+    rendering = shown.rendering
     places = (decoded.array - rendering.stored[0]).astype(np.uint16)
     window = (rendering.window.centre, rendering.window.width, rendering.window.function)
-    return Levels(places, rendering.values, decoded.background, window, rendering.inverted)
+    return Levels(places, rendering.values, shown.background, window, rendering.inverted)
 
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
-    """A frame's stored values, int32, and, for a monochrome one, how it is shown.
-
-    `background` tells which of `rendering.stored` are padding; `told` is what was mended or left aside.
-    """
+    """A frame's stored values, int32, and what was mended in them."""
 
     array: NDArray[np.int32]
     photometric: str
-    rendering: Rendering | None
+    told: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a monochrome frame is shown; `background` tells which of `rendering.stored` are padding."""
+
+    rendering: Rendering
     background: NDArray[np.bool_]
     told: tuple[str, ...]
 
@@ -168,56 +175,62 @@ class _Opened:
     ds: Dataset
     layout: PixelLayout
     decoder: Decoder
-    display: DisplayAttributes | None
     overlays: tuple[int, ...]
     spacing_mm: tuple[float, float] | None
 
     def decode(self, index: int) -> _Decoded:
+        """Decode a frame; nothing of its display is looked at."""
         if not 0 <= index < self.layout.frames:
             raise PixelDataMissing(f"there is no frame {index + 1} in an image of {self.layout.frames}")
         with parsing():
-            decoded, photometric = decode_frame(self.decoder, self.ds, self.layout, index)
+            samples, photometric = decode_frame(self.decoder, self.ds, self.layout, index)
+            grey = self.layout.photometric in MONOCHROME
             array, told = stored_values(
-                decoded,
+                samples,
                 self.layout,
                 aligned=has_own_precision(self.decoder.UID),
                 overlays=self.overlays,
-                padding=None if self.display is None else self.display.padding,
+                padding=read_padding(self.ds, [], signed=self.layout.signed) if grey else None,
             )
-            if self.display is None or photometric not in MONOCHROME:
-                return _Decoded(array, photometric, None, np.zeros(0, dtype=np.bool_), told)
-            stored, counts = _counted(array)
-            background, fault = _background(self.display, array, stored, counts)
-            rendering = render(self.display, stored, np.where(background, 0, counts))
-            return _Decoded(array, photometric, rendering, background, (*told, *fault, *rendering.left_aside))
+            return _Decoded(array, photometric, told)
 
-    def frame(self, decoded: _Decoded, index: int) -> Frame:
+    def shown(self, decoded: _Decoded) -> _Shown | None:
+        """Return how a frame is shown, None for one in colour."""
+        if decoded.photometric not in MONOCHROME:
+            return None
         with parsing():
-            pixels, told = _grey(self.ds, self.layout, decoded), decoded.told
-            if decoded.rendering is None:
-                pixels, more = made_visible(pixels)
-                told = (*told, *more)
+            display = read_display_attributes(self.ds, self.layout)
+            stored, counts = _counted(decoded.array)
+            background, fault = _background(display, decoded.array, stored, counts)
+            rendering = render(display, stored, np.where(background, 0, counts))
+            return _Shown(rendering, background, (*fault, *rendering.left_aside))
+
+    def frame(self, decoded: _Decoded, shown: _Shown | None, index: int) -> Frame:
+        """Return a frame as it is analysed."""
+        with parsing():
+            if shown is None:
+                pixels, told = made_visible(_luma_of(self.ds, self.layout, decoded))
+            else:
+                table = np.where(shown.background, np.float32(0), shown.rendering.brightness)
+                pixels, told = table[decoded.array - shown.rendering.stored[0]], shown.told
             aspect = _pixel_aspect(self.ds, self.spacing_mm)
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
         digest = values_digest(decoded.array, decoded.photometric)
-        return Frame(index + 1, pixels, self.spacing_mm, aspect, told, digest)
+        return Frame(index + 1, pixels, self.spacing_mm, aspect, (*decoded.told, *told), digest)
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:
     image = read_image_file(path, limits)
-    ds, layout = image.ds, image.layout
     with parsing():
-        display = read_display_attributes(ds, layout) if layout.photometric in MONOCHROME else None
-        return _Opened(ds, layout, image.decoder, display, overlay_bits(ds, layout), _spacing_mm(ds))
+        return _Opened(
+            image.ds, image.layout, image.decoder, overlay_bits(image.ds, image.layout), _spacing_mm(image.ds)
+        )
 
 
-def _grey(ds: Dataset, layout: PixelLayout, decoded: _Decoded) -> NDArray[np.float32]:
-    array, photometric, rendering = decoded.array, decoded.photometric, decoded.rendering
-    if rendering is not None:
-        table = np.where(decoded.background, np.float32(0), rendering.brightness)
-        pixels: NDArray[np.float32] = table[array - rendering.stored[0]]
-        return pixels
+def _luma_of(ds: Dataset, layout: PixelLayout, decoded: _Decoded) -> NDArray[np.float32]:
+    """Return the brightness of a frame in colour."""
+    array, photometric = decoded.array, decoded.photometric
     if photometric == "PALETTE COLOR":
         colours = apply_color_lut(array, _with_signed_palettes(ds, layout))
         largest = np.iinfo(colours.dtype).max

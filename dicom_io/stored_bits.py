@@ -69,6 +69,8 @@ def stored_values(
         shift = 0
     full >>= shift
     low = _as_signed(full & ((1 << layout.bits_stored) - 1), layout.bits_stored, signed=layout.signed)
+    if full.max() >> layout.bits_stored == 0:
+        return _with_sign_or_without(full, low, layout, told)
     above = (-1 << layout.bits_stored) & every & ~(overlaid >> shift)
     # Bits above that repeat the sign are no news; neither are those of padding, which has values of its own.
     unexpected = ((full & above) != 0) & (((full ^ low) & above) != 0)
@@ -77,13 +79,13 @@ def stored_values(
         padded = unexpected & (whole >= padding[0]) & (whole <= padding[1])
         low[padded] = whole[padded]
         unexpected &= ~padded
-    if not unexpected.any() or layout.photometric not in MONOCHROME:
+    if layout.photometric not in MONOCHROME or not unexpected.any():
         return low, told
     bits = _bits_that_go_on(full & ~(overlaid >> shift), layout, stray=unexpected.mean() < STRAY)
     if bits == layout.bits_stored:
         return low, told
-    wide = _wide(full & ((1 << bits) - 1), bits, layout)
-    return wide, (*told, f"Bits Stored is {layout.bits_stored}, but the pixels use {bits} bits: these were read")
+    wide, sign = _wide(full & ((1 << bits) - 1), bits, layout)
+    return wide, (*told, f"Bits Stored is {layout.bits_stored}, but the pixels use {bits} bits{sign}: these were read")
 
 
 def overlay_bits(ds: Dataset, layout: PixelLayout) -> tuple[int, ...]:
@@ -158,15 +160,46 @@ def _share_of_steps_that_go_on(full: NDArray[np.int32], bit: int) -> float | Non
     return on / (on + apart) if on + apart else None
 
 
-def _wide(values: NDArray[np.int32], bits: int, layout: PixelLayout) -> NDArray[np.int32]:
-    """Return values of `bits` bits with their sign.
+def _wide(values: NDArray[np.int32], bits: int, layout: PixelLayout) -> tuple[NDArray[np.int32], str]:
+    """Return values of `bits` bits with their sign, and what to say of it.
 
-    Where they are signed, they may all be positive: then the highest bit is no sign. The smoother reading is right, for
-    a sign in the wrong bit makes values wrap.
+    Whoever errs in Bits Stored may err in Pixel Representation, and signed values may all be positive. The smoother
+    reading is right, for with a sign in the wrong place values wrap.
     """
-    if not layout.signed:
-        return values
-    return min((_as_signed(values, bits, signed=True), values), key=_roughness)
+    readings = {False: values, True: _as_signed(values, bits, signed=True)}
+    signed = min(readings, key=lambda each: (_roughness(readings[each]), each != layout.signed))
+    return readings[signed], "" if signed == layout.signed else f" {'with' if signed else 'without'} a sign"
+
+
+def _with_sign_or_without(
+    full: NDArray[np.int32], low: NDArray[np.int32], layout: PixelLayout, told: tuple[str, ...]
+) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Return `low`, or the values without a sign where they are said to have one and have none.
+
+    Negative values are written with their sign repeated up to the highest bit, nearly always. Where the bits above are
+    zero under a set sign bit, either the writer left them so, or the values have no sign.
+
+    Raises
+    ------
+    PixelModuleInvalid
+        When the values do not tell.
+    """
+    size = 1 << layout.bits_stored
+    if not layout.signed or layout.bits_stored == layout.bits_allocated or low.min() >= 0:
+        return low, told
+    if layout.photometric not in MONOCHROME:
+        return low, told
+    wrapping = steps = 0
+    for axis in (0, 1):
+        whole = np.abs(np.diff(full, axis=axis)[np.diff(low < 0, axis=axis)])
+        wrapping += int((2 * whole > size).sum())
+        steps += len(whole)
+    share = wrapping / steps if steps else 1.0
+    if share >= GOES_ON:  # without a sign the values would wrap
+        return low, told
+    if share > APART:
+        raise PixelModuleInvalid("Pixel Representation says that values have a sign, and the pixels do not tell")
+    return full, (*told, "Pixel Representation is 1, but the pixels have no sign: they were read without")
 
 
 def _roughness(values: NDArray[np.int32]) -> int:

@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io.errors import PixelModuleInvalid
-from dicom_io.pixels import read_displayed, read_frames
+from dicom_io.pixels import read_displayed, read_frames, read_values_digest
 from tests.builders import build_cr, part10_bytes, ramp, write_part10
 from tests.unit.test_grayscale import lookup_item
 
@@ -151,6 +151,15 @@ def test_a_rescale_slope_of_zero_is_as_if_there_were_no_rescale(tmp_path, slope)
 
     np.testing.assert_allclose(frame.pixels, AS_IT_IS, atol=0.001)
     assert frame.warnings == ("Rescale Slope is 0: Rescale Slope and Intercept were left aside",)
+
+
+def test_an_image_that_cannot_be_displayed_still_has_its_identity(tmp_path):
+    odd = build_cr(pixels=IMAGE)
+    odd["RescaleSlope"] = DataElement("RescaleSlope", "LO", "one")
+
+    paths = [write_part10(ds, tmp_path / f"{number}.dcm") for number, ds in enumerate((build_cr(pixels=IMAGE), odd))]
+
+    assert len({read_values_digest(path) for path in paths}) == 1
 
 
 def test_a_rescale_beyond_all_numbers_fails(tmp_path):

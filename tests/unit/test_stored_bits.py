@@ -123,6 +123,35 @@ def test_values_on_the_right_under_a_high_bit_on_the_left_are_read_where_they_ar
     assert frame.warnings == ("High Bit is 15, but the pixels use the bits from 0 on: these were read",)
 
 
+def test_values_without_a_sign_that_are_said_to_have_one_are_read_without(read):
+    """Twelve bits, the upper half of them bone: with a sign bone would be darker than air."""
+    (frame,) = read(declared(HAND.view(np.int16), 12))
+
+    np.testing.assert_allclose(frame.pixels, HAND / 4095, atol=0.001)
+    assert frame.warnings == ("Pixel Representation is 1, but the pixels have no sign: they were read without",)
+
+
+@pytest.mark.parametrize("extended", [True, False])
+def test_values_with_a_sign_keep_it(read, extended):
+    words = ((HAND.astype(np.int32) - 1500) & (0xFFFF if extended else 0x0FFF)).astype(np.uint16)
+    words = np.where(HAND > 3500, 2000, words).astype(np.uint16)
+
+    (frame,) = read(declared(words.view(np.int16), 12, RescaleSlope=1, RescaleIntercept=1500))
+
+    np.testing.assert_allclose(frame.pixels, np.minimum(HAND, 3500) / 4095, atol=0.001)
+    assert frame.warnings == ()
+
+
+def test_values_with_a_sign_that_are_said_to_have_none_are_read_with_it(read):
+    pixels = HAND.astype(np.int32) - 2048
+    ds = declared(pixels.astype(np.int16).view(np.uint16), 12, RescaleSlope=1, RescaleIntercept=2048)
+
+    (frame,) = read(ds)
+
+    np.testing.assert_allclose(frame.pixels, HAND / 4095, atol=0.001)
+    assert "with a sign" in frame.warnings[0]
+
+
 def test_eight_bits_declared_as_six_are_read_whole(read):
     pixels = (HAND >> 4).astype(np.uint8)
 
