@@ -6,6 +6,8 @@ the patient is drawn; what the radiograph itself shows stays as it is.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -13,7 +15,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 
 from dicom_io.companion import CompanionContent, add_equipment, companion_reference, local_moment
-from dicom_io.drawing import Marks, draw_marks, result_lines
+from dicom_io.drawing import draw_marks, marks_of
 from dicom_io.pixels import DisplayedFrame
 from dicom_io.report_source import SourceImage, read_source
 from dicom_io.structured_report import Report, encoded
@@ -104,9 +106,10 @@ def _add_image(ds: Dataset, content: CompanionContent, shown: DisplayedFrame, so
 
 
 def _add_pixels(ds: Dataset, content: CompanionContent, shown: DisplayedFrame) -> None:
-    lines = result_lines(content.image, content.algorithm.version)
-    marks = Marks(content.image.boxes, lines, shown.frame.aspect, content.heat)
-    picture = cv2.cvtColor(draw_marks(shown.frame.pixels, marks), cv2.COLOR_BGR2RGB)
+    frame = shown.frame
+    marks = marks_of(content.image, content.algorithm.version, frame.aspect, frame.warnings)
+    drawn = draw_marks(frame.pixels, replace(marks, heat=content.heat))
+    picture = cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = picture.shape[:2]
     ds.BitsAllocated = ds.BitsStored = 8

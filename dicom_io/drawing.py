@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.report_text import plain
-from dicom_io.types import Box, ReportedImage
+from dicom_io.report_words import image_words
+from dicom_io.types import Box, Outcome, ReportedImage
+from dicom_io.visibility import STRETCHED
 
 WARNING = "AI RESULT - NOT FOR DIAGNOSIS"
 SMALLEST_WIDTH = 640
@@ -28,6 +30,10 @@ BLACK = (0, 0, 0)
 TEXT_SIZE_AT = 1100
 """The longer side of a picture, in pixels, at which a score is written in OpenCV's size 1: letters 22 pixels high."""
 HEAT_OPACITY = 0.45
+HEADING, DETAIL = 1 / 880, 1 / 1000
+"""Letters of a heading and of a detail, in OpenCV's sizes a pixel of the picture's width, or of twice its height."""
+SCORES = "The number at each region is its region score, from 0 to 1"
+UNCLEAR = "dashed: the image is unclear"
 
 Pixels = NDArray[np.float32]
 Canvas = NDArray[np.uint8]
@@ -41,8 +47,12 @@ class Marks:
     ----------
     boxes : sequence of dicom_io.types.Box
         In pixels of the image, origin at the top left corner of the first pixel.
-    lines : sequence of str
-        What stands below the image, ASCII: outcome, model version. The band above always says `WARNING`.
+    heading : str
+        What is said of the image, ASCII; it stands below it. The band above always says `WARNING`.
+    details : sequence of str
+        What stands below the heading, smaller, ASCII: what the numbers mean, the model.
+    dashed : bool
+        Whether the boxes' outlines are dashed: regions of an image that is unclear.
     aspect : float
         Height of a pixel divided by its width.
     heat : numpy.ndarray, optional
@@ -50,7 +60,9 @@ class Marks:
     """
 
     boxes: Sequence[Box] = ()
-    lines: Sequence[str] = ()
+    heading: str = ""
+    details: Sequence[str] = ()
+    dashed: bool = False
     aspect: float = 1.0
     heat: Pixels | None = None
 
@@ -75,26 +87,44 @@ def draw_marks(pixels: Pixels, marks: Marks) -> Canvas:
     if marks.heat is not None:
         picture = _heated(picture, marks.heat)
     for box in sorted(marks.boxes, key=lambda each: each.score):  # the best one is drawn last, on top
-        _draw_box(picture, box, scale)
+        _draw_box(picture, box, scale, dashed=marks.dashed)
     columns = max(picture.shape[1], SMALLEST_WIDTH)
     # A picture much higher than wide stays at the left: the bands need their width.
     picture = np.pad(picture, ((0, 0), (0, columns - picture.shape[1]), (0, 0)))
-    return np.vstack([_band([WARNING], columns, YELLOW), picture, _band(marks.lines, columns, WHITE)])
+    side = max(SMALLEST_WIDTH, min(columns, 2 * picture.shape[0]))
+    above = _band([WARNING], columns, YELLOW, side * HEADING)
+    heading = _band([marks.heading], columns, WHITE, side * HEADING)
+    return np.vstack([above, picture, heading, _band(marks.details, columns, WHITE, side * DETAIL)])
 
 
-def mark_image(pixels: Pixels, boxes: Sequence[Box], lines: Sequence[str], aspect: float = 1.0) -> bytes:
-    """Return `draw_marks` of these boxes and lines as a PNG file in colour."""
-    encoded, data = cv2.imencode(".png", draw_marks(pixels, Marks(boxes, lines, aspect)))
+def mark_image(pixels: Pixels, marks: Marks) -> bytes:
+    """Return `draw_marks` as a PNG file in colour."""
+    encoded, data = cv2.imencode(".png", draw_marks(pixels, marks))
     if not encoded:
         raise ValueError("OpenCV cannot write a PNG")
     return bytes(data)
 
 
-def result_lines(image: ReportedImage, model_version: str) -> list[str]:
-    """Return what is written below an image: its own outcome and probability, its frame, and the model."""
-    frame = f"  frame {image.frame_number}" if image.frame_number > 1 else ""
-    probability = "" if image.probability is None else f"  probability {image.probability:.3f}"
-    return [f"{image.outcome.value.upper()}{probability}{frame}", f"model {plain(model_version)}"]
+def marks_of(image: ReportedImage, model_version: str, aspect: float = 1.0, warnings: Sequence[str] = ()) -> Marks:
+    """Return what is drawn on an image and written around it: the report's words, what the numbers mean, the model.
+
+    Parameters
+    ----------
+    image : dicom_io.types.ReportedImage
+        What was said of it.
+    aspect : float
+        Height of a pixel divided by its width.
+    warnings : sequence of str
+        Those of its frame: one that was stretched says so.
+    """
+    frame = f"Frame {image.frame_number}: " if image.frame_number > 1 else ""
+    unclear = image.outcome is Outcome.INCONCLUSIVE
+    details = [f"model {plain(model_version)}"]
+    if STRETCHED in warnings:
+        details.insert(0, "Contrast stretched: as its file displays it, the image could not be seen")
+    if image.boxes:
+        details.insert(0, f"{SCORES}; {UNCLEAR}" if unclear else SCORES)
+    return Marks(image.boxes, frame + image_words(image), details, dashed=unclear, aspect=aspect)
 
 
 def scale_for(shape: tuple[int, ...], aspect: float = 1.0) -> tuple[float, float]:
@@ -123,15 +153,29 @@ def _heated(picture: Canvas, heat: Pixels) -> Canvas:
     return np.asarray(picture * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
-def _draw_box(picture: Canvas, box: Box, scale: tuple[float, float]) -> None:
+def _draw_box(picture: Canvas, box: Box, scale: tuple[float, float], *, dashed: bool) -> None:
     """Draw the outline just around the box, black on both sides of the colour so that it shows on bone and on air."""
     x1, x2 = (round(value * scale[0]) for value in (box.x1, box.x2))
     y1, y2 = (round(value * scale[1]) for value in (box.y1, box.y2))
     size = max(0.6, min(max(picture.shape[:2]) / TEXT_SIZE_AT, picture.shape[1] / (TEXT_SIZE_AT / 8)))
     thick = max(2, round(2 * size))
     cv2.rectangle(picture, (x1, y1), (x2, y2), BLACK, thick + 2)
-    cv2.rectangle(picture, (x1, y1), (x2, y2), YELLOW, thick)
+    if dashed:
+        _draw_dashes(picture, (x1, y1, x2, y2), thick)
+    else:
+        cv2.rectangle(picture, (x1, y1), (x2, y2), YELLOW, thick)
     _draw_score(picture, f"{box.score:.2f}", (x1, y1, y2), size, thick)
+
+
+def _draw_dashes(picture: Canvas, corners: tuple[int, int, int, int], thick: int) -> None:
+    """Draw each side as dashes of one length, with one at either end, so that the corners are whole."""
+    x1, y1, x2, y2 = corners
+    for start, end in (((x1, y1), (x2, y1)), ((x1, y2), (x2, y2)), ((x1, y1), (x1, y2)), ((x2, y1), (x2, y2))):
+        length = max(end[0] - start[0], end[1] - start[1])
+        pieces = max(3, round(length / (5 * thick)) // 2 * 2 + 1)
+        ends = np.linspace(start, end, pieces + 1).round().astype(int)
+        for piece in range(0, pieces, 2):
+            cv2.line(picture, ends[piece].tolist(), ends[piece + 1].tolist(), YELLOW, thick)
 
 
 def _draw_score(picture: Canvas, text: str, place: tuple[int, int, int], size: float, thick: int) -> None:
@@ -147,14 +191,33 @@ def _draw_score(picture: Canvas, text: str, place: tuple[int, int, int], size: f
     cv2.putText(picture, text, (left, baseline), FONT, size, YELLOW, thick, cv2.LINE_AA)
 
 
-def _band(lines: Sequence[str], columns: int, colour: tuple[int, int, int]) -> Canvas:
-    """Write lines on black, each as large as fits, none larger than one thirtieth of the width."""
+def _band(lines: Sequence[str], columns: int, colour: tuple[int, int, int], size: float) -> Canvas:
+    """Write lines on black, wrapped where they are longer than the picture is wide."""
+    thickness = max(1, round(2 * size)) if size > 0.9 else 1
     rows = []
-    for line in lines:
-        (width, height), base = cv2.getTextSize(line, FONT, 1.0, 1)
-        size = min(columns / 800, (columns - 16) / max(width, 1))
-        row = np.zeros((max(12, round((height + base) * size) + 12), columns, 3), dtype=np.uint8)
-        thickness = max(1, round(2 * size)) if size > 0.9 else 1
-        cv2.putText(row, line, (8, row.shape[0] - 6 - round(base * size)), FONT, size, colour, thickness, cv2.LINE_AA)
+    for line in (part for whole in lines for part in _wrapped(whole, size, thickness, columns - 16)):
+        (_, height), base = cv2.getTextSize(line, FONT, size, thickness)
+        row = np.zeros((height + base + 12, columns, 3), dtype=np.uint8)
+        cv2.putText(row, line, (8, row.shape[0] - 6 - base), FONT, size, colour, thickness, cv2.LINE_AA)
         rows.append(row)
     return np.vstack(rows) if rows else np.zeros((0, columns, 3), dtype=np.uint8)
+
+
+def _wrapped(line: str, size: float, thickness: int, width: int) -> list[str]:
+    """Break a line between words, and a word that is longer than the width where it must be."""
+    parts: list[str] = []
+    for word in line.split():
+        if parts and _width(f"{parts[-1]} {word}", size, thickness) <= width:
+            parts[-1] += f" {word}"
+            continue
+        fits = _width(word, size, thickness) <= width
+        parts = [*parts, ""] if fits or not parts else [*parts[:-1], f"{parts[-1]} "]
+        for letter in word:
+            if parts[-1] and _width(parts[-1] + letter, size, thickness) > width:
+                parts.append("")
+            parts[-1] += letter
+    return parts
+
+
+def _width(text: str, size: float, thickness: int) -> int:
+    return int(cv2.getTextSize(text, FONT, size, thickness)[0][0])

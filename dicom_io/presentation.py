@@ -37,6 +37,7 @@ from dicom_io.pixels import DisplayedFrame
 from dicom_io.report_content import box_outline
 from dicom_io.report_source import SourceImage, read_source
 from dicom_io.report_text import long_string, plain
+from dicom_io.report_words import image_words
 from dicom_io.structured_report import Report, encoded
 
 SERIES_NUMBER = 9103
@@ -44,8 +45,8 @@ SERIES_DESCRIPTION = "AI marks - not for diagnosis"
 LABEL = "AI FRACTURE"
 DESCRIPTION = "AI result, not for diagnosis"
 LAYER = GraphicLayer("AI_RESULT", order=1, description="boxes and scores of an AI result")
-CAPTION = (0.02, 0.02, 0.98, 0.10)
-"""Where the caption stands: left, top, right, bottom, in shares of the displayed area; it has two lines."""
+CAPTION = (0.02, 0.02, 0.98, 0.14)
+"""Where the caption stands: left, top, right, bottom, in shares of the displayed area; it has three lines."""
 SCORE_HEIGHT, SCORE_WIDTH = 0.03, 0.09
 """The place of a score, in shares of the longer side of the image as it is displayed."""
 
@@ -122,8 +123,10 @@ def _annotations(
         )
         for box, outline in zip(content.image.boxes, outlines, strict=True)
     ]
+    answer, _, _ = image_words(content.image).partition(". ")
+    numbers = f"numbers: region scores, 0 to 1; model {plain(content.algorithm.version)}"
     caption = TextObject(
-        text_value=f"{DESCRIPTION}\r\nmodel {plain(content.algorithm.version)}",
+        text_value=f"{DESCRIPTION}\r\n{answer.rstrip('.')}\r\n{numbers}",
         units=AnnotationUnitsValues.DISPLAY,
         bounding_box=CAPTION,
     )

@@ -233,15 +233,24 @@ def reported_images(answer: Answer, box_score: float) -> tuple[ReportedImage, ..
     """
     answered = (Outcome.PRESENT, Outcome.INCONCLUSIVE)
     return tuple(
-        ReportedImage(
-            path=answer.path.absolute(),
-            frame_number=frame.number,
-            outcome=frame.outcome,
-            probability=frame.probability,
-            boxes=tuple(box for box in frame.boxes if box.score >= box_score) if frame.outcome in answered else (),
-            reason=frame.reason,
+        reported_image(
+            answer,
+            frame,
+            tuple(box for box in frame.boxes if box.score >= box_score) if frame.outcome in answered else (),
         )
         for frame in answer.frames
+    )
+
+
+def reported_image(answer: Answer, frame: FrameAnswer, boxes: tuple[Box, ...]) -> ReportedImage:
+    """Return a frame with these boxes, as a report or a marked image takes it."""
+    return ReportedImage(
+        path=answer.path.absolute(),
+        frame_number=frame.number,
+        outcome=frame.outcome,
+        probability=frame.probability,
+        boxes=boxes,
+        reason=frame.reason,
     )
 
 

@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_io.drawing import mark_image
+from dicom_io.drawing import mark_image, marks_of
 from dicom_io.errors import ReportError
 from dicom_io.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Outcome, ReportReference
-from worker.analyze import Answer, file_digest, local_now, reported_images
+from worker.analyze import Answer, file_digest, local_now, reported_image, reported_images
 from worker.companion_tables import NAMES
 from worker.companions import CompanionRule, build_companions
 
@@ -75,12 +75,9 @@ class Output:
     def _marked(self, answer: Answer) -> bytes:
         if answer.frame is None or answer.pixels is None:
             raise ValueError("an answer without an image cannot be drawn")
-        frame = f"  frame {answer.frame.number}" if len(answer.frames) > 1 else ""
-        lines = [
-            f"{answer.outcome.value.upper()}  probability {answer.frame.probability:.3f}{frame}",
-            f"model {answer.model_version}",
-        ]
-        return mark_image(answer.pixels, answer.frame.boxes, lines, answer.aspect)
+        said = reported_image(answer, answer.frame, answer.frame.boxes)
+        marks = marks_of(said, answer.model_version or "", answer.aspect, answer.frame.warnings)
+        return mark_image(answer.pixels, marks)
 
     def _content(self, answer: Answer) -> ReportContent:
         return ReportContent(

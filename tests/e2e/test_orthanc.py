@@ -194,7 +194,8 @@ def is_outlined(yellow, x1, y1, x2, y2):
     # Three pixels to either side are the line's own width and rounding.
     along = [yellow[y1:y2, max(x - 3, 0) : x + 4].any(axis=1) for x in (x1, x2)]
     along += [yellow[max(y - 3, 0) : y + 4, x1:x2].any(axis=0) for y in (y1, y2)]
-    return all(side.mean() > 0.8 for side in along)
+    # Regions of an unclear image are dashed; either end of a side is a dash.
+    return all(side.mean() > 0.4 and side[:3].any() and side[-3:].any() for side in along)
 
 
 def test_sql_and_the_reports_say_the_same(site):

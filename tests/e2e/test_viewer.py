@@ -153,3 +153,9 @@ def test_scores_are_as_large_and_the_wheel_as_exact_where_a_high_picture_is_narr
     page.wait_for_function("document.querySelector('svg').classList.contains('zoomed')")
     after = page.locator("rect.box").bounding_box()
     assert (after["x"], after["y"]) == pytest.approx((corner["x"], corner["y"]), abs=3)
+
+
+def test_the_outline_of_an_unclear_image_s_region_is_dashed(show):
+    page = show(ShownBox(10, 20, 30, 40, "0.30", dashed=True), ShownBox(50, 20, 70, 40, "0.90"))
+    dashes = page.locator("rect.box").evaluate_all("(all) => all.map((one) => getComputedStyle(one).strokeDasharray)")
+    assert dashes == ["12px, 8px", "none"]

@@ -27,9 +27,11 @@ from worker.companions import MOST_FRAMES, Companion, CompanionRule, build_compa
 from worker.errors import LeaseLost
 from worker.pipeline import ReportRule
 from worker.results import results
+from worker.settings_companions import CompanionSettings
 from worker.status import snapshot
 from worker.tables import Companion as CompanionRow
 from worker.tables import Delivery, Job, Report, Study
+from worker.ui.layers import CHOICES, DEFAULT
 
 FINDINGS = CompanionRule("findings", presentation_state=True)
 ALWAYS = CompanionRule("always", presentation_state=True)
@@ -47,6 +49,13 @@ def cold(pixels):
 
 def test_by_default_no_image_gets_a_picture():
     assert chosen_images([an_answer()], CompanionRule()) == []
+
+
+def test_the_heat_map_is_off_unless_a_site_asks_for_it():
+    assert CompanionRule().heat_map is False
+    assert CompanionSettings.model_fields["heat_map"].default is False
+    assert [name for name, layers in CHOICES.items() if layers.heat] == ["Heat map", "Both"]
+    assert DEFAULT == "Boxes"
 
 
 def test_findings_leaves_out_images_that_are_absent_and_those_without_an_answer():

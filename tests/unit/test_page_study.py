@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dicom_io.drawing import mark_image, result_lines
+from dicom_io.drawing import mark_image, marks_of
 from dicom_io.pixels import read_displayed
 from dicom_io.types import Box, Outcome, ReportedImage
 from models.types import ImageError, ModelError
@@ -183,9 +183,9 @@ def test_a_marked_image_says_what_was_said_of_it_and_not_of_the_study(look, add_
     look()
     _, files = seen
     frame = read_displayed(path, 1).frame
-    lines = result_lines(ReportedImage(path, 1, Outcome.ABSENT, 0.1), "2026-03-01-first+01234567")
-    assert lines[0] == "ABSENT  probability 0.100"
-    assert files[1]() == mark_image(np.rint(frame.pixels * 255).astype(np.float32) / 255, (), lines)
+    marks = marks_of(ReportedImage(path, 1, Outcome.ABSENT, 0.1), "2026-03-01-first+01234567")
+    assert marks.heading == "No fracture found by the AI, probability 0.10, no region marked."
+    assert files[1]() == mark_image(np.rint(frame.pixels * 255).astype(np.float32) / 255, marks)
 
 
 def test_pixels_that_are_not_square_are_shown_and_drawn_as_high_as_they_are(look, add_images, seen):
@@ -196,9 +196,9 @@ def test_pixels_that_are_not_square_are_shown_and_drawn_as_high_as_they_are(look
     assert (shown["width"], shown["height"]) == (61, 80)
     box = {name: shown["boxes"][0][name] for name in ("x1", "y1", "x2", "y2")}
     assert box == {"x1": 10.5, "y1": 40.0, "x2": 30.25, "y2": 88.0}
-    lines = result_lines(ReportedImage(path, 1, Outcome.PRESENT, 0.9), "2026-03-01-first+01234567")
-    boxes = [Box(10.5, 20, 30.25, 44, 0.9)]
-    assert file() == mark_image(picture.pixels.astype(np.float32) / 255, boxes, lines, 2.0)
+    said = ReportedImage(path, 1, Outcome.PRESENT, 0.9, (Box(10.5, 20, 30.25, 44, 0.9),))
+    marks = marks_of(said, "2026-03-01-first+01234567", 2.0)
+    assert file() == mark_image(picture.pixels.astype(np.float32) / 255, marks)
 
 
 class Explains:

@@ -27,11 +27,14 @@ CHOICES = {
     "Both": Layers(boxes=True, heat=True),
 }
 
+DEFAULT = "Boxes"
+"""Without the heat map: it does not find fractures (docs/decisions.md)."""
+
 
 def choose_layers(of: str, key: str) -> Layers:
     """Let a person choose, the boxes at first; `of` names the image, `key` keeps the choice between two runs."""
     words = f"Show ({of})"
-    return CHOICES[st.segmented_control(words, list(CHOICES), default="Boxes", required=True, key=f"layers-{key}")]
+    return CHOICES[st.segmented_control(words, list(CHOICES), default=DEFAULT, required=True, key=f"layers-{key}")]
 
 
 def spoken(boxes: int, layers: Layers, *, heated: bool) -> str:

@@ -202,7 +202,8 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     analysed_so = frame.probability is not None
     heat = heat_or_reason(lambda: heat_of(each, model), analysed=analysed_so) if layers.heat else None
     grey = _windowed(each, frame, key)
-    boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}") for box in frame.boxes]
+    unclear = frame.outcome is Outcome.INCONCLUSIVE
+    boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}", dashed=unclear) for box in frame.boxes]
     of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
     words = f"Radiograph, {of_many}{frame.outcome.value}, {spoken(len(boxes), layers, heated=heat is not None)}"
     picture = Picture(

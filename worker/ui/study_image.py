@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from dicom_io.drawing import mark_image, result_lines
+from dicom_io.drawing import Marks, mark_image, marks_of
 from dicom_io.errors import DicomError
 from dicom_io.pixels import read_displayed
 from dicom_io.types import Box, Outcome, ReportedImage
@@ -41,13 +41,14 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
         st.text(image.reason)
     if image.warning:
         st.text(f"Of the file: {image.warning}")
-    shown = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}") for box in boxes]
+    unclear = image.outcome == Outcome.INCONCLUSIVE
+    shown = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}", dashed=unclear) for box in boxes]
     show_scores(shown)  # what was said stays, whether or not the image can be shown
     if instance.file_deleted_reason is not None:
         st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
         return
     try:
-        grey, aspect = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
+        grey, aspect, warnings = _decoded(visit.settings, instance.path, instance.digest, max(image.frame_number, 1))
     except (DicomError, OSError):
         st.warning("The image cannot be shown: its file is missing or cannot be decoded.")
         return
@@ -57,20 +58,28 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
     show_picture(Picture(grey, shown if layers.boxes else [], words, aspect, heat), f"image-{image.id}")
     if heat is not None:
         say_what_heat_is()
-    said = ReportedImage(Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes)
+    said = ReportedImage(
+        Path(instance.path), image.frame_number, Outcome(image.outcome), image.probability, boxes, image.reason
+    )
+    marks = marks_of(said, found.result.model_version or "", aspect, warnings)
     offer_file(
         "Marked image (PNG)",
-        lambda: _marked(visit, found, said, grey, aspect),
+        lambda: _marked(visit, found, grey, marks),
         f"marked-{image.id}.png",
         "image/png",
     )
 
 
 @st.cache_data(max_entries=MOST_IMAGES, show_spinner="Decoding the image")
-def _decoded(_settings: Settings, relative: str, digest: str, number: int) -> tuple[NDArray[np.uint8], float]:
-    """Return a frame, uint8 (rows, columns), and its pixels' height by width. Other contents have another `digest`."""
+def _decoded(
+    _settings: Settings, relative: str, digest: str, number: int
+) -> tuple[NDArray[np.uint8], float, tuple[str, ...]]:
+    """Return a frame, uint8 (rows, columns), its pixels' height by width, and its warnings.
+
+    Other contents have another `digest`.
+    """
     frame = read_displayed(store_of(_settings).path(relative), number).frame
-    return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect
+    return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect, frame.warnings
 
 
 def _heat(
@@ -101,7 +110,6 @@ def _explained(
     return np.rint(_model.explain(np.divide(_grey, 255, dtype=np.float32)) * 255).astype(np.uint8)
 
 
-def _marked(visit: Visit, found: StudyView, said: ReportedImage, grey: NDArray[np.uint8], aspect: float) -> bytes:
+def _marked(visit: Visit, found: StudyView, grey: NDArray[np.uint8], marks: Marks) -> bytes:
     visit.pressed("download of a marked image", found.result.study_id)
-    lines = result_lines(said, found.result.model_version or "")
-    return mark_image(np.divide(grey, 255, dtype=np.float32), said.boxes, lines, aspect)
+    return mark_image(np.divide(grey, 255, dtype=np.float32), marks)

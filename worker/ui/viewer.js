@@ -31,7 +31,7 @@ export default function ({ data, parentElement }) {
   for (const box of data.boxes) {
     const place = { x: box.x1, y: box.y1, width: box.x2 - box.x1, height: box.y2 - box.y1 };
     make("rect", { ...place, class: "under", "vector-effect": "non-scaling-stroke" }, svg);
-    make("rect", { ...place, class: "box", "vector-effect": "non-scaling-stroke" }, svg);
+    make("rect", { ...place, class: box.dashed ? "box dashed" : "box", "vector-effect": "non-scaling-stroke" }, svg);
   }
   // After all boxes: no box's line may run through the score of another.
   const texts = data.boxes.map((box) => [make("text", {}, svg), box]);

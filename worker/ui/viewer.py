@@ -25,13 +25,14 @@ _viewer = st.components.v2.component(
 
 @dataclass(frozen=True, slots=True)
 class ShownBox:
-    """A box in pixels of the original image, and the words beside it."""
+    """A box in pixels of the original image, and the words beside it; dashed where the image is unclear."""
 
     x1: float
     y1: float
     x2: float
     y2: float
     label: str
+    dashed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def show_scores(boxes: Sequence[ShownBox]) -> None:
     """Put into words what is written beside the boxes, for whoever cannot see it; the best box comes first."""
     if boxes:
         scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
-        st.text(f"Boxes, best first, with scores: {scores}")
+        st.text(f"Boxes, best first, with region scores from 0 to 1: {scores}")
 
 
 def drawn(picture: Picture) -> dict[str, object]:
@@ -86,7 +87,7 @@ def drawn(picture: Picture) -> dict[str, object]:
         "words": picture.words,
         "boxes": [
             {"x1": box.x1, "y1": box.y1 * picture.aspect, "x2": box.x2, "y2": box.y2 * picture.aspect,
-             "label": box.label}
+             "label": box.label, "dashed": box.dashed}
             for box in picture.boxes
         ],
     }  # fmt: skip
