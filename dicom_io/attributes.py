@@ -11,10 +11,9 @@ import math
 import re
 import struct
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from pydicom.datadict import dictionary_description, dictionary_VR
-from pydicom.dataset import Dataset
 
 # Of a value that should have one or two numbers, so many are looked at.
 MOST_VALUES = 64
@@ -27,7 +26,14 @@ _NUMBER = re.compile(r"[+-]?([0-9]+([.,][0-9]*)?|[.,][0-9]+)([eE][+-]?[0-9]{1,4}
 _AMBIGUOUS = re.compile(r"[+-]?[1-9][0-9]{0,2},(?!000)[0-9]{3}")
 
 
-def numbers(ds: Dataset, keyword: str | int) -> tuple[float | None, ...]:
+class Elements(Protocol):
+    """A data set, or what of it was read by other means (`dicom_io.header_values`)."""
+
+    def get_item(self, key: Any, /) -> Any:
+        """Return an element by keyword or tag, with `value`, `VR` and `is_little_endian`; None where there is none."""
+
+
+def numbers(ds: Elements, keyword: str | int) -> tuple[float | None, ...]:
     """Return the values of a numeric attribute, given as keyword or tag; empty where it is missing.
 
     A value that is no finite number is None.
@@ -41,12 +47,12 @@ def numbers(ds: Dataset, keyword: str | int) -> tuple[float | None, ...]:
     return tuple(_number(value) for value in _values(element, keyword))
 
 
-def number(ds: Dataset, keyword: str | int) -> float | None:
+def number(ds: Elements, keyword: str | int) -> float | None:
     """Return the first value of a numeric attribute, None where it is missing, empty or not a number."""
     return next(iter(numbers(ds, keyword)), None)
 
 
-def words(ds: Dataset, keyword: str, *, signed: bool) -> tuple[int | None, ...]:
+def words(ds: Elements, keyword: str, *, signed: bool) -> tuple[int | None, ...]:
     """Return the values of an attribute that is US or SS, with the sign that the standard gives it, not its own VR.
 
     Which of the two it is depends on other attributes, in most cases Pixel Representation (PS3.5 Annex A; PS3.3
@@ -63,14 +69,14 @@ def as_word(value: float | None, *, signed: bool) -> int | None:
     return word - 65536 if signed and word >= 32768 else word
 
 
-def term(ds: Dataset, keyword: str) -> str:
+def term(ds: Elements, keyword: str) -> str:
     """Return the first value of a code string in capitals, as the standard's terms are; empty where it is missing."""
     element = ds.get_item(keyword)
     value = "" if element is None else next(iter(_values(element, keyword)), "")
     return value.strip(" \0\t\r\n").upper() if isinstance(value, str) else ""
 
 
-def is_empty(ds: Dataset, keyword: str) -> bool:
+def is_empty(ds: Elements, keyword: str) -> bool:
     """Tell whether an attribute is missing or has no value, so that there is nothing in it to be unreadable."""
     element = ds.get_item(keyword)
     return element is None or not any(not isinstance(v, str) or v.strip(" \0") for v in _values(element, keyword))

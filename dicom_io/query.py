@@ -11,6 +11,7 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
+from dicom_io import header_text
 from dicom_io.archive import FoundPage, FoundStudy, StudyQuery
 from dicom_io.uids import is_safe_uid
 
@@ -93,12 +94,12 @@ def read_study(match: Dataset) -> FoundStudy | None:
     uid = text_of(match, "StudyInstanceUID")
     if not is_safe_uid(uid):
         return None
-    day, moment = text_of(match, "StudyDate"), text_of(match, "StudyTime").partition(".")[0]
+    moment = header_text.time(text_of(match, "StudyTime")).partition(".")[0]
     number = text_of(match, "NumberOfStudyRelatedInstances")
     return FoundStudy(
         uid,
-        study_date=day if _digits(day) and len(day) == 8 else None,
-        study_time=moment.ljust(6, "0") if _digits(moment) and len(moment) in (2, 4, 6) else None,
+        study_date=header_text.date(text_of(match, "StudyDate")) or None,
+        study_time=moment.ljust(6, "0") if moment else None,
         number_of_instances=int(number) if _digits(number) and len(number) < 10 else None,
     )
 

@@ -18,6 +18,7 @@ from pydicom.sr.coding import Code
 
 from dicom_io import header_text, report_text
 from dicom_io.anatomy import site_code
+from dicom_io.attributes import numbers
 from dicom_io.class_names import is_image_class
 from dicom_io.errors import HeaderError, ReportError
 from dicom_io.header import instance_header, read_values
@@ -127,7 +128,7 @@ def read_source(path: Path) -> SourceImage:
         laterality=_laterality(values),
         site=_site(header),
         patient_orientation=_patient_orientation(values.plain("PatientOrientation")),
-        imager_pixel_spacing=_spacing(values.decimals("ImagerPixelSpacing")),
+        imager_pixel_spacing=_spacing(numbers(values, "ImagerPixelSpacing")),
     )
 
 
@@ -171,5 +172,6 @@ def _patient_orientation(text: str) -> tuple[str, ...]:
     return values if len(values) == 2 and all(values) else ()
 
 
-def _spacing(values: tuple[float, ...]) -> tuple[float, ...]:
-    return values if len(values) == 2 and all(value > 0 for value in values) else ()
+def _spacing(found: tuple[float | None, ...]) -> tuple[float, ...]:
+    values = tuple(value for value in found if value is not None and value > 0)
+    return values if len(values) == len(found) == 2 else ()

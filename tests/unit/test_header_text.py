@@ -1,15 +1,18 @@
 import json
 import struct
+import warnings
 from dataclasses import asdict
 
 import pytest
 from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_io.header import read_header, read_values
 from dicom_io.header_text import CharacterSet, date, time
 from dicom_io.printable import printable
+from dicom_io.query import read_study
 from dicom_io.report_source import read_source
 from tests.builders import build_dx
 from tests.reporting import stored, with_raw
@@ -174,3 +177,14 @@ def test_a_large_free_text_is_cut_and_keeps_no_instance_out(tmp_path):
     path = stored(with_raw(build_dx(), PatientComments=b"x" * 65000, StudyDescription=b"y" * 65000), tmp_path)
     assert len(read_values(path).text("StudyDescription")) == 65000
     assert len(read_source(path).patient_and_study.StudyDescription) == 64
+
+
+def test_an_archives_answer_is_read_by_the_same_dates_and_times():
+    match = Dataset()
+    match.StudyInstanceUID = "1.2.3"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's, of the notations that are wanted here
+        match.StudyDate, match.StudyTime = "2024-03-05", "10:20"
+    study = read_study(match)
+    assert study is not None
+    assert (study.study_date, study.study_time) == ("20240305", "102000")
