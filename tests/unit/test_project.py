@@ -98,11 +98,16 @@ DOCUMENTS = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in 
 
 
 def code_of(document: str) -> list[str]:
-    """Return what a document shows to be typed: indented lines, words in backticks, and blocks marked as shell."""
+    """Return what a document shows to be typed: indented lines, words in backticks, blocks of shell, prompts."""
     text = texts()[document]
-    typed = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", text, re.M | re.S)
+    typed = re.findall(r"^```(sh|bash|console)\n(.*?)^```", text, re.M | re.S)
     rest = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
-    lines = [line.strip() for block in typed for line in block.splitlines()]
+    lines = [
+        line.strip()
+        for kind, block in typed
+        for line in block.splitlines()
+        if kind != "console" or line.startswith("$ ")
+    ]
     return lines + re.findall(r"^ {4,}(.*)$", rest, re.M) + re.findall(r"`([^`\n]+)`", rest)
 
 
