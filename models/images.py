@@ -89,8 +89,9 @@ def load_picture(path: Path, limits: ImageLimits | None = None) -> Picture:
             with Image.open(io.BytesIO(data), formats=tuple(CHECKS)) as picture:
                 return _read(picture, data, limits)
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise ImageError("not a JPEG, PNG, TIFF or WebP picture, or one of an absurd size") from error
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error) as error:
+        words = "not a JPEG, PNG, TIFF or WebP picture that can be read: damaged, of an absurd size or a rare kind"
+        raise ImageError(words) from error
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, struct.error) as error:
         # Pillow's words for truncated and damaged files
         raise ImageError("the picture cannot be read: damaged, truncated or missing") from error
 

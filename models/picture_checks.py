@@ -8,6 +8,7 @@ An uncompressed TIFF holds nothing to check its pixels by: it is refused where i
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -26,11 +27,18 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # TIFF 6.0: tags, and the compressions whose strips can be checked
 IMAGE_WIDTH, IMAGE_LENGTH, COMPRESSION, SAMPLES_PER_PIXEL, PLANAR_CONFIGURATION = 256, 257, 259, 277, 284
 BITS_PER_SAMPLE, SAMPLE_FORMAT = 258, 339
-STRIP_OFFSETS, ROWS_PER_STRIP, STRIP_BYTE_COUNTS = 273, 278, 279
-TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTE_COUNTS = 322, 323, 324, 325
+ROWS_PER_STRIP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 278, 322, 323, 324
+STRIPS, TILES = (273, 279), (TILE_OFFSETS, 325)
+"""The tags of offsets and byte counts."""
 NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 8, 32946, 32773
 UNSIGNED = 1
-SPARE_BYTES = 16
+MOST_BYTES_A_STRIP = 1 << 30
+MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
+"""A marker with a length behind it, or the end: no stuffed byte, no filling and no restart (T.81 B.1.1)."""
+ARITHMETIC = frozenset({0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
+MOST_SCANS = 100
+"""Of a progressive JPEG: encoders write about ten; each costs a pass over the whole picture."""
+SPARE_BYTES = {b"VP8 ": 8, b"VP8L": 16}
 """So many at its end a whole WebP may be able to do without: its decoders read ahead."""
 
 
@@ -49,6 +57,7 @@ def check_jpeg(data: bytes, picture: Image.Image) -> None:
     ----------
     ITU-T T.81, F.2.2 and G.2.
     """
+    _check_scans(data)
     try:
         simplejpeg.decode_jpeg(data, colorspace="GRAY", strict=True)
     except ValueError as error:
@@ -57,8 +66,6 @@ def check_jpeg(data: bytes, picture: Image.Image) -> None:
         imagecodecs.jpegxl_encode_jpeg(data, numthreads=1)
     except imagecodecs.JpegxlError as error:
         raise ImageError(DAMAGED.format("its codestream is not one that a JPEG encoder writes")) from error
-    if missing := _unfinished(data):
-        raise ImageError(DAMAGED.format(missing))
 
 
 def _words(error: ValueError) -> str:
@@ -66,37 +73,38 @@ def _words(error: ValueError) -> str:
     return words if words.isascii() and words.isprintable() else "its codestream cannot be read"
 
 
-def _unfinished(data: bytes) -> str | None:
-    """Say what is missing of a progressive JPEG: cut between two scans it is a whole, coarser file (T.81 G.1.1)."""
+def _check_scans(data: bytes) -> None:
+    """Refuse a progressive JPEG with scans missing: cut between two it is a whole, coarser file (T.81 G.1.1)."""
     exact: dict[int, set[int]] = {}
-    components = 0
+    components = scans = 0
     for marker, content in _jpeg_segments(data):
-        if marker in {0xC2, 0xC6, 0xCA, 0xCE}:
+        if marker in ARITHMETIC and not scans:
+            raise ImageError(
+                "the picture is an arithmetic-coded JPEG, which cannot be checked for damage; save it as PNG"
+            )
+        if marker in {0xC2, 0xC6}:
             components = content[5]
-        elif marker == 0xDA and components:
+        elif marker == 0xDA:
+            scans += 1
+            if scans > MOST_SCANS:
+                raise ImageError(f"the picture is a JPEG of more than {MOST_SCANS} scans")
             count = content[0]
             first, last, low = content[1 + 2 * count], content[2 + 2 * count], content[3 + 2 * count] & 15
             for place in range(count):
                 known = exact.setdefault(content[1 + 2 * place], set())
                 known.update(range(first, last + 1) if low == 0 else ())
     if components and (len(exact) < components or any(len(known) < 64 for known in exact.values())):
-        return "scans of a progressive JPEG are missing"
-    return None
+        raise ImageError(DAMAGED.format("scans of a progressive JPEG are missing"))
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield marker and content of each segment; entropy-coded data are passed over (T.81 B.1.1)."""
     place = 2
-    while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
-        marker = data[place + 1]
-        if marker == 0xD9:
-            return
-        if marker in {0x00, 0x01, 0xFF} or 0xD0 <= marker <= 0xD7:
-            place += 1 if marker == 0xFF else 2
-            continue
-        length = int.from_bytes(data[place + 2 : place + 4])
-        yield marker, data[place + 4 : place + 2 + length]
-        place += 2 + length
+    while (found := MARKER.search(data, place)) is not None and found[0] != b"\xff\xd9":
+        start = found.end()
+        length = int.from_bytes(data[start : start + 2])
+        yield found[0][1], data[start + 2 : start + length]
+        place = start + length
 
 
 def check_png(data: bytes, picture: Image.Image) -> None:
@@ -112,13 +120,15 @@ def check_png(data: bytes, picture: Image.Image) -> None:
     PNG (third edition), 5.3 (chunk layout), 10 (compression).
     """
     place, stream = len(PNG_SIGNATURE), zlib.decompressobj()
+    columns, rows = picture.size
+    room = 2 * rows * (8 * columns + 2)  # four samples of 16 bits, and no interlaced picture has twice as many rows
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
         name, end = data[place + 4 : place + 8], place + 8 + length
         if end + 4 > len(data) or zlib.crc32(data[place + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
             raise ImageError(DAMAGED.format(f"the check sum of its chunk {name!r} is wrong"))
-        if name == b"IDAT" and not _inflates(stream, data[place + 8 : end]):
-            raise ImageError(DAMAGED.format("its pixels cannot be decompressed"))
+        if name == b"IDAT":
+            room -= _inflated_bytes(stream, data[place + 8 : end], room)
         if name == b"IEND":
             if not stream.eof:
                 raise ImageError(DAMAGED.format("its pixels end too early"))
@@ -127,23 +137,25 @@ def check_png(data: bytes, picture: Image.Image) -> None:
     raise ImageError(DAMAGED.format("it ends too early"))
 
 
-def _inflates(stream: Any, compressed: bytes) -> bool:
-    """Decompress and forget, a mebibyte at a time: a small chunk may hold gigabytes."""
-    rest = compressed
+def _inflated_bytes(stream: Any, compressed: bytes, room: int) -> int:
+    """Decompress and forget, a mebibyte at a time, and return how much it was: a small chunk may hold gigabytes."""
+    rest, total = compressed, 0
     try:
         while rest and not stream.eof:
-            stream.decompress(rest, 1 << 20)
+            total += len(stream.decompress(rest, 1 << 20))
             rest = stream.unconsumed_tail
-    except zlib.error:
-        return False
-    return True
+            if total > room:
+                raise ImageError(DAMAGED.format("it holds more pixels than its size"))
+    except zlib.error as error:
+        raise ImageError(DAMAGED.format("its pixels cannot be decompressed")) from error
+    return total
 
 
 def check_webp(data: bytes, picture: Image.Image) -> None:
     """Refuse a WebP that does not need all of its bytes: its decoder takes any bytes for pixels.
 
     Of a whole one the last bytes cannot be missed. Behind damage the pixels are coded in fewer bytes, or in more, which
-    the decoder notices itself. Of lossless ones about one damaged file in twenty still passes.
+    the decoder notices itself. Of 900 damaged lossy ones two pass, of lossless ones one in twenty.
 
     Raises
     ------
@@ -159,11 +171,11 @@ def check_webp(data: bytes, picture: Image.Image) -> None:
     place = 12
     while place + 8 <= len(data):
         name, length = data[place : place + 4], int.from_bytes(data[place + 4 : place + 8], "little")
-        if name in {b"VP8 ", b"VP8L"}:
+        if name in SPARE_BYTES:
             content = data[place + 8 : place + 8 + length]
             if not _is_webp(name, content):
                 raise ImageError(DAMAGED.format("its codestream cannot be read"))
-            if _is_webp(name, content[: max(0, len(content) - SPARE_BYTES) // 2 * 2]):
+            if _is_webp(name, content[: max(0, len(content) - SPARE_BYTES[name]) // 2 * 2]):
                 raise ImageError(DAMAGED.format("its pixels end before its codestream does"))
             return
         place += 8 + length + length % 2
@@ -211,18 +223,21 @@ def _segments(tags: Mapping[int, Any]) -> Iterator[tuple[int, int, int]]:
     bits = tags.get(BITS_PER_SAMPLE, (1,))
     planes = len(bits) if tags.get(PLANAR_CONFIGURATION, 1) == 2 else 1
     bits_a_pixel = bits[0] if planes > 1 else sum(bits)
-    if TILE_OFFSETS in tags:
-        width, height = tags[TILE_WIDTH], tags[TILE_LENGTH]
-        heights = [height] * (-(-columns // width) * -(-rows // height) * planes)
-        offsets, lengths = tags[TILE_OFFSETS], tags[TILE_BYTE_COUNTS]
-    else:
-        width, height = columns, min(tags.get(ROWS_PER_STRIP, rows), rows)
-        heights = [min(height, rows - top) for top in range(0, rows, height)] * planes
-        offsets, lengths = tags[STRIP_OFFSETS], tags[STRIP_BYTE_COUNTS]
-    if not len(heights) == len(offsets) == len(lengths):
+    tiled = TILE_OFFSETS in tags
+    offsets, lengths = (tags[key] for key in (TILES if tiled else STRIPS))
+    width, height = (
+        (tags[TILE_WIDTH], tags[TILE_LENGTH]) if tiled else (columns, min(tags.get(ROWS_PER_STRIP, rows), rows))
+    )
+    across, down = -(-columns // width), -(-rows // height)
+    if not across * down * planes == len(offsets) == len(lengths):
         raise ImageError(DAMAGED.format("strips are missing"))
-    for start, length, lines in zip(offsets, lengths, heights, strict=True):
-        yield start, length, -(-width * bits_a_pixel // 8) * lines
+    line = -(-width * bits_a_pixel // 8)
+    for number, (start, length) in enumerate(zip(offsets, lengths, strict=True)):
+        last = not tiled and number % down == down - 1
+        expected = line * (rows - (down - 1) * height if last else height)
+        if expected > MOST_BYTES_A_STRIP:
+            raise ImageError(DAMAGED.format("a strip is of an absurd size"))
+        yield start, length, expected
 
 
 def _inflated(data: bytes, expected: int) -> int:

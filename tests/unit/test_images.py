@@ -333,3 +333,37 @@ def test_other_files_missing_files_and_folders_are_refused(tmp_path: Path) -> No
     for name in ("a.png", "empty.png", "a.bmp", "missing.png", "."):
         with pytest.raises(ImageError):
             read_image(tmp_path / name)
+
+
+def test_a_png_that_inflates_beyond_its_size_is_refused_before_it_has(tmp_path: Path) -> None:
+    header = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
+    bomb = zlib.compress(bytes(50_000_000), 9)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", bomb) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+    with pytest.raises(ImageError, match="more pixels than its size"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_jpeg_of_more_scans_than_any_encoder_writes_is_refused(tmp_path: Path) -> None:
+    whole = written(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8), "progressive", tmp_path)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    (tmp_path / "a.jpg").write_bytes(whole[:-2] + last * 100 + whole[-2:])
+
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(("tag", "value"), [(278, 0), (322, 0), (322, 2**31 - 16), (278, 2**32 - 1)])
+def test_a_tiff_of_absurd_strips_or_tiles_is_read_or_refused_and_takes_no_memory(
+    tag: int, value: int, tmp_path: Path
+) -> None:
+    layout = {"tile": (16, 16)} if tag == 322 else {"rowsperstrip": 16}
+    tifffile.imwrite(tmp_path / "a.tif", np.eye(64, dtype=np.uint8), compression="zlib", **layout)
+    data = (tmp_path / "a.tif").read_bytes()
+    place = next(i for i in range(len(data) - 12) if data[i : i + 2] == struct.pack("<H", tag) and data[i + 3] == 0)
+    entry = struct.pack("<HHII", tag, 4, 1, value)
+    (tmp_path / "a.tif").write_bytes(data[:place] + entry + data[place + 12 :])
+
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "a.tif")
