@@ -22,6 +22,7 @@ from pydicom.uid import (
 )
 
 from dicom_io.anatomy import ELSEWHERE, LIMBS, areas_of, other_region, part_term, region_term, word_term
+from dicom_io.class_names import is_image_class
 from dicom_io.region_words import parts_named
 from dicom_io.types import Concept, InstanceHeader
 
@@ -109,6 +110,14 @@ def out_of_scope_reason(header: InstanceHeader, rule: ScopeRule | None = None) -
         or _image_type_reason(header, rule)
         or _body_part_reason(header, rule)
     )
+
+
+def is_acquired(sop_class_uid: str) -> bool:
+    """Say whether a SOP class is of images that were taken of a patient: no report, no copy of a screen or of a letter.
+
+    A class that nobody here knows is none.
+    """
+    return is_image_class(sop_class_uid) and sop_class_uid not in SECONDARY_CAPTURE_CLASSES
 
 
 def _kind_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:

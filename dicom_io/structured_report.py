@@ -27,6 +27,7 @@ from dicom_io.uids import derive_uid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from dicom_io.report_content import Entry
 
@@ -58,6 +59,8 @@ class ReportContent:
     content_datetime : datetime
         When the answer was found. Written as the wall clock it shows; in the time zone of the source images where
         they name one and it is aware.
+    patient_from : Path, optional
+        The image that patient and order are taken over from, the newest; else the first that names a patient.
     predecessor : ReportReference, optional
         The report that this one replaces. It belongs to the identity: a revision is a new instance.
     """
@@ -69,6 +72,7 @@ class ReportContent:
     model_version: str
     content_datetime: datetime
     predecessor: ReportReference | None = None
+    patient_from: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +216,7 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
     # highdicom copies all that it is given, converts the copy and walks it twice: half of a report's cost, to see that
     # each image in the tree is in the evidence. Both are made from `entries` here; so it is given the root alone.
     children, root.ContentSequence = root.ContentSequence, []
-    identified = [entry.source for entry in entries if entry.source.patient_id_as_sent]
-    shared = (identified or [entries[0].source])[0].patient_and_study
+    shared = _patient_source(content, entries).patient_and_study
     moment = wall_clock(content.content_datetime, shared)
     ds = Comprehensive3DSR(
         evidence=_evidence(entries),
@@ -241,6 +244,12 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
     del ds.ContributingEquipmentSequence
     ds.update(shared)
     return ds
+
+
+def _patient_source(content: ReportContent, entries: Sequence[Entry]) -> SourceImage:
+    identified = [entry for entry in entries if entry.source.patient_id_as_sent] or [entries[0]]
+    newest = [entry for entry in identified if entry.image.path == content.patient_from]
+    return (newest or identified)[0].source
 
 
 def wall_clock(moment: datetime, shared: Dataset) -> datetime:

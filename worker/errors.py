@@ -12,6 +12,8 @@
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
     ├── UnknownStudy                 nobody has sent a study of this UID
     ├── FilesDeleted                 the study's images were deleted here; the PACS has to send them again
+    ├── StudyHeld                    the study waits for a decision: its images name different patients
+    ├── StudyBusy                    work on the study runs or waits
     ├── ZipMemberUnreadable          a ZIP file, or a file in it, cannot be read
     ├── ExportRefused                results cannot be written where they should go
     └── SupervisionError             `bonewatch up` cannot run its child processes
@@ -102,6 +104,18 @@ class FilesDeleted(WorkerError):
     """The study's images were deleted here; the PACS has to send them again."""
 
     code = "files_deleted"
+
+
+class StudyHeld(WorkerError):
+    """The study waits for a decision: its images name different patients."""
+
+    code = "study_held"
+
+
+class StudyBusy(WorkerError):
+    """Work on the study runs or waits; what was asked for has to wait for its end."""
+
+    code = "study_busy"
 
 
 class ZipMemberUnreadable(WorkerError):

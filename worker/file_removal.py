@@ -45,8 +45,8 @@ class Removed:
 def settled() -> ColumnElement[bool]:
     """Return the condition on a study that it is answered, and that every report of it is committed everywhere.
 
-    A study whose latest job failed, whose report could not be built or has nowhere to go, or of which anything waits or
-    runs, is not settled. A companion that a PACS refused for good does not keep a study here.
+    A study that waits for a decision, whose latest job failed, whose report could not be built or has nowhere to go, or
+    of which anything waits or runs, is not settled. A companion that a PACS refused for good keeps no study here.
     """
     latest, job, report = aliased(Job), aliased(Job), aliased(Report)
     newest = (
@@ -61,7 +61,15 @@ def settled() -> ColumnElement[bool]:
     to_nobody = ~exists().where(Delivery.report_id == report.id)
     unbuilt = exists().where(job.study_id == Study.id, report.job_id == job.id, (report.state != "built") | to_nobody)
     uncommitted = exists().where(of_study, Delivery.report_id == Report.id, Delivery.state != "committed")
-    return and_(Study.state == "complete", answered, ~waiting, ~unbuilt, ~uncommitted, ~_pictures_under_way())
+    return and_(
+        Study.state == "complete",
+        Study.held_reason.is_(None),
+        answered,
+        ~waiting,
+        ~unbuilt,
+        ~uncommitted,
+        ~_pictures_under_way(),
+    )
 
 
 def _pictures_under_way() -> ColumnElement[bool]:

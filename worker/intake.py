@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -30,6 +29,7 @@ from dicom_io.types import (
     StoredFile,
 )
 from dicom_io.types import Rejection as Refusal
+from worker.arrivals import describe, follow, touch
 from worker.columns import fitted
 from worker.commitments import believed_from, hear
 from worker.database import Database, insert_new
@@ -114,11 +114,12 @@ class SqlIntake:
         study = _lock_study(session, header, now, source)
         values = received_values(header, stored, peer, source=source, now=now, reason=reason)
         values |= {"study_id": study.id, "sop_instance_uid": header.sop_instance_uid}
-        if session.scalar(insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id)) is None:
+        made = session.scalar(insert_new(session, Instance, "sop_instance_uid", values).returning(Instance.id))
+        if made is None:
             raise _OvertakenError
-        _describe(session, study, header, now)
+        differs = describe(session, study, session.get_one(Instance, made), header, now)
         if reason is None or (reason != CAME_BACK and is_image_class(header.sop_class_uid)):
-            _touch(session, study, now, source, in_scope=reason is None)
+            touch(session, study, now, source, in_scope=reason is None or differs)
         return Registration.NEW
 
     def known(self, sop_instance_uid: str) -> KnownInstance | None:
@@ -159,15 +160,15 @@ class SqlIntake:
             existing = unchanged(session, study, header.sop_instance_uid, replacement.known)
             if study is None or existing is None:
                 return False
-            concerns_answer = None in (reason, existing.out_of_scope_reason)
+            concerns_answer = None in (reason, existing.out_of_scope_reason) or study.held_reason is not None
             values = received_values(header, stored, peer, source=source, now=now, reason=reason)
             replace_instance(session, existing, values, replacement, now)
             if source in BROUGHT and study.source not in BROUGHT and concerns_answer:
                 study.source = source
             if not replacement.same_content:
-                _follow(session, study, existing, header, now)
+                follow(session, study, existing, header, now)
                 if concerns_answer:
-                    _touch(session, study, now, source, in_scope=True)
+                    touch(session, study, now, source, in_scope=True)
             return True
 
     def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
@@ -275,52 +276,3 @@ def _lock_study(session: Session, header: InstanceHeader, now: datetime, source:
     if locked is None:
         raise _OvertakenError
     return locked
-
-
-def _describe(session: Session, study: Study, header: InstanceHeader, now: datetime) -> None:
-    """Fill in what the first instances left out; the trace tells when one names another patient."""
-    said = _said(header)
-    for name, value in said.items():
-        if getattr(study, name) is None and value is not None:
-            setattr(study, name, value)
-    if said["patient_id"] not in (None, study.patient_id):
-        record(session, "patient_differs", now, study_id=study.id, sop_instance_uid=header.sop_instance_uid)
-
-
-def _follow(session: Session, study: Study, existing: Instance, header: InstanceHeader, now: datetime) -> None:
-    """Let the study name patient and order as an image does that was corrected."""
-    if existing.out_of_scope_reason is None:
-        for name, value in _said(header).items():
-            if value is not None:
-                setattr(study, name, value)
-    else:
-        _describe(session, study, header, now)
-
-
-def _said(header: InstanceHeader) -> dict[str, Any]:
-    return fitted(
-        Study,
-        patient_id=header.patient_id,
-        accession_number=header.accession_number,
-        study_date=header.study_date,
-    )
-
-
-def _touch(session: Session, study: Study, now: datetime, source: str, *, in_scope: bool) -> None:
-    """Start the quiet time anew; re-open the study for an image that came late.
-
-    An image that is pushed or uploaded makes the study today's work, also where we are just fetching it from an
-    archive. A study that was brought here once and is complete is the archive's work where fetching it brings another
-    image to light.
-    """
-    if study.state == "complete":
-        if not in_scope:
-            return
-        study.state = "receiving"
-        study.completed_at = None
-        study.source = source
-        record(session, "reopened", now, study_id=study.id)
-    if source in BROUGHT and in_scope:
-        study.source = source
-    # Listeners on two machines may disagree about the time by a little: it never runs backwards here.
-    study.last_instance_at = max(study.last_instance_at, now)

@@ -13,20 +13,23 @@ from dicom_io.types import Outcome, ReportReference
 from worker.completion import REPLACED
 from worker.database import Database
 from worker.jobs import Claim
+from worker.patients import MIXED_PATIENTS, name_different_patients
 from worker.queues import LIVE
 from worker.studies import CAME_BACK, images_of_digest
 from worker.tables import ANSWER, Delivery, Instance, Job, Report, Study
 
-MIXED_PATIENTS = "the study's instances name different patients; nothing was analysed and no report was made"
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedImage:
-    """One instance in scope; `path` is relative to the root of the store. `deleted` where its file is gone."""
+    """One instance in scope; `path` is relative to the root of the store. `deleted` where its file is gone.
+
+    `received_at` is when its present file came.
+    """
 
     instance_id: int
     path: str
     number_of_frames: int
+    received_at: datetime
     deleted: bool = False
 
 
@@ -78,7 +81,13 @@ def load_plan(database: Database, held: Claim) -> Plan:
             model_version=job.model_version,
             content_datetime=held.started_at,
             images=tuple(
-                PlannedImage(each.id, each.path, each.number_of_frames, each.file_deleted_reason is not None)
+                PlannedImage(
+                    each.id,
+                    each.path,
+                    each.number_of_frames,
+                    each.received_at,
+                    deleted=each.file_deleted_reason is not None,
+                )
                 for each in images or ()
             ),
             left_out=tuple(
@@ -97,9 +106,8 @@ def load_plan(database: Database, held: Claim) -> Plan:
 def _obstacle(instances: Sequence[Instance], images: tuple[Instance, ...] | None) -> str | None:
     if images is None:
         return REPLACED
-    # An empty patient ID names nobody; two that differ name two people. A study with nothing in scope gets no report.
-    patients = {each.patient_id.strip() for each in instances if each.patient_id and each.patient_id.strip()}
-    return MIXED_PATIENTS if images and len(patients) > 1 else None
+    # A study with nothing in scope gets no report.
+    return MIXED_PATIENTS if images and name_different_patients(instances) else None
 
 
 def _latest_report(session: Session, held: Claim) -> Report | None:

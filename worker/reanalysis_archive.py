@@ -103,13 +103,13 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sort
             if uid in taken or (row is not None and (row.state == "receiving" or row.is_answered)):
                 continue
             if row is None or row.lacks_files:
-                away.append(uid)
-            else:
+                away.append(uid)  # one that waits for a decision is asked for again: the archive may have corrected it
+            elif not row.is_held:
                 here[row.id] = uid
     return Sorted(here, tuple(away))
 
 
-def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, bool, bool]:
+def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, bool, bool, bool]:
     waiting = aliased(Job)
     is_answer = and_(waiting.study_id == Study.id, waiting.purpose == ANSWER)
     under_way = exists().where(is_answer, waiting.state.in_(("queued", "running")))
@@ -119,6 +119,7 @@ def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, boo
         Study.state,
         or_(answered(model_version), under_way).label("is_answered"),
         lacks_files().label("lacks_files"),
+        Study.held_reason.is_not(None).label("is_held"),
     ).where(Study.study_instance_uid.in_(uids))
 
 

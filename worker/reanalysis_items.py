@@ -86,6 +86,9 @@ def _take_up(session: Session, item_id: int, study_id: int | None, model_version
     if session.scalar(select(Study.id).where(Study.id == study.id, lacks_files())) is not None:
         row.state, row.reason_code, row.reason, row.finished_at = "failed", "incomplete", IMAGE_GONE, now
         return
+    if study.held_reason is not None:
+        row.state, row.reason_code, row.reason, row.finished_at = "failed", "held", study.held_reason, now
+        return
     digest = current_digest(session, study.id)
     of_study = {"study_id": study.id, "purpose": ANSWER}
     same = select(func.max(Job.id)).filter_by(**of_study, digest=digest, model_version=model_version)

@@ -67,7 +67,13 @@ def plan_page(database: Database, held: RunLease, view: RunView, *, size: int, n
 
 def unanswered(request: Request, model_version: str) -> ColumnElement[bool]:
     """Return the condition on a study that it is complete, here, matches, and the model has not answered for it."""
-    conditions = [Study.state == "complete", ~lacks_files(), ~answered(model_version), *_dates(request)]
+    conditions = [
+        Study.state == "complete",
+        Study.held_reason.is_(None),
+        ~lacks_files(),
+        ~answered(model_version),
+        *_dates(request),
+    ]
     if request.modalities or request.body_parts:
         conditions.append(_has_image(request))
     return and_(*conditions)
@@ -131,7 +137,7 @@ def plan_studies(session: Session, run: ReanalysisRun, study_ids: Sequence[int],
     # The studies before the jobs, in order of their keys, as everybody who locks more than one of them.
     whole = session.scalars(
         select(Study.id)
-        .where(Study.id.in_(study_ids), Study.state == "complete", ~lacks_files())
+        .where(Study.id.in_(study_ids), Study.state == "complete", Study.held_reason.is_(None), ~lacks_files())
         .order_by(Study.id)
         .with_for_update()
     ).all()

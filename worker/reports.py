@@ -54,8 +54,15 @@ def report_content(
         analysis_digest=f"{plan.digest}.{plan.revision}",
         model_version=plan.model_version,
         predecessor=plan.predecessor,
+        patient_from=_newest(plan, store),
         content_datetime=plan.content_datetime.astimezone(),
     )
+
+
+def _newest(plan: Plan, store: ReportStore) -> Path | None:
+    """Return the image that came last, which names patient and order as they are now."""
+    newest = max(plan.images, key=lambda image: (image.received_at, image.instance_id), default=None)
+    return None if newest is None else store.path(newest.path)
 
 
 def no_companions(content: ReportContent, report: ReportReference) -> Iterable[Companion]:

@@ -81,6 +81,7 @@ class ResultRow:
     job_id: int | None
     revision: int | None
     update_pending: int
+    held_reason: str | None
     study_id: int
 
 

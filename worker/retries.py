@@ -10,10 +10,11 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.delivery_claim import report_id
 from worker.delivery_states import REPORT_UNUSABLE
-from worker.errors import FilesDeleted, UnknownStudy
+from worker.errors import FilesDeleted, StudyHeld, UnknownStudy
 from worker.events import record
 from worker.file_removal import lacks_files
 from worker.job_conditions import latest_answer
+from worker.patients import WHAT_TO_DO
 from worker.studies import add_job, current_digest
 from worker.tables import ANSWER, Delivery, Job, Report, Study, utc_now
 
@@ -34,6 +35,8 @@ def retry_study(
         When nobody has sent such a study.
     worker.errors.FilesDeleted
         When its images were deleted here.
+    worker.errors.StudyHeld
+        When its images name different patients.
     """
     with database.write() as session:
         study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == study_instance_uid))
@@ -42,6 +45,9 @@ def retry_study(
         session.execute(select(Study.id).where(Study.id == study_id).with_for_update())
         if session.scalar(select(Study.id).where(Study.id == study_id, lacks_files())) is not None:
             raise FilesDeleted("the images of this study were deleted here: let the PACS send them again, then retry")
+        held = session.scalar(select(Study.held_reason).where(Study.id == study_id))
+        if held is not None:
+            raise StudyHeld(f"this study waits for a decision: {held}; {WHAT_TO_DO}")
         return _retry(session, study_id, model_version, now or utc_now())
 
 
@@ -55,14 +61,17 @@ def retry_failed(
 ) -> tuple[int, ...]:
     """Plan a new analysis of every study whose latest job failed, or has no report that could be sent.
 
-    Those whose images were deleted here are left alone. `because` is one more condition on that job.
+    Those whose images were deleted here, or that wait for a decision, are left alone. `because` is one more condition
+    on that job.
 
     Returns
     -------
     tuple of int
         The new jobs, oldest failure first.
     """
-    conditions = [_unsound(), ~lacks_files()] if because is None else [_unsound(), ~lacks_files(), because]
+    conditions = [_unsound(), ~lacks_files(), Study.held_reason.is_(None)]
+    if because is not None:
+        conditions.append(because)
     with database.read() as session:
         failed = session.scalars(
             select(Job.study_id).join(Job.study).where(*conditions).order_by(Job.finished_at).limit(limit)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy import ColumnElement, and_, func, select, text
+from sqlalchemy import ColumnElement, and_, exists, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from worker.companion_tables import NAMES
@@ -32,6 +32,7 @@ from worker.tables import (
 )
 
 FAILURES_SHOWN = 20
+HELD_SHOWN = 20
 UNFINISHED = ("queued", "running")
 UNCOMMITTED = ("pending", "sending", "sent", "failed")
 
@@ -75,6 +76,17 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldStudy:
+    """A study that waits for a decision: since when, why, and whether a PACS may hold an earlier report of it."""
+
+    study_instance_uid: str
+    accession_number: str | None
+    reason: str
+    since: datetime | None
+    reported: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """A picture of one moment. `queues` is None where the broker does not answer; `broker_error` then says why.
 
@@ -98,6 +110,8 @@ class Status:
     oldest_queued_at: datetime | None
     reanalysis: tuple[RunProgress, ...] = ()
     schedulers: tuple[SchedulerSeen, ...] = ()
+    held: int = 0
+    held_studies: tuple[HeldStudy, ...] = ()
 
 
 def snapshot(database: Database, queue: QueueLengths, now: datetime | None = None) -> Status:
@@ -132,6 +146,8 @@ def snapshot(database: Database, queue: QueueLengths, now: datetime | None = Non
             oldest_queued_at=session.scalar(select(func.min(Job.created_at)).where(waiting)),
             reanalysis=reanalysis,
             schedulers=schedulers,
+            held=_count(session, Study.id, Study.held_reason.is_not(None)),
+            held_studies=_held(session),
         )
 
 
@@ -172,6 +188,17 @@ def _reasons(
         select(column, count).where(condition, column.is_not(None)).group_by(column).order_by(count.desc()).limit(10)
     )
     return tuple((str(reason), number) for reason, number in rows)
+
+
+def _held(session: Session) -> tuple[HeldStudy, ...]:
+    reported = exists().where(Job.study_id == Study.id, Report.job_id == Job.id, Report.state == "built")
+    rows = session.execute(
+        select(Study, reported).where(Study.held_reason.is_not(None)).order_by(Study.id.desc()).limit(HELD_SHOWN)
+    )
+    return tuple(
+        HeldStudy(study.study_instance_uid, study.accession_number, study.held_reason or "", study.completed_at, told)
+        for study, told in rows
+    )
 
 
 def _running(session: Session) -> tuple[RunningJob, ...]:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from worker.database import Database
 from worker.events import record
 from worker.jobs import changed_rows
+from worker.patients import Standing, hold_or_release
 from worker.tables import ANSWER, BROUGHT, IDENTITY, SHADOW, Delivery, Instance, Job, ReanalysisItem, Study, UtcDateTime
 
 SHADOW_REVISION = 0
@@ -78,7 +79,8 @@ def close_quiet_studies(
     """Close the studies that have been quiet for long enough, and make a job of each whose contents are new.
 
     Every study is closed in a transaction of its own, on condition that it is still quiet in it: an image that
-    arrives meanwhile keeps its study open. Where a model runs in shadow, a study that was pushed gets a job of it too.
+    arrives meanwhile keeps its study open. One whose images name different patients waits for a decision instead
+    (`worker.patients`). Where a model runs in shadow, a study that was pushed gets a job of it too.
 
     Returns
     -------
@@ -115,15 +117,31 @@ def _close(database: Database, study_id: int, models: Models, cutoff: datetime, 
         if closed == 0:
             return None
         record(session, "completed", now, study_id=study_id)
-        digest = current_digest(session, study_id)
-        if session.scalar(select(_is_known(study_id, digest, models.current, ANSWER))):
-            return None
         study = session.get_one(Study, study_id)
+        standing = hold_or_release(session, study, now)
+        if standing is Standing.HELD:
+            return None
+        digest = current_digest(session, study_id)
+        if _is_answered(session, study_id, digest, models.current, released=standing is Standing.RELEASED):
+            return None
         lane = "live" if study.source in BROUGHT else "archive"
         job_id = add_job(session, study_id, digest=digest, model_version=models.current, lane=lane, now=now)
         if lane == "live" and digest != NO_IMAGES:
             _add_shadow(session, study_id, digest, models, now)
         return job_id
+
+
+def _is_answered(session: Session, study_id: int, digest: str, model_version: str, *, released: bool) -> bool:
+    """Say whether a study needs no job: its latest one is of these contents, and this model has one of them.
+
+    Contents may be as they once were, where an image that came later is not analysed any more. A job that failed while
+    the study waited for a decision, perhaps for that reason, is no answer once it is released.
+    """
+    latest = select(Job).where(Job.study_id == study_id, Job.purpose == ANSWER).order_by(Job.id.desc()).limit(1)
+    job = session.scalars(latest).one_or_none()
+    if job is None or job.digest != digest or (released and job.outcome == "failed"):
+        return False
+    return bool(session.scalar(select(_is_known(study_id, digest, model_version, ANSWER))))
 
 
 def _is_known(study_id: int, digest: str, model_version: str, purpose: str) -> ColumnElement[bool]:

@@ -76,6 +76,7 @@ __all__ = [
 ANSWER, SHADOW = "answer", "shadow"
 WAITING = "state = 'queued'"
 UNBUILT = "state = 'failed'"
+HELD = "held_reason IS NOT NULL"
 SHADOWS = "purpose = 'shadow'"
 GOING = "file_deleted_reason IS NOT NULL AND file_deleted_at IS NULL"
 LIVE_ANSWERS = "state = 'done' AND lane = 'live' AND probability IS NOT NULL"
@@ -89,7 +90,7 @@ how we fetched it from an archive."""
 class Study(Base):
     """A study as it arrives. `state` goes receiving -> complete, and back when a late image comes.
 
-    `revision` counts how often it was complete.
+    `revision` counts how often it was complete. `held_reason` says why it waits for a decision and is not analysed.
     """
 
     __tablename__ = "studies"
@@ -98,6 +99,7 @@ class Study(Base):
         Index(None, "state", "last_instance_at"),
         Index(None, "study_date", "id"),
         Index(None, "first_instance_at", "id"),
+        Index("ix_studies_held", "id", sqlite_where=text(HELD), postgresql_where=text(HELD)),
     )
 
     id: Mapped[int] = mapped_column(Key, primary_key=True)
@@ -111,6 +113,7 @@ class Study(Base):
     last_instance_at: Mapped[datetime] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=0)
+    held_reason: Mapped[str | None] = mapped_column(Text)
 
     instances: Mapped[list[Instance]] = relationship(back_populates="study")
     jobs: Mapped[list[Job]] = relationship(back_populates="study")

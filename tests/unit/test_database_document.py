@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance
 from tests.documents import DATABASE, queries
 from worker.events import record
-from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisRun, Rejection, Study
+from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisRun, Rejection, ReplacedInstance, Study
 
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
 YESTERDAY = datetime(2026, 3, 8, 8, 0, tzinfo=UTC)
@@ -62,6 +62,14 @@ def filled(database):
         an_instance(session, session.get_one(Study, 1), 9, size_bytes=2**20, **document)
         refusal = {"code": "header", "reason": "no UID", "calling_ae_title": "PACS", "peer_address": "10.0.0.5"}
         session.add(Rejection(at=YESTERDAY, **refusal))
+        study.held_reason = "two patients"
+        session.add(
+            ReplacedInstance(
+                instance_id=hand.id, replaced_at=YESTERDAY, patient_id="TEMPORARY", transfer_syntax_uid="1.2",
+                path="gone", digest="d", size_bytes=1, calling_ae_title="CR1", peer_address="10.0.0.6", source="push",
+                received_at=YESTERDAY - timedelta(hours=1),
+            )
+        )  # fmt: skip
         a_run(session, ("queued", "done", "failed"))
     return database
 
@@ -104,6 +112,8 @@ EXPECTED = {
     "10. Progress of the re-analysis": [("1", "store", SECOND, "running", "0", "0", "1", "1", "1")],
     "11. Drift of the mean probability by week": [("2026-02-23", FIRST, "1"), ("2026-03-02", SECOND, "2", "0.5")],
     "12. Everything about one accession number": 7,
+    "Studies that wait for a decision": [("A-4", "two patients", "present", "none")],
+    "Images that were corrected": [("A-1", "CR1", "PACS", "1")],
     "Images that could not be analysed": [("the pixel data is cut off", "1")],
     "What was left out": [("a document", "DOC", "1")],
     "What was refused at the door": [("PACS", "10.0.0.5", "header", "1")],

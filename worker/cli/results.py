@@ -132,6 +132,8 @@ def _print_table(rows: list[ResultRow], *, more: bool) -> None:
 
 def _reason(row: ResultRow) -> str | None:
     """Return the reason where there is something to do or to explain; the others are in CSV and JSON."""
+    if row.held_reason is not None:
+        return f"waits for a decision: {row.held_reason}"
     if row.report_state == "failed":
         return row.report_reason
     return row.reason if row.outcome in ("failed", "out_of_scope") else None

@@ -16,6 +16,7 @@ from worker.cli import (
     demo,
     doctor,
     evaluate,
+    forget,
     health,
     models,
     purge,
@@ -88,6 +89,7 @@ app.command("results", rich_help_panel=LOOK)(results.results)
 app.command("jobs", rich_help_panel=LOOK)(status.jobs)
 app.command("retry", rich_help_panel=LOOK)(status.retry)
 app.command("purge", rich_help_panel=LOOK)(purge.purge)
+app.command("forget", rich_help_panel=LOOK)(forget.forget)
 app.command("reanalyze", rich_help_panel=LOOK)(reanalyze.reanalyze)
 app.command("init", rich_help_panel=SETUP)(site.init)
 app.command("settings", rich_help_panel=SETUP)(site.settings)

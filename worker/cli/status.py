@@ -56,6 +56,7 @@ def status(home: Home = None, as_json: Json = False) -> None:
         return
     screen = console()
     _show_counts(screen, found, settings, free)
+    _show_held(screen, found)
     _show_running(screen, found)
     _show_reasons(screen, found)
     _show_failures(screen, found)
@@ -67,6 +68,7 @@ def _show_counts(screen: Console, found: Status, settings: Settings, free: int) 
         ("messages waiting", _counts(found.queues or {})),
         ("scheduler", _schedulers(found)),
         ("studies receiving", str(found.receiving)),
+        *([("waiting for a decision", f"[bold yellow]{found.held}[/]")] if found.held else []),
         ("jobs", _counts(found.jobs)),
         *([("jobs in shadow", _counts(found.shadows))] if found.shadows else []),
         ("outcomes in 24 h", _counts(found.outcomes)),
@@ -99,6 +101,21 @@ def _reanalysis(found: Status) -> str:
         for run in found.reanalysis
     ]
     return "; ".join(lines) or "none"
+
+
+def _show_held(screen: Console, found: Status) -> None:
+    if not found.held_studies:
+        return
+    from worker.patients import WHAT_TO_DO
+
+    rows = [
+        (as_text(each.since), each.study_instance_uid, as_text(each.accession_number), escape(each.reason),
+         "yes" if each.reported else "no")
+        for each in found.held_studies
+    ]  # fmt: skip
+    columns = ("since", "study", "accession", "reason", "earlier report")
+    screen.print(table("Wait for a decision", columns, rows))
+    screen.print(f"what to do: {WHAT_TO_DO}", soft_wrap=True)
 
 
 def _show_running(screen: Console, found: Status) -> None:

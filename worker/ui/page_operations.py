@@ -17,6 +17,7 @@ from worker.app import create_app
 from worker.checks import Verdict, check_destination
 from worker.companion_tables import NAMES
 from worker.failures import FailureGroup, failure_groups, retry_group
+from worker.patients import WHAT_TO_DO
 from worker.queues import CeleryQueue
 from worker.scheduling import PRESENT_FOR
 from worker.status import Status, recent_workers, snapshot
@@ -70,6 +71,7 @@ def _now(visit: Visit) -> None:
         ("Outcomes in 24 h", found.outcomes),
     ):
         st.text(f"{title}: {_counts(counts)}")
+    _decisions(found)
     _schedulers(found)
     _workers(visit, found)
     _waiting(found)
@@ -83,6 +85,20 @@ def _free_bytes(folder: Path) -> int:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{word} {count}" for word, count in counts.items()) or "none"
+
+
+def _decisions(found: Status) -> None:
+    if not found.held:
+        return
+    st.subheader("Waiting for a decision")
+    st.warning(f"{found.held} studies are not analysed: {WHAT_TO_DO}.")
+    rows = [
+        (each.study_instance_uid, each.accession_number or "-", moment(each.since), each.reason,
+         "yes" if each.reported else "no")
+        for each in found.held_studies
+    ]  # fmt: skip
+    columns = ("Study", "Accession number", "Since", "Why", "Earlier report")
+    _table("Waiting for a decision", columns, rows, "Nothing waits for a decision.")
 
 
 def _schedulers(found: Status) -> None:

@@ -13,7 +13,8 @@ from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
 from worker.companion_tables import NAMES, Companion
-from worker.errors import FilesDeleted, UnknownStudy
+from worker.errors import FilesDeleted, StudyHeld, UnknownStudy
+from worker.patients import WHAT_TO_DO
 from worker.retries import can_send_again, retry_study, revive_deliveries
 from worker.stores import store_of
 from worker.tables import Delivery, Job
@@ -73,6 +74,8 @@ def _summary(visit: Visit, found: StudyView) -> None:
         "Report": result.report_state + (f": {result.report_reason}" if result.report_reason else ""),
     }
     st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
+    if result.held_reason is not None:
+        st.warning(f"This study waits for a decision: {result.held_reason}. What to do: {WHAT_TO_DO}.")
     if result.update_pending:
         st.info("A newer answer is on its way.")
     with st.container(horizontal=True):
@@ -104,7 +107,7 @@ def _analyse_again(visit: Visit, found: StudyView) -> None:
     try:
         version = read_manifest(visit.settings.installed_bundle() or SHIPPED).version
         made = retry_study(visit.database, found.result.study_instance_uid, model_version=version)
-    except (FilesDeleted, UnknownStudy, ModelError) as error:
+    except (FilesDeleted, StudyHeld, UnknownStudy, ModelError) as error:
         st.error(str(error))
         return
     st.success("Planned.") if made else st.info("An analysis is waiting or running already, or images still arrive.")

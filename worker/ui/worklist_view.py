@@ -71,6 +71,8 @@ def table_words(wanted: WorklistFilter) -> str:
 def table_row(row: ResultRow, patient: Callable[[str | None], str]) -> Row:
     """Return a study's row; `patient` is how this site shows a patient's identifier."""
     pending = " (newer answer on its way)" if row.update_pending else ""
+    if row.held_reason is not None:
+        pending = " (waits for a decision)"
     cells = (
         outcome_words(row.outcome) + pending,
         "-" if row.probability is None else f"{row.probability:.2f}",
