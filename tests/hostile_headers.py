@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,6 @@ from dicom_io.header import read_file_meta
 from tests.builders import build_radiograph, coded, ramp
 
 VRS = sorted(vr.decode() for vr in _LONG_VRS | _SHORT_VRS)
-EXPLICIT = encoding_of("1.2.840.10008.1.2.1")
 PIXELS = 0x7FE00010
 ITEM, ITEM_END, SEQUENCE_END = b"\xfe\xff\x00\xe0", b"\xfe\xff\x0d\xe0\0\0\0\0", b"\xfe\xff\xdd\xe0\0\0\0\0"
 
@@ -58,21 +58,35 @@ def _more() -> Dataset:
     return ds
 
 
-def _parts(ds: Dataset) -> tuple[bytes, list[tuple[int, str, bytes]]]:
+@dataclass(frozen=True)
+class _Taken:
+    """A file taken apart: what comes before the elements, those before the pixels, and the pixels."""
+
+    head: bytes
+    parts: list[tuple[int, str, bytes]]
+    tail: bytes
+    implicit: bool
+
+
+def _taken_apart(ds: Dataset) -> _Taken:
     stream = DicomBytesIO()
     dcmwrite(stream, ds, enforce_file_format=True)
     content = stream.getvalue()
     stream.seek(0)
-    read_file_meta(stream)
+    encoding = encoding_of(read_file_meta(stream))
     start = stream.tell()
-    walk = Walk(stream, EXPLICIT)
-    return content[:start], [(each.tag, each.vr or "UN", walk.value(each, 1 << 24)) for each in walk.elements()]
+    walk = Walk(stream, encoding)
+    parts = [(each.tag, each.vr or "UN", walk.value(each, 1 << 24)) for each in walk.elements(before_tag=PIXELS)]
+    return _Taken(content[:start], parts, content[walk.position :], encoding.implicit)
 
 
-def element(tag: int, vr: str, value: bytes, length: int | None = None) -> bytes:
-    """Encode an element, explicit VR little endian, with a length that may be a lie."""
+def element(tag: int, vr: str, value: bytes, length: int | None = None, *, implicit: bool = False) -> bytes:
+    """Encode an element, little endian, with a length that may be a lie."""
     count = len(value) if length is None else length
-    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr.encode()
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF)
+    if implicit:
+        return head + struct.pack("<I", count) + value
+    head += vr.encode()
     return head + (b"\0\0" + struct.pack("<I", count) if vr.encode() in _LONG_VRS else struct.pack("<H", count)) + value
 
 
@@ -100,21 +114,29 @@ ODD_VALUES = {
 }
 
 
-def variants() -> Iterator[Variant]:
-    """Yield the radiograph with one element changed after the other, each in many ways."""
-    head, parts = _parts(radiograph())
-    for place, (tag, vr, value) in enumerate(parts):
-        before = head + b"".join(element(*each) for each in parts[:place])
-        behind = b"".join(element(*each) for each in parts[place + 1 :])
-        name = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-        if tag != PIXELS:
-            for words, odd in ODD_VALUES.items():
-                yield Variant(f"{name} {vr}: {words}", before + element(tag, vr, odd) + behind)
-        for other in VRS:
-            if other != vr and (len(value) < 65536 or other.encode() in _LONG_VRS):
-                yield Variant(f"{name} {vr} as {other}", before + element(tag, other, value) + behind)
-        for words, odd in (("nested", nested(40)), ("nested deeply", nested(3000)), ("never closed", b"")):
-            yield Variant(f"{name} {words}", before + element(tag, "SQ", odd, 0xFFFFFFFF) + behind)
-            yield Variant(f"{name} UN {words}", before + element(tag, "UN", odd, 0xFFFFFFFF) + behind)
-        yield Variant(f"{name} twice", before + element(tag, vr, value) * 2 + behind)
-        yield Variant(f"{name} missing", before + behind)
+def variants(ds: Dataset | None = None) -> Iterator[Variant]:
+    """Yield a radiograph with one element before its pixels changed after the other, each in many ways."""
+    taken = _taken_apart(radiograph() if ds is None else ds)
+    for place, (tag, vr, value) in enumerate(taken.parts):
+        before = taken.head + _joined(taken.parts[:place], taken)
+        behind = _joined(taken.parts[place + 1 :], taken) + taken.tail
+        name = f"({tag >> 16:04X},{tag & 0xFFFF:04X}) {vr}"
+        for words, middle in _changed(tag, vr, value, implicit=taken.implicit):
+            yield Variant(f"{name}: {words}", before + middle + behind)
+
+
+def _joined(parts: list[tuple[int, str, bytes]], taken: _Taken) -> bytes:
+    return b"".join(element(*each, implicit=taken.implicit) for each in parts)
+
+
+def _changed(tag: int, vr: str, value: bytes, *, implicit: bool) -> Iterator[tuple[str, bytes]]:
+    encode = functools.partial(element, tag, implicit=implicit)
+    for words, odd in ODD_VALUES.items():
+        yield words, encode(vr, odd)
+    if not implicit:
+        yield from ((f"as {other}", encode(other, value)) for other in VRS if other != vr)
+    for words, odd in (("nested", nested(40)), ("nested deeply", nested(3000)), ("never closed", b"")):
+        for other in ("SQ", "UN"):
+            yield f"{words} as {other}", encode(other, odd, 0xFFFFFFFF)
+    yield "twice", encode(vr, value) * 2
+    yield "missing", b""

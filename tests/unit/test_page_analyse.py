@@ -75,6 +75,12 @@ def upload(tmp_path, monkeypatch, database):
     return uploading
 
 
+def test_what_was_left_aside_of_an_upload_is_said_below_its_answer(upload):
+    odd = build_dx(pixels=ramp(40, 60), WindowCenter="2048", WindowWidth="0")
+    page, _ = upload([ABSENT], hand=odd)
+    assert [each.value for each in page.caption if "Window Width 1 is smaller than" in each.value]
+
+
 def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload):
     frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1], ramp(40, 60)[:, ::-1]])
     page, shown = upload([ABSENT, PRESENT, ABSENT], hand=build_dx(pixels=frames))
