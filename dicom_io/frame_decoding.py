@@ -40,6 +40,7 @@ from dicom_io.codestream import (
     whole_jpeg2000,
 )
 from dicom_io.errors import PixelDataDamaged, PixelDataTruncated, PixelsUndecodable
+from dicom_io.jpeg2000_coefficients import decode_jpeg2000
 from dicom_io.jpeg_entropy import check_jpeg
 from dicom_io.pixel_limits import PixelLayout
 from dicom_io.run_length import decode_run_length
@@ -193,7 +194,7 @@ def _checked_codestream(transfer_syntax: UID, frame: bytes, layout: PixelLayout,
 
 def _decode_codestream(codestream: bytes, transfer_syntax: UID, layout: PixelLayout) -> NDArray[np.integer]:
     if transfer_syntax in JPEG2000TransferSyntaxes:
-        return imagecodecs.jpeg2k_decode(codestream, numthreads=1)
+        return decode_jpeg2000(codestream)
     if transfer_syntax in JPEGLSTransferSyntaxes:
         return imagecodecs.jpegls_decode(codestream)
     # The samples as they are: which colours they are, the header says
