@@ -21,12 +21,23 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from dicom_io.codestream import DamagedCodestream, whole_jpeg2000
-from dicom_io.jpeg2000_packets import CodeBlock, Codestream, Style, UnusualCodestream, read_packets
+from dicom_io.jpeg2000_header import (
+    COC,
+    COD,
+    HIGH_THROUGHPUT,
+    QCC,
+    QCD,
+    SIZ,
+    CodeBlock,
+    Codestream,
+    Style,
+    UnusualCodestream,
+)
+from dicom_io.jpeg2000_packets import read_packets
 
-_SOT, _SIZ, _COD, _COC, _QCD, _QCC = 0xFF90, 0xFF51, 0xFF52, 0xFF53, 0xFF5C, 0xFF5D
+_SOT = 0xFF90
 _SIGNED_28_BITS = 0x80 | 27
-_HIGH_THROUGHPUT = 0x40
-_STYLES = frozenset({0, _HIGH_THROUGHPUT})
+_STYLES = frozenset({0, HIGH_THROUGHPUT})
 _MOST_DIFFERENCE = 8
 """Bytes. Between coders of five makers up to 4 were seen."""
 
@@ -109,7 +120,7 @@ def _compare(block: CodeBlock, again: CodeBlock, style: Style) -> None:
     difference = again.length - block.length
     most = _MOST_DIFFERENCE + (0 if block.passes % 3 == 1 else _MOST_DIFFERENCE_OF_HALF_PLANES)
     planes = block.planes - block.zero_planes - _missing(block)
-    is_alike = again.planes - again.zero_planes == planes or style.style == _HIGH_THROUGHPUT
+    is_alike = again.planes - again.zero_planes == planes or style.style == HIGH_THROUGHPUT
     if not -_MOST_DIFFERENCE <= difference <= most or not is_alike:
         raise DamagedCodestream("a code-block holds other bytes than its coefficients take")
 
@@ -122,15 +133,15 @@ def _unquantized(codestream: bytes, packets: Codestream) -> bytes:
         if marker == _SOT:
             return b"".join([*pieces, codestream[offset:]])
         segment = bytearray(codestream[offset : offset + 2 + length])
-        if marker == _SIZ:
+        if marker == SIZ:
             segment[40::3] = bytes([_SIGNED_28_BITS]) * len(segment[40::3])
-        elif marker == _COD:
+        elif marker == COD:
             segment[8], segment[13] = 0, 1
-        elif marker == _COC:
+        elif marker == COC:
             segment[10] = 1
-        elif marker in {_QCD, _QCC}:
-            start = 4 if marker == _QCD else 5
-            levels = packets.styles[0 if marker == _QCD else segment[4]].levels
+        elif marker in {QCD, QCC}:
+            start = 4 if marker == QCD else 5
+            levels = packets.styles[0 if marker == QCD else segment[4]].levels
             exponents = _exponents(bytes(segment[start:]), levels)
             guard = segment[start] & 0xE0
             head = segment[4:start] + bytes([guard]) + bytes(each << 3 for each in exponents)
@@ -152,7 +163,7 @@ def _exponents(parameters: bytes, levels: int) -> list[int]:
 
 def _coded(plane: NDArray[np.int32], style: Style, corner: tuple[int, int]) -> bytes:
     """Return a tile's coefficients, as the values whose reversible transform they are, coded as a codestream."""
-    if style.style == _HIGH_THROUGHPUT:
+    if style.style == HIGH_THROUGHPUT:
         return bytes(imagecodecs.htj2k_encode(plane.astype(np.int16), resolutions=style.levels, reversible=True))
     buffer = io.BytesIO()
     # Unsigned of 16 bits: the coder takes 2 ** 15 off again
