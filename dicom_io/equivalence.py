@@ -81,6 +81,7 @@ class Likeness(StrEnum):
     SAME = "same"
     CORRECTED = "corrected"
     ANOTHER = "another"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,22 +123,18 @@ def likeness(stored: Path, arrived: Path) -> Likeness:
     1. The same pixels, by their bytes or else decoded, and nothing else that matters differs: SAME.
     2. The same pixels under another header: CORRECTED. So is a whole image in place of one that cannot be decoded, and
        any newer form of an object that has no pixels, for no answer depends on it.
-    3. Otherwise, and where it cannot be told: ANOTHER.
-
-    Raises
-    ------
-    OSError
-        When one of the files cannot be opened.
+    3. Otherwise ANOTHER, also where one of them can never be read; UNKNOWN where this try has failed.
     """
     try:
         one, other = _outline(stored), _outline(arrived)
     except (HeaderError, RecursionError):
         return Likeness.ANOTHER
+    except OSError:
+        return Likeness.UNKNOWN
     if one.pixel_bytes is None and other.pixel_bytes is None:
         return Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
-    if _same_bytes(one, other) or _same_values(stored, arrived):
-        return Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
-    return Likeness.CORRECTED if _mends(stored, arrived) else Likeness.ANOTHER
+    alike = Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
+    return alike if _same_bytes(one, other) else _compared(stored, arrived, alike)
 
 
 def _same_bytes(one: _Outline, other: _Outline) -> bool:
@@ -146,15 +143,16 @@ def _same_bytes(one: _Outline, other: _Outline) -> bool:
     return alike and one.pixel_bytes == other.pixel_bytes and one.layout == other.layout
 
 
-def _same_values(stored: Path, arrived: Path) -> bool:
+def _compared(stored: Path, arrived: Path, alike: Likeness) -> Likeness:
+    """Decode both; `alike` is what they are if their pixels are the same."""
     before, after = pixel_digest_apart(stored), pixel_digest_apart(arrived)
-    return isinstance(before, str) and before == after
-
-
-def _mends(stored: Path, arrived: Path) -> bool:
-    """Say whether the stored image is known to be unreadable and the new one is not."""
-    before = pixel_digest_apart(stored)
-    return isinstance(before, Unreadable) and before.permanent and isinstance(pixel_digest_apart(arrived), str)
+    if any(isinstance(each, Unreadable) and not each.permanent for each in (before, after)):
+        return Likeness.UNKNOWN
+    if isinstance(after, Unreadable):
+        return Likeness.ANOTHER
+    if isinstance(before, Unreadable):
+        return Likeness.CORRECTED
+    return alike if before == after else Likeness.ANOTHER
 
 
 def _outline(path: Path) -> _Outline:

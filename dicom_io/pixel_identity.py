@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -76,6 +77,9 @@ def pixel_digest_apart(path: Path) -> str | Unreadable:
                 timeout=_PROCESS_SECONDS,
                 check=True,
             )
+        except subprocess.CalledProcessError as error:
+            # A decoder that crashes will crash again; who was killed ran out of the machine's memory.
+            return Unreadable(permanent=error.returncode != -signal.SIGKILL)
         except (subprocess.SubprocessError, OSError):
             return Unreadable(permanent=False)
     said = json.loads(answer.stdout or b"{}")

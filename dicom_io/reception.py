@@ -174,6 +174,8 @@ class Reception:
         if known.deleted or not before.exists():
             return _replacement_of_deleted(known, header, arrived)
         found = likeness(before, arrived)
+        if found is Likeness.UNKNOWN:
+            raise IntakeUnavailable("it cannot be compared with the stored instance now: send it again")
         if found is Likeness.ANOTHER:
             raise self._another(header, stored)
         return None if found is Likeness.SAME else Replacement(known, "same", same_content=False)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import InstanceHeader
 from worker.columns import fitted
 from worker.events import record
-from worker.patients import name_different_patients, tells_patient
+from worker.patients import Named, are_different, named_by_images, tells_patient
 from worker.tables import BROUGHT, Instance, Study
 
 
@@ -20,26 +19,25 @@ def describe(session: Session, study: Study, instance: Instance, header: Instanc
 
     The first image overrules reports and documents that came earlier.
     """
-    said = _said(header)
-    is_image = tells_patient(instance)
-    others = [each for each in _images(session, study) if each.id != instance.id] if is_image else []
-    for name, value in said.items():
-        if value is not None and (getattr(study, name) is None or (is_image and not others)):
+    said = {name: value for name, value in _said(header).items() if value is not None}
+    new = {name: value for name, value in said.items() if getattr(study, name) != value}
+    overrules = differs = False
+    if (new or header.issuer_of_patient_id) and tells_patient(instance.out_of_scope_reason, instance.sop_class_uid):
+        others = named_by_images(session, study.id, without=instance.id)
+        overrules = not others
+        this = Named(instance.patient_id, instance.issuer_of_patient_id)
+        differs = not are_different(others) and are_different((this, *others))
+    for name, value in new.items():
+        if overrules or getattr(study, name) is None:
             setattr(study, name, value)
-    differs = bool(others) and name_different_patients([instance, *others])
     if differs:
         record(session, "patient_differs", now, study_id=study.id, sop_instance_uid=header.sop_instance_uid)
     return differs
 
 
-def _images(session: Session, study: Study) -> list[Instance]:
-    of_study = session.scalars(select(Instance).where(Instance.study_id == study.id))
-    return [each for each in of_study if tells_patient(each)]
-
-
 def follow(session: Session, study: Study, existing: Instance, header: InstanceHeader, now: datetime) -> None:
     """Let the study name patient and order as an image does that was corrected."""
-    if not tells_patient(existing):
+    if not tells_patient(existing.out_of_scope_reason, existing.sop_class_uid):
         describe(session, study, existing, header, now)
         return
     for name, value in _said(header).items():

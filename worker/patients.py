@@ -7,6 +7,7 @@ secondary capture with another Patient ID says nothing of whose images these are
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 
@@ -31,20 +32,37 @@ class Standing(Enum):
     RELEASED = "released"
 
 
-def tells_patient(instance: Instance) -> bool:
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whom an image names; either part may be missing."""
+
+    patient_id: str | None
+    issuer: str | None
+
+
+def tells_patient(out_of_scope_reason: str | None, sop_class_uid: str) -> bool:
     """Say whether an instance counts where it is asked whose images a study holds."""
-    return instance.out_of_scope_reason is None or is_acquired(instance.sop_class_uid)
+    return out_of_scope_reason is None or is_acquired(sop_class_uid)
 
 
-def name_different_patients(instances: Iterable[Instance]) -> bool:
-    """Say whether the images of a study name more than one patient.
+def named_by_images(session: Session, study_id: int, *, without: int | None = None) -> tuple[Named, ...]:
+    """Return whom the images of a study name, each once; that of one instance may be left out."""
+    columns = (Instance.out_of_scope_reason, Instance.sop_class_uid, Instance.patient_id, Instance.issuer_of_patient_id)
+    others = [] if without is None else [Instance.id != without]
+    # Distinct: a study may have thousands of slices, and each that arrives asks.
+    rows = session.execute(select(*columns).where(Instance.study_id == study_id, *others).distinct())
+    return tuple(Named(patient, issuer) for reason, uid, patient, issuer in rows if tells_patient(reason, uid))
+
+
+def are_different(named: Iterable[Named]) -> bool:
+    """Say whether images name more than one patient.
 
     Two Patient IDs are two patients, and so is one ID of two issuers (PS3.3 C.7.1.1). An image without an ID names
     nobody, and one without an issuer none in particular. Names, however they are spelled, are no identity.
     """
-    images = [each for each in instances if tells_patient(each) and _clean(each.patient_id)]
-    ids = {_clean(each.patient_id) for each in images}
-    issuers = {_clean(each.issuer_of_patient_id) for each in images} - {""}
+    known = [each for each in named if _clean(each.patient_id)]
+    ids = {_clean(each.patient_id) for each in known}
+    issuers = {_clean(each.issuer) for each in known} - {""}
     return len(ids) > 1 or len(issuers) > 1
 
 
@@ -56,7 +74,7 @@ def hold_or_release(session: Session, study: Study, now: datetime) -> Standing |
     Standing or None
         None where it neither waits nor did.
     """
-    if name_different_patients(session.scalars(select(Instance).where(Instance.study_id == study.id))):
+    if are_different(named_by_images(session, study.id)):
         if study.held_reason is None:
             study.held_reason = MIXED_PATIENTS
             record(session, "held", now, study_id=study.id, reason=MIXED_PATIENTS)

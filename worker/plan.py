@@ -13,7 +13,7 @@ from dicom_io.types import Outcome, ReportReference
 from worker.completion import REPLACED
 from worker.database import Database
 from worker.jobs import Claim
-from worker.patients import MIXED_PATIENTS, name_different_patients
+from worker.patients import MIXED_PATIENTS, Named, are_different, tells_patient
 from worker.queues import LIVE
 from worker.studies import CAME_BACK, images_of_digest
 from worker.tables import ANSWER, Delivery, Instance, Job, Report, Study
@@ -107,7 +107,12 @@ def _obstacle(instances: Sequence[Instance], images: tuple[Instance, ...] | None
     if images is None:
         return REPLACED
     # A study with nothing in scope gets no report.
-    return MIXED_PATIENTS if images and name_different_patients(instances) else None
+    named = (
+        Named(each.patient_id, each.issuer_of_patient_id)
+        for each in instances
+        if tells_patient(each.out_of_scope_reason, each.sop_class_uid)
+    )
+    return MIXED_PATIENTS if images and are_different(named) else None
 
 
 def _latest_report(session: Session, held: Claim) -> Report | None:

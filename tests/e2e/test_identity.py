@@ -10,7 +10,7 @@ import json
 
 import pytest
 from pydicom import dcmread
-from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLSLossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless
 
 from tests import reports
 from tests.archive_site import FIRST, SECOND, archive_site
@@ -23,6 +23,7 @@ from tests.servers import orthanc
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STUDIES = 4
+SYNTAXES = {ImplicitVRLittleEndian, JPEGLSLossless, JPEG2000Lossless, JPEGLosslessSV1}
 REPORTS = "SELECT sop_instance_uid AS uid, predecessor_sop_instance_uid AS before FROM reports ORDER BY id"
 CONTENTS = """
     SELECT sop_instance_uid, COALESCE(content_digest, digest) AS content, transfer_syntax_uid AS syntax
@@ -54,6 +55,8 @@ def encoded_anew(path, kind, folder):
         run(program("dcmconv"), "+ti", path, other)
     elif kind == "jpeg-ls":
         run(program("dcmcjpls"), "+un", path, other)
+    elif kind == "jpeg-lossless":
+        run(program("dcmcjpeg"), "+e1", "+un", path, other)
     else:
         ds = dcmread(path)
         ds.compress(JPEG2000Lossless, generate_instance_uid=False)
@@ -65,7 +68,7 @@ def test_an_archive_that_encodes_anew_between_two_nights_gets_every_study_answer
     bonewatch, pacs = site.bonewatch, site.pacs
     images = pacs.instances("DX")
     before = bonewatch.rows(CONTENTS)
-    for name, kind in zip(images, ("implicit", "jpeg-ls", "jpeg-2000", "implicit"), strict=True):
+    for name, kind in zip(images, ("implicit", "jpeg-ls", "jpeg-2000", "jpeg-lossless"), strict=True):
         path = pacs.download(name, tmp_path)
         other = encoded_anew(path, kind, tmp_path)
         assert dcmread(other).SOPInstanceUID == dcmread(path).SOPInstanceUID
@@ -78,7 +81,12 @@ def test_an_archive_that_encodes_anew_between_two_nights_gets_every_study_answer
     site.expect_one_each((FIRST, SECOND))
     assert bonewatch.rows("SELECT * FROM rejections") == []
     after = bonewatch.rows(CONTENTS)
-    assert {row["syntax"] for row in after} == {ImplicitVRLittleEndian, JPEGLSLossless, JPEG2000Lossless}
+    assert {row["syntax"] for row in after} == {
+        ImplicitVRLittleEndian,
+        JPEGLSLossless,
+        JPEG2000Lossless,
+        JPEGLosslessSV1,
+    }
     assert [row["content"] for row in after] == [row["content"] for row in before], "an encoding is no other content"
     assert bonewatch.one("SELECT count(*) FROM replaced_instances") == STUDIES
 
