@@ -13,8 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.codestream import DamagedCodestream, jpeg_size, whole_jpeg
 from dicom_io.errors import DicomError
 from dicom_io.header import read_header
+from dicom_io.jpeg_entropy import check_jpeg
 from dicom_io.pixels import read_frames
 from dicom_io.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
@@ -142,9 +144,21 @@ def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
 
 def _analyze_picture(path: Path, workbench: Workbench) -> Answer:
     picture = load_picture(path)
+    _check_sequential_jpeg(path.read_bytes())
     pixels, warnings = made_visible(picture.pixels)
     answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), workbench)
     return replace(answer, orientation=picture.orientation)
+
+
+def _check_sequential_jpeg(data: bytes) -> None:
+    """Read a sequential JPEG's codes as those of a DICOM frame: damage of a few bytes is noticed, too."""
+    size = jpeg_size(data)
+    if size is None or size.retired:
+        return
+    try:
+        check_jpeg(whole_jpeg(data))
+    except DamagedCodestream as error:
+        raise ImageError(f"the picture is damaged: {error}") from error
 
 
 def _summary(path: Path, header: InstanceHeader | None, frames: Iterator[Frame], workbench: Workbench) -> Answer:

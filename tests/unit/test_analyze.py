@@ -96,6 +96,23 @@ def test_a_picture_that_was_turned_says_so_and_is_marked_upright(tmp_path: Path,
     assert cv2.imread(str(tmp_path / "out" / "a.png")).shape[0] > 640
 
 
+def test_a_jpeg_picture_damaged_in_a_few_bytes_has_failed(tmp_path: Path) -> None:
+    whole = (Path(__file__).parents[1] / "data" / "field" / "plain.jpg").read_bytes()
+    start = whole.index(b"\xff\xda") + 14
+    escaped = 0
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        place = int(random.integers(start, len(whole) - 200))
+        damage = random.integers(0, 256, 50, dtype=np.uint8).tobytes()
+        (tmp_path / "a.jpg").write_bytes(whole[:place] + damage + whole[place + 50 :])
+        answer = analyze(tmp_path / "a.jpg", ABSENT)
+        escaped += answer.outcome is not Outcome.FAILED
+
+    assert escaped <= 1  # random bytes may be a sound codestream
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert analyze(tmp_path / "a.jpg", ABSENT).outcome is Outcome.ABSENT
+
+
 def test_a_minimum_score_of_nought_keeps_every_candidate(tmp_path: Path) -> None:
     answer = analyze(picture(tmp_path / "hand.png"), PRESENT, minimum_score=0.0).as_json()
     assert [box["score"] for box in answer["boxes"]] == [0.9, 0.2]
