@@ -10,7 +10,9 @@
     ├── QueueUnavailable             the broker does not answer; SQL still holds the work, the sweep sends it later
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
     ├── EnvironmentUnfit             this worker cannot analyse anything (no bundle, no store); not the study's fault
-    ├── UnknownStudy                 nobody has sent a study of this UID
+    ├── NothingAtHome                the folder that is named as home does not exist
+    ├── UnknownStudy                 nobody has sent a study of this UID or accession number
+    ├── AmbiguousStudy               several studies have this accession number
     ├── FilesDeleted                 the study's images were deleted here; the PACS has to send them again
     ├── StudyHeld                    the study waits for a decision: its images name different patients
     ├── StudyBusy                    work on the study runs or waits
@@ -94,10 +96,22 @@ class EnvironmentUnfit(WorkerError):
     retryable = True
 
 
+class NothingAtHome(WorkerError):
+    """The folder that is named as home does not exist; whoever only looks must not make it."""
+
+    code = "nothing_at_home"
+
+
 class UnknownStudy(WorkerError):
-    """No study of this UID has been received."""
+    """No study of this UID or accession number has been received."""
 
     code = "unknown_study"
+
+
+class AmbiguousStudy(WorkerError):
+    """Several studies have the accession number, or the end of a UID, that was given."""
+
+    code = "ambiguous_study"
 
 
 class FilesDeleted(WorkerError):

@@ -57,13 +57,6 @@ class StudyData:
     obstacle: str | None
 
 
-def find_studies(database: Database, study: str) -> tuple[str, ...]:
-    """Return the Study Instance UIDs that a UID or an accession number stands for."""
-    wanted = or_(Study.study_instance_uid == study, Study.accession_number == study)
-    with database.read() as session:
-        return tuple(session.scalars(select(Study.study_instance_uid).where(wanted).order_by(Study.id)))
-
-
 def data_of(database: Database, study_instance_uid: str) -> StudyData:
     """Say what `forget` would remove now.
 

@@ -91,6 +91,7 @@ class JobRow:
 
     job_id: int
     study_instance_uid: str
+    accession_number: str | None
     lane: str
     purpose: str
     state: str
@@ -156,8 +157,8 @@ def jobs(
     worker.errors.DatabaseUnavailable
         When the database does not answer.
     """
-    of_job = (getattr(Job, field.name) for field in fields(JobRow)[2:])
-    query = select(Job.id.label("job_id"), Study.study_instance_uid, *of_job).join(Study)
+    of_job = (getattr(Job, field.name) for field in fields(JobRow)[3:])
+    query = select(Job.id.label("job_id"), Study.study_instance_uid, Study.accession_number, *of_job).join(Study)
     if state is not None:
         query = query.where(Job.state == state)
     if study_instance_uid is not None:

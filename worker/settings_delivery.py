@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from dicom_io.listener_settings import AllowedCaller
-from worker.settings_fields import DestinationSetting, Seconds, as_objects
+from worker.settings_fields import DestinationSetting, Seconds, as_list_of_objects
 
 
 class DeliverySettings(BaseSettings):
@@ -32,7 +32,7 @@ class DeliverySettings(BaseSettings):
     @field_validator("destinations", mode="before")
     @classmethod
     def _parse_destinations(cls, value: object) -> object:
-        return as_objects(value)
+        return as_list_of_objects(value)
 
     @field_validator("destinations")
     @classmethod

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+PEER_KEYS = ("name", "ae_title", "host", "port", "confirm", "answers_from", "retrieve", "url")
+"""The keys of a destination and of an archive."""
+SYNONYMS = {"aet": "ae_title", "aetitle": "ae_title", "ae": "ae_title", "ip": "host", "address": "host"}
+PLAIN = {
+    "missing": "is missing",
+    "tuple_type": "is no list",
+    "model_type": "is no object with a name and a value for each key",
+    "model_attributes_type": "is no object with a name and a value for each key",
+    "dict_type": "is no object with a name and a value for each key",
+    "int_parsing": "is no whole number",
+    "int_type": "is no whole number",
+    "float_parsing": "is no number",
+    "bool_parsing": "is neither true nor false",
+    "string_type": "is no text",
+}
+"""What pydantic says of types of Python, in words for the person who wrote the setting."""
 LOOKS_LIKE = 0.85
 """How alike a variable and one of ours must be to count as a misspelling (ratio of `difflib`)."""
 
@@ -97,8 +113,23 @@ def _caller(word: object) -> object:
 
 
 def as_objects(value: object) -> object:
-    """Read text as a JSON list of objects."""
+    """Read text as JSON: an object, or a list of them."""
     return _json(value) if isinstance(value, str) else value
+
+
+def as_list_of_objects(value: object) -> object:
+    """Read text as a JSON list of objects.
+
+    Raises
+    ------
+    ValueError
+        Where one object stands by itself, as in a TOML section.
+    """
+    read = as_objects(value)
+    if isinstance(read, dict):
+        # A ValueError is what pydantic turns into words.
+        raise ValueError("is one object, and a list of them is wanted: put it into square brackets")  # noqa: TRY004
+    return read
 
 
 def _json(text: str) -> object:
@@ -161,8 +192,18 @@ def explain(error: ErrorDetails, names: Mapping[str, str], wants: Mapping[str, s
     if error["type"] == "extra_forbidden" and len(where) == 1:
         return f"{name}: is no setting"
     place = "".join(f", item {part + 1}" if isinstance(part, int) else f", {part}" for part in where[1:])
+    if error["type"] == "extra_forbidden":
+        return f"{name}{place}: is no key of it{_meant(str(where[-1]))}"
+    message = PLAIN.get(error["type"], message)
     line = f"{name}{place}: {message[:1].lower()}{message[1:]}{_given(error, field in set(secrets))}"
     return f"{line}; wants {wants[field]}" if wants.get(field) else line
+
+
+def _meant(key: str) -> str:
+    """Return what a key of a destination or an archive may have been meant to be, as a question."""
+    bare = key.lower().replace("-", "_")
+    alike = [SYNONYMS[bare]] if bare in SYNONYMS else difflib.get_close_matches(bare, PEER_KEYS, n=1, cutoff=0.6)
+    return f"; did you mean {alike[0]}?" if alike else f"; it has {', '.join(PEER_KEYS)}"
 
 
 def _given(error: ErrorDetails, secret: bool) -> str:

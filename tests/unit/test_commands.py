@@ -257,7 +257,7 @@ def test_retry_wants_one_study_or_all(filled: Path, arguments: tuple[str, ...]) 
 @pytest.mark.usefixtures("bundle")
 def test_retry_of_a_study_that_nobody_sent_says_so(filled: Path) -> None:
     result = run("retry", "9.9.9")
-    assert result.exit_code == 3
+    assert result.exit_code == 1
     assert "9.9.9" in result.stderr
 
 

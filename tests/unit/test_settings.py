@@ -95,6 +95,26 @@ def test_a_destination_answers_for_itself_unless_the_site_says_who_does(monkeypa
     }
 
 
+@pytest.mark.parametrize(
+    ("value", "wants"),
+    [
+        (PACS, ": is one object, and a list of them is wanted: put it into square brackets"),
+        ([["PACS"]], ", item 1: is no object with a name and a value for each key"),
+        ("PACS", ": is no list"),
+        ([{**PACS, "aet": "PACS"}], ", item 1, aet: is no key of it; did you mean ae_title?"),
+        ([{**PACS, "AE-Title": "PACS"}], ", item 1, AE-Title: is no key of it; did you mean ae_title?"),
+        ([{**PACS, "confrim": "store"}], ", item 1, confrim: is no key of it; did you mean confirm?"),
+        ([{**PACS, "ip": "10.0.0.5"}], ", item 1, ip: is no key of it; did you mean host?"),
+        ([{**PACS, "colour": "red"}], ", item 1, colour: is no key of it; it has name, ae_title, host, port"),
+        ([{**PACS, "port": "104x"}], ", item 1, port: is no whole number (it is '104x')"),
+        ([{key: PACS[key] for key in ("name", "host", "port")}], ", item 1, ae_title: is missing"),
+    ],
+)
+def test_a_mistake_in_a_destination_is_named_with_what_was_meant(monkeypatch, value, wants):
+    monkeypatch.setenv("BONEWATCH_DESTINATIONS", json.dumps(value))
+    assert complaint().startswith(f"BONEWATCH_DESTINATIONS{wants}")
+
+
 def test_all_problems_are_told_at_once(monkeypatch):
     monkeypatch.setenv("BONEWATCH_DICOM_PORT", "x")
     monkeypatch.setenv("BONEWATCH_DESTINATIONS", json.dumps([{**PACS, "port": 0, "confirm": "hope"}]))

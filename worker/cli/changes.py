@@ -28,7 +28,9 @@ def changes(
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Studies whose outcome is the same, too.")] = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="What --to, or the bundle in shadow, said so.")] = False,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; for a table 50.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many; for a table 50.")
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write there; needed for Parquet, not for a table.")

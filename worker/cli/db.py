@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
+from worker.cli.help import HelpGroup
 from worker.cli.options import Home, settings_of
 from worker.cli.screen import console
 
-app = typer.Typer(help="The database's tables.", no_args_is_help=True)
+app = typer.Typer(cls=HelpGroup, help="The database's tables.", no_args_is_help=True)
 
 
 @app.callback()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from typer.core import TyperGroup
+from worker.cli.help import HelpGroup
 
 ANSWER_IS_NO = 1
 """The command did its work, and the answer is bad: a file failed, a check failed, not every report was committed."""
@@ -19,13 +19,16 @@ ADVICE = {
     "settings": "correct it; `bonewatch settings` prints what is in force, the file of `bonewatch init` describes all",
     "database_unavailable": "see that the database runs and that BONEWATCH_DATABASE_URL is right (`bonewatch doctor`)",
     "queue_unavailable": "start bonewatch (`bonewatch up`), or see that BONEWATCH_REDIS_URL is right",
+    "nothing_at_home": "see that --home (or BONEWATCH_HOME) names the right folder; `bonewatch up` makes a new one, "
+    "and so does `bonewatch db upgrade`",
+    "unknown_study": "bonewatch results lists the studies; --home names another home",
     "home_in_use": "stop the other one first, or choose another folder with --home",
     "BundleError": "install the bundle whole, or name another with BONEWATCH_BUNDLE",
     "store_unavailable": "see that the disk has room and that the folder belongs to you",
 }
 
 
-class Group(TyperGroup):
+class Group(HelpGroup):
     """The root of all commands: turns errors that we raise on purpose into words and an exit status."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -61,10 +64,12 @@ def _expected(error: Exception) -> int | None:
     from dicom_io.errors import DicomError
     from models.types import ModelError
     from worker.cli.screen import say_error
-    from worker.errors import SettingsError, WorkerError
+    from worker.errors import AmbiguousStudy, SettingsError, UnknownStudy, WorkerError
 
     if not isinstance(error, WorkerError | DicomError | ModelError):
         return None
     word = getattr(error, "code", type(error).__name__)
     say_error(str(error), ADVICE.get(word))
+    if isinstance(error, UnknownStudy | AmbiguousStudy):
+        return ANSWER_IS_NO
     return WRONG_USE if isinstance(error, SettingsError) else NOT_USABLE

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.filesize import decimal
 
-from worker.cli.errors import ANSWER_IS_NO, WRONG_USE
+from worker.cli.errors import ANSWER_IS_NO
 from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import console, print_json, say_error
 
 if TYPE_CHECKING:
-    from worker.database import Database
     from worker.forget import StudyData
 
 
@@ -33,12 +32,13 @@ def forget(
     from worker.forget import forget as remove
     from worker.person import user
     from worker.stores import store_of
+    from worker.study_names import study_named
     from worker.table_base import utc_now
 
     settings = settings_of(home)
     database = database_of(settings)
     try:
-        uid = _only(database, study)
+        uid = study_named(database, study)
         found = data_of(database, uid)
         if dry_run or found.obstacle is not None:
             _say("would remove", found, as_json)
@@ -53,19 +53,6 @@ def forget(
     finally:
         database.close()
     _say("removed", removed, as_json)
-
-
-def _only(database: Database, study: str) -> str:
-    from worker.errors import UnknownStudy
-    from worker.forget import find_studies
-
-    found = find_studies(database, study)
-    if not found:
-        raise UnknownStudy("no study of this UID or accession number has been received")
-    if len(found) > 1:
-        say_error(f"{len(found)} studies have this accession number", "name one: " + ", ".join(found[:10]))
-        raise typer.Exit(WRONG_USE)
-    return found[0]
 
 
 def _say(verb: str, found: StudyData, as_json: bool) -> None:

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.errors import NOT_USABLE, WRONG_USE
-from worker.cli.options import Home, Json, database_of, settings_of
+from worker.cli.help import HelpGroup
+from worker.cli.options import Home, Json, database_of, require_home, settings_of
 from worker.cli.screen import as_text, console, print_json, say_error, table
 
 if TYPE_CHECKING:
     from worker.bundle_changes import HeldBundle
     from worker.settings import Settings
 
-app = typer.Typer(help="The models of this machine: list, install, promote, shadow, history.", no_args_is_help=True)
+app = typer.Typer(
+    cls=HelpGroup, help="The models of this machine: list, install, promote, shadow, history.", no_args_is_help=True
+)
 
 
 @app.callback()
@@ -31,6 +34,8 @@ def list_models(home: Home = None, as_json: Json = False) -> None:
     from worker.bundle_changes import held_bundles
 
     settings = settings_of(home)
+    if home is not None:
+        require_home(settings)
     found = held_bundles(settings.home)
     forced = settings.bundle
     if as_json:
@@ -126,7 +131,7 @@ def shadow(
 
 @app.command("history")
 def history(
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 50,
     home: Home = None,
     as_json: Json = False,
 ) -> None:

@@ -21,6 +21,8 @@ Home = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
+Wide = Annotated[bool, typer.Option("--wide", help="Whole tables with whole UIDs; so from 200 columns on without it.")]
+
 
 def settings_of(home: Path | None, **overrides: Any) -> Settings:
     """Return the settings of this site; options win over environment and file."""
@@ -29,8 +31,23 @@ def settings_of(home: Path | None, **overrides: Any) -> Settings:
     return load_settings(home=home, **overrides)
 
 
+def require_home(settings: Settings) -> None:
+    """Refuse a home that does not exist: nothing is to be seen there, and a typing mistake must not make one.
+
+    Raises
+    ------
+    worker.errors.NothingAtHome
+    """
+    from worker.errors import NothingAtHome
+
+    if not settings.home.exists():
+        raise NothingAtHome(f"there is nothing at {settings.home}")
+
+
 def database_of(settings: Settings, **patience: float) -> Database:
     """Open the database, which must have this version's tables; `patience` is `timeout_seconds`."""
     from worker.database import open_database
 
+    if settings.database_url is None:
+        require_home(settings)
     return open_database(settings.sqlalchemy_url(), **patience)

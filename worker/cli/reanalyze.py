@@ -45,15 +45,21 @@ def reanalyze(
         Source, typer.Option("--from", help="What was pushed here, or the archive that BONEWATCH_ARCHIVE names.")
     ] = Source.STORE,
     since: Annotated[
-        datetime | None, typer.Option("--since", formats=["%Y-%m-%d"], help="Study dates from this day on.")
+        datetime | None,
+        typer.Option("--since", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates from this day on (2026-03-01)."),
     ] = None,
     until: Annotated[
-        datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], help="Study dates up to this day.")
+        datetime | None,
+        typer.Option("--until", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates up to this day."),
     ] = None,
-    modality: Annotated[list[str] | None, typer.Option("--modality", help="Only these; may be repeated.")] = None,
-    body_part: Annotated[list[str] | None, typer.Option("--body-part", help="Only these; may be repeated.")] = None,
+    modality: Annotated[
+        list[str] | None, typer.Option("--modality", metavar="MODALITY", help="Only these (CR, DX); may be repeated.")
+    ] = None,
+    body_part: Annotated[
+        list[str] | None, typer.Option("--body-part", metavar="PART", help="Only these (HAND); may be repeated.")
+    ] = None,
     order: Annotated[Order, typer.Option("--order", help="In which order of study dates.")] = Order.NEWEST,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many studies.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many studies.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Begin nothing; say how many studies, images and hours it would take.")
     ] = False,

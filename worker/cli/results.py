@@ -13,10 +13,24 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from worker.cli.errors import WRONG_USE
-from worker.cli.options import Home, database_of, settings_of
-from worker.cli.screen import as_text, coloured, console, progress, say_error, table
+from worker.cli.options import Home, Wide, database_of, settings_of
+from worker.cli.screen import (
+    WIDE,
+    Entry,
+    as_minute,
+    as_text,
+    below,
+    coloured,
+    console,
+    progress,
+    say_error,
+    show_list,
+    table,
+)
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from worker.changes import ChangeRow
     from worker.results import ResultRow
 
@@ -48,7 +62,10 @@ WHEN = "a day (2026-03-01), a moment (2026-03-01T14:30), today or yesterday; loc
 def results(
     since: Annotated[str | None, typer.Option("--since", metavar="WHEN", help=f"From then on: {WHEN}.")] = None,
     until: Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Until then, exclusive.")] = None,
-    outcome: Annotated[OutcomeChoice | None, typer.Option("--outcome", help="Only this outcome.")] = None,
+    outcome: Annotated[
+        OutcomeChoice | None,
+        typer.Option("--outcome", metavar="OUTCOME", help=f"Only this one: {', '.join(OutcomeChoice)}."),
+    ] = None,
     patient_id: Annotated[str | None, typer.Option("--patient-id", metavar="ID", help="Only this patient.")] = None,
     accession: Annotated[
         str | None, typer.Option("--accession", metavar="NUMBER", help="Only this accession number.")
@@ -56,11 +73,14 @@ def results(
     model: Annotated[
         str | None, typer.Option("--model", metavar="VERSION", help="Only this model version, or its beginning.")
     ] = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many; for a table 50.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many; for a table 50.")
+    ] = None,
     output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write there; needed for Parquet, not for a table.")
     ] = None,
+    wide: Wide = False,
     home: Home = None,
 ) -> None:
     """List results, newest first. Times are of the analysis, or of the arrival where there was none yet."""
@@ -82,7 +102,7 @@ def results(
         if output is Format.TABLE:
             shown = limit or 50
             rows = list(islice(query(database, wanted), shown + 1))
-            _print_table(rows[:shown], more=len(rows) > shown)
+            _print(rows[:shown], wide=wide, more=len(rows) > shown)
         else:
             write(ResultRow, query(database, wanted, limit=limit), output, out)
     finally:
@@ -100,7 +120,41 @@ def check_out(form: Format, out: Path | None) -> None:
     raise typer.Exit(WRONG_USE)
 
 
-def _print_table(rows: list[ResultRow], *, more: bool) -> None:
+def _print(rows: list[ResultRow], *, wide: bool, more: bool) -> None:
+    screen = console(wide=wide)
+    if not rows:
+        screen.print("no results match")
+        return
+    if screen.width >= WIDE:
+        _print_table(screen, rows)
+    else:
+        _print_list(screen, rows)
+    if more:
+        screen.print(f"the newest {len(rows)}; --limit shows more, --format csv all")
+
+
+def _print_list(screen: Console, rows: list[ResultRow]) -> None:
+    from worker.study_names import short_uid
+
+    columns = ("analysed", "accession", "outcome", "prob.", "boxes", "report")
+    entries = [
+        Entry(
+            (
+                as_minute(row.analysed_at or row.received_at),
+                as_text(row.accession_number),
+                coloured(row.outcome or row.state),
+                as_text(row.probability),
+                as_text(row.findings),
+                coloured(row.report_state),
+            ),
+            below(short_uid(row.study_instance_uid), row.patient_id, row.body_part, _reason(row)),
+        )
+        for row in rows
+    ]
+    show_list(screen, columns, entries, right=("prob.", "boxes"))
+
+
+def _print_table(screen: Console, rows: list[ResultRow]) -> None:
     columns = [
         "analysed", "patient", "accession", "body part", "outcome", "probability", "boxes", "report", "study", "reason",
     ]  # fmt: skip
@@ -121,13 +175,7 @@ def _print_table(rows: list[ResultRow], *, more: bool) -> None:
     ]
     if not any(_reason(row) for row in rows):
         columns, cells = columns[:-1], [each[:-1] for each in cells]
-    screen = console()
-    if not cells:
-        screen.print("no results match")
-        return
     screen.print(table(None, columns, cells, right=("probability", "boxes")))
-    if more:
-        screen.print(f"the newest {len(cells)}; --limit shows more, --format csv all")
 
 
 def _reason(row: ResultRow) -> str | None:

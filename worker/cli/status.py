@@ -13,18 +13,32 @@ import typer
 from rich.markup import escape
 
 from worker.cli.errors import ANSWER_IS_NO, WRONG_USE
-from worker.cli.options import Home, Json, database_of, settings_of
-from worker.cli.screen import as_text, coloured, console, print_json, say_error, table
+from worker.cli.options import Home, Json, Wide, database_of, settings_of
+from worker.cli.screen import (
+    WIDE,
+    Entry,
+    as_minute,
+    as_text,
+    below,
+    coloured,
+    console,
+    print_json,
+    say_error,
+    show_list,
+    table,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from rich.console import Console
 
+    from worker.results import JobRow
     from worker.settings import Settings
     from worker.status import Status
 
 
+STUDY = "its Study Instance UID or accession number"
 UNANSWERED = (None, "failed", "out_of_scope")
 """Outcomes that have a reason worth a column; those of answers are in JSON."""
 
@@ -38,11 +52,12 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
-def status(home: Home = None, as_json: Json = False) -> None:
+def status(wide: Wide = False, home: Home = None, as_json: Json = False) -> None:
     """Show queues, running work, states, failures with their reasons, waiting deliveries and disk space."""
     from worker.app import create_app
     from worker.queues import CeleryQueue
     from worker.status import snapshot
+    from worker.study_names import short_uid
 
     settings = settings_of(home)
     database = database_of(settings)
@@ -54,12 +69,17 @@ def status(home: Home = None, as_json: Json = False) -> None:
     if as_json:
         print_json({**dataclasses.asdict(found), "free_bytes": free})
         return
-    screen = console()
+    screen = console(wide=wide)
     _show_counts(screen, found, settings, free)
-    _show_held(screen, found)
-    _show_running(screen, found)
+    shown = _whole if screen.width >= WIDE else short_uid
+    _show_held(screen, found, shown)
+    _show_running(screen, found, shown)
     _show_reasons(screen, found)
-    _show_failures(screen, found)
+    _show_failures(screen, found, shown)
+
+
+def _whole(uid: str) -> str:
+    return uid
 
 
 def _show_counts(screen: Console, found: Status, settings: Settings, free: int) -> None:
@@ -103,30 +123,36 @@ def _reanalysis(found: Status) -> str:
     return "; ".join(lines) or "none"
 
 
-def _show_held(screen: Console, found: Status) -> None:
+def _show_held(screen: Console, found: Status, shown: Callable[[str], str]) -> None:
     if not found.held_studies:
         return
     from worker.patients import WHAT_TO_DO
 
-    rows = [
-        (as_text(each.since), each.study_instance_uid, as_text(each.accession_number), escape(each.reason),
-         "yes" if each.reported else "no")
+    screen.print("\n[bold]Wait for a decision[/]")
+    entries = [
+        Entry(
+            (as_text(each.since), shown(each.study_instance_uid), as_text(each.accession_number),
+             "yes" if each.reported else "no"),
+            as_text(each.reason),
+        )
         for each in found.held_studies
     ]  # fmt: skip
-    columns = ("since", "study", "accession", "reason", "earlier report")
-    screen.print(table("Wait for a decision", columns, rows))
+    show_list(screen, ("since", "study", "accession", "earlier report"), entries, cut=False)
     screen.print(f"what to do: {WHAT_TO_DO}", soft_wrap=True)
 
 
-def _show_running(screen: Console, found: Status) -> None:
+def _show_running(screen: Console, found: Status, shown: Callable[[str], str]) -> None:
     if found.running:
-        rows = [
-            (as_text(job.job_id), job.study_instance_uid, as_text(job.claimed_by), as_text(job.started_at),
-             as_text(job.attempts), as_text(job.lease_until))
+        screen.print("\n[bold]Workers at work[/]")
+        entries = [
+            Entry(
+                (as_text(job.job_id), shown(job.study_instance_uid), as_text(job.started_at), as_text(job.attempts),
+                 as_text(job.lease_until)),
+                f"by {as_text(job.claimed_by)}",
+            )
             for job in found.running
         ]  # fmt: skip
-        columns = ("job", "study", "worker", "since", "attempt", "lease until")
-        screen.print(table("Workers at work", columns, rows, right=("job", "attempt")))
+        show_list(screen, ("job", "study", "since", "attempt", "lease until"), entries, right=("job", "attempt"))
 
 
 def _show_reasons(screen: Console, found: Status) -> None:
@@ -136,11 +162,15 @@ def _show_reasons(screen: Console, found: Status) -> None:
         screen.print(table("Waiting, and why", ("what", "how many", "reason"), rows, right=("how many",)))
 
 
-def _show_failures(screen: Console, found: Status) -> None:
+def _show_failures(screen: Console, found: Status, shown: Callable[[str], str]) -> None:
     if found.failures:
-        rows = [(as_text(each.at), each.kind, each.study_instance_uid, escape(each.reason)) for each in found.failures]
-        screen.print(table("Failed, newest first", ("when", "what", "study", "reason"), rows))
-        screen.print("do again: bonewatch retry STUDY_UID, or bonewatch retry --all-failed")
+        screen.print("\n[bold]Failed, newest first[/]")
+        entries = [
+            Entry((as_minute(each.at), each.kind, shown(each.study_instance_uid)), as_text(each.reason))
+            for each in found.failures
+        ]
+        show_list(screen, ("when", "what", "study"), entries, cut=False)
+        screen.print("do again: bonewatch retry STUDY, or bonewatch retry --all-failed")
 
 
 def _free_bytes(folder: Path) -> int:
@@ -152,29 +182,69 @@ def _free_bytes(folder: Path) -> int:
 
 def jobs(
     state: Annotated[JobState | None, typer.Option("--state", help="Only jobs in this state.")] = None,
-    study: Annotated[str | None, typer.Option("--study", metavar="STUDY_UID", help="Only jobs of this study.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    study: Annotated[
+        str | None, typer.Option("--study", metavar="STUDY", help=f"Only jobs of this study: {STUDY}.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="At most so many.")] = 50,
+    wide: Wide = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """List jobs with their states, newest first: one for each analysis of a study, retries included."""
     from worker.results import jobs as query
+    from worker.study_names import study_named
 
     database = database_of(settings_of(home))
     try:
         wanted = None if state is None else state.value
-        rows = list(islice(query(database, state=wanted, study_instance_uid=study), limit))
+        uid = None if study is None else study_named(database, study)
+        rows = list(islice(query(database, state=wanted, study_instance_uid=uid), limit))
     finally:
         database.close()
     if as_json:
         print_json([dataclasses.asdict(row) for row in rows])
         return
+    screen = console(wide=wide)
     if not rows:
-        console().print("no jobs match")
-        return
+        screen.print("no jobs match")
+    elif screen.width >= WIDE:
+        _show_job_table(screen, rows)
+    else:
+        _show_job_list(screen, rows)
+
+
+def _show_job_list(screen: Console, rows: Sequence[JobRow]) -> None:
+    from worker.study_names import short_uid
+
+    columns = ("job", "made", "accession", "state", "outcome", "lane", "tries", "sec.")
+    entries = [
+        Entry(
+            (as_text(row.job_id), as_minute(row.created_at), as_text(row.accession_number), coloured(row.state),
+             coloured(row.outcome), _lane(row), as_text(row.attempts), _seconds(row)),
+            below(
+                short_uid(row.study_instance_uid),
+                f"revision {row.revision}" if row.revision > 1 else None,
+                row.reason if row.outcome in UNANSWERED else None,
+                row.model_version,
+            ),
+        )
+        for row in rows
+    ]  # fmt: skip
+    show_list(screen, columns, entries, right=("job", "tries", "sec."))
+
+
+def _lane(row: JobRow) -> str:
+    return row.lane if row.purpose == "answer" else row.purpose
+
+
+def _seconds(row: JobRow) -> str:
+    return "-" if row.analysis_seconds is None else f"{row.analysis_seconds:.1f}"
+
+
+def _show_job_table(screen: Console, rows: Sequence[JobRow]) -> None:
     columns = ["job", "study", "lane", "state", "outcome", "attempts", "revision", "made", "seconds", "model", "reason"]
     cells = [
-        [as_text(row.job_id), row.study_instance_uid, row.lane if row.purpose == "answer" else row.purpose,
+        [as_text(row.job_id), row.study_instance_uid, _lane(row),
          coloured(row.state), coloured(row.outcome), as_text(row.attempts), as_text(row.revision),
          as_text(row.created_at), as_text(row.analysis_seconds),
          row.model_version, as_text(row.reason if row.outcome in UNANSWERED else None)]
@@ -182,12 +252,12 @@ def jobs(
     ]  # fmt: skip
     if all(each[-1] == "-" for each in cells):
         columns, cells = columns[:-1], [each[:-1] for each in cells]
-    console().print(table(None, columns, cells, right=("job", "attempts", "revision", "seconds")))
+    screen.print(table(None, columns, cells, right=("job", "attempts", "revision", "seconds")))
 
 
 def retry(
     study: Annotated[
-        str | None, typer.Argument(metavar="STUDY_UID", help="The study to analyse and to report again.")
+        str | None, typer.Argument(metavar="STUDY", help=f"The study to analyse and to report again: {STUDY}.")
     ] = None,
     all_failed: Annotated[
         bool, typer.Option("--all-failed", help="Every study whose latest analysis or delivery failed.")
@@ -201,14 +271,16 @@ def retry(
     """
     from models.manifest import SHIPPED, read_manifest
     from worker.retries import needs_analysis, retry_failed, retry_study, revive_deliveries
+    from worker.study_names import study_named
 
     if (study is None) is not all_failed:
-        say_error("name one study, or give --all-failed", "bonewatch retry STUDY_UID | bonewatch retry --all-failed")
+        say_error("name one study, or give --all-failed", "bonewatch retry STUDY | bonewatch retry --all-failed")
         raise typer.Exit(WRONG_USE)
     settings = settings_of(home)
     version = read_manifest(settings.installed_bundle() or SHIPPED).version
     database = database_of(settings)
     try:
+        study = None if study is None else study_named(database, study)
         unsound = study is not None and needs_analysis(database, study)
         revived = revive_deliveries(database, study_instance_uid=study)
         if study is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from worker.cli.errors import ANSWER_IS_NO, NOT_USABLE, WRONG_USE
+from worker.cli.help import HelpGroup
 from worker.cli.options import Home, Json, settings_of
 from worker.cli.screen import console, print_json, progress, say_error, table
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 NAMES_SHOWN = 10
 LEAST_TO_TELL = 30
 
-app = typer.Typer(help="Fit the model to a site's own images.", no_args_is_help=True)
+app = typer.Typer(cls=HelpGroup, help="Fit the model to a site's own images.", no_args_is_help=True)
 
 Images = Annotated[
     Path, typer.Argument(metavar="PATH", help="A folder of DICOM files or pictures (JPEG, PNG, TIFF, WebP).")
@@ -60,7 +61,7 @@ def check(
     skip_unreadable: SkipUnreadable = False,
     skip_unmatched: SkipUnmatched = False,
     clip_boxes: ClipBoxes = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of the split that is shown.")] = 1,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the split that is shown.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Read images, labels and boxes and say what there is and what is wrong; nothing is trained or written."""
@@ -102,9 +103,13 @@ def run(
         Path | None,
         typer.Option("--work", metavar="FOLDER", help="Keep the decoded images here; else they are removed again."),
     ] = None,
-    epochs: Annotated[int, typer.Option("--epochs", min=1, help="At most so many epochs of the classifier.")] = 30,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the detector.")] = 400,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same split and the same steps.")] = 1,
+    epochs: Annotated[
+        int, typer.Option("--epochs", min=1, metavar="N", help="At most so many epochs of the classifier.")
+    ] = 30,
+    steps: Annotated[int, typer.Option("--steps", min=1, metavar="N", help="Steps of the detector.")] = 400,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="The same seed gives the same split and the same steps.")
+    ] = 1,
     device: Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
     home: Home = None,
     skip_unreadable: SkipUnreadable = False,
