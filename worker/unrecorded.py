@@ -4,7 +4,8 @@ A file is durable before its row is written, and its sender hears Success after 
 answered so, and its sender will mostly send it again, which finds the file and writes the row. Where it does not, the
 file would be a patient's image that nobody analyses, counts or deletes. So the sweep looks at all files, page by page:
 
-    no row of this SOP Instance UID     received once more, from the store: registered, analysed, answered
+    no row of this SOP Instance UID     received once more, from the store: registered, analysed, answered;
+                                        removed where its study was forgotten since (`bonewatch forget`)
     a row whose own file is gone        likewise: the reception decides whether it is the same image
     a row that has another file         of no use: removed where it was replaced by that one, else put into quarantine,
                                         on record in `rejections`
@@ -18,13 +19,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
 import structlog
-from sqlalchemy import exists, select, text
+from sqlalchemy import exists, func, select, text
 from sqlalchemy.orm import Session
 
 from dicom_io.errors import HeaderError
@@ -35,7 +36,16 @@ from dicom_io.wire import IncomingDataSet
 from worker.database import Database
 from worker.events import record
 from worker.reanalysis_tables import OPEN_ITEMS
-from worker.tables import BROUGHT, Instance, ReanalysisItem, Rejection, ReplacedInstance, Study
+from worker.tables import (
+    BROUGHT,
+    Event,
+    Instance,
+    ReanalysisItem,
+    Rejection,
+    ReplacedInstance,
+    Study,
+    UtcDateTime,
+)
 
 PAGE = 200
 """Files looked at by one sweep."""
@@ -58,6 +68,7 @@ class _Found:
     study_instance_uid: str
     sop_instance_uid: str
     digest_begins: str
+    written_at: float
     on_record: StoredFile | None
 
 
@@ -122,11 +133,11 @@ class UnrecordedFiles:
             self._walk, self._next_walk = None, now + REST
         latest = (now - AGE).timestamp()
         # An object storage and this machine's copies of it may have the same file.
-        found = self._without_row(list(dict.fromkeys(path for path, written_at in page if written_at <= latest)))
+        found = self._without_row({path: written_at for path, written_at in page if written_at <= latest})
         return sum(self._settle(each) for each in found)
 
-    def _without_row(self, paths: Sequence[str]) -> list[_Found]:
-        named = [(path, match) for path in paths if (match := NAME.fullmatch(path))]
+    def _without_row(self, written: Mapping[str, float]) -> list[_Found]:
+        named = [(path, match) for path in written if (match := NAME.fullmatch(path))]
         with self._database.read() as session:
             rows = session.execute(
                 select(Instance.sop_instance_uid, Instance.path, Instance.digest, Instance.size_bytes).where(
@@ -135,7 +146,7 @@ class UnrecordedFiles:
             ).all()
         on_record = {uid: StoredFile(path, digest, size_bytes) for uid, path, digest, size_bytes in rows}
         return [
-            _Found(path, match[1], match[2], match[3], on_record.get(match[2]))
+            _Found(path, match[1], match[2], match[3], written[path], on_record.get(match[2]))
             for path, match in named
             if on_record.get(match[2]) is None or on_record[match[2]].path != path
         ]
@@ -145,7 +156,27 @@ class UnrecordedFiles:
             return self._set_aside(found, "its row has another file, which was received before or took its place")
         if self._belongs_to_archive(found):
             return False
+        if self._is_forgotten(found):
+            return self._remove(found)
         return self._receive(found)
+
+    def _is_forgotten(self, found: _Found) -> bool:
+        """Say whether somebody had the study's data removed after the file was written."""
+        uid = Event.detail["study_instance_uid"].as_string()
+        asked = select(func.max(Event.at, type_=UtcDateTime())).where(Event.kind == "study_forgotten")
+        with self._database.read() as session:
+            at = session.scalar(asked.where(uid == found.study_instance_uid))
+        return at is not None and at.timestamp() >= found.written_at
+
+    def _remove(self, found: _Found) -> bool:
+        """Remove a file, unless its instance has a row by now: the study was sent again."""
+        with self._database.write() as session:
+            _keep_rows_out(session)
+            if session.scalar(select(exists().where(Instance.sop_instance_uid == found.sop_instance_uid))):
+                return False
+            self._store.discard(StoredFile(found.path, found.digest_begins, 0))
+        log.warning("a file of a forgotten study is removed")
+        return True
 
     def _belongs_to_archive(self, found: _Found) -> bool:
         """Say whether a re-analysis has fetched the study and will, or did, end its copy: alone it is not whole."""

@@ -23,6 +23,7 @@ from dicom_io.wire import IncomingDataSet
 from tests.builders import build_cr, part10_bytes
 from tests.databases import a_study, an_instance, count, kinds, only
 from worker import unrecorded
+from worker.events import record
 from worker.intake import SqlIntake
 from worker.studies import Models, close_quiet_studies
 from worker.tables import Instance, ReanalysisItem, ReanalysisRun, Rejection, Study
@@ -163,6 +164,20 @@ def test_the_only_copy_is_taken_in_where_the_file_of_its_row_is_gone(bench, data
     assert (only(database, Instance).path, bench.names()) == (corrected, [corrected])
 
 
+@pytest.mark.parametrize("sent_again", [False, True])
+def test_a_file_of_a_study_that_was_forgotten_goes_and_one_that_was_sent_since_does_not(bench, database, sent_again):
+    part10 = part10_bytes(build_cr())
+    path = bench.killed_before_the_row(part10)
+    moment = bench.clock() - 2 * AGE if sent_again else bench.clock()
+    with database.write() as session:
+        uid = read_header(part10).study_instance_uid
+        record(session, "study_forgotten", moment, by="somebody", study_instance_uid=uid, instances=1)
+
+    assert bench.walk() == 1
+    assert (bench.names(), count(database, Study)) == (([path], 1) if sent_again else ([], 0))
+    assert bench.names("quarantine") == []
+
+
 def test_a_file_that_rotted_is_put_into_quarantine_and_not_registered(bench, database):
     path = bench.killed_before_the_row(part10_bytes(build_cr()))
     bench.store.path(path).write_bytes(b"nothing of DICOM")
@@ -196,7 +211,7 @@ def test_a_file_that_gets_its_row_while_it_is_looked_at_is_not_put_aside(bench, 
     path = bench.killed_before_the_row(part10)
     with database.read() as session:
         assert session.scalars(select(Instance)).all() == []
-    (found,) = bench.files._without_row([path])
+    (found,) = bench.files._without_row({path: 0.0})
     assert bench.take(part10) == 0
 
     assert not bench.files._set_aside(found, "looked at too early")
