@@ -17,6 +17,9 @@ from pydicom.datadict import dictionary_description, dictionary_VR
 
 # Of a value that should have one or two numbers, so many are looked at.
 MOST_VALUES = 64
+MOST_BYTES = 4096
+LONGEST_NUMBER = 64
+CUT = "..."
 _BINARY = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "UV": "Q", "SV": "q", "FL": "f", "FD": "d"}
 _TEXT = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
@@ -93,7 +96,9 @@ def _values(element: Any, keyword: str | int) -> list[Any]:
         vr = element.VR if element.VR in _BINARY or element.VR in _TEXT else dictionary_VR(keyword)
         code = "H" if vr in ("US or SS", "US or OW") else _BINARY.get(vr)
         if code is None:
-            return value[:4096].decode("latin-1").split("\\")[:MOST_VALUES]
+            # What is cut off must not be read as another number
+            text = value[:MOST_BYTES].decode("latin-1") + (CUT if len(value) > MOST_BYTES else "")
+            return text.split("\\")[:MOST_VALUES]
         size = struct.calcsize(code)
         count = min(len(value) // size, MOST_VALUES)
         # a value that was set by a program rather than read has no byte order of its own
@@ -108,8 +113,8 @@ def _values(element: Any, keyword: str | int) -> list[Any]:
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
-        text = value.strip(" \0\t\r\n")[:64]
-        if not _NUMBER.fullmatch(text) or _AMBIGUOUS.fullmatch(text):
+        text = value.strip(" \0\t\r\n")
+        if len(text) > LONGEST_NUMBER or not _NUMBER.fullmatch(text) or _AMBIGUOUS.fullmatch(text):
             return None
         value = text.replace(",", ".")
     try:

@@ -122,7 +122,9 @@ def test_a_number_in_another_value_representation_is_read(tmp_path, vr, value):
 
 
 @pytest.mark.parametrize("keyword", ["RescaleSlope", "RescaleIntercept"])
-@pytest.mark.parametrize("word", ["one", "1 HU", "nan", "inf", "1e400", "1,234"])
+@pytest.mark.parametrize(
+    "word", ["one", "1 HU", "nan", "inf", "1e400", "1,234", "9" * 65, "1" + "0" * 5000, " " * 4095 + "12"]
+)
 def test_a_rescale_that_cannot_be_read_fails_with_its_name(tmp_path, keyword, word):
     ds = build_cr(pixels=IMAGE, RescaleSlope="1", RescaleIntercept="0")
     ds[keyword] = DataElement(keyword, "UT", word)
