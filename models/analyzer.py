@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.bundle import Bundle
 from models.decision import decide, sigmoid
@@ -17,6 +17,7 @@ from models.detector import detections_of
 from models.explain import grad_cam, register
 from models.folding import fold_batch_norms
 from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
+from models.trunk import Trunk
 from models.types import ImageAnalysis, ImageError, ScoredBox
 from models.views import View, fuse, mirror, mirror_boxes
 
@@ -221,10 +222,10 @@ class Analyzer:
         return found
 
     def _maps(
-        self, images: Sequence[FloatArray], preprocessing: Preprocessing, trunk: nn.Module
+        self, images: Sequence[FloatArray], preprocessing: Preprocessing, trunk: Trunk
     ) -> tuple[Tensor, list[Letterbox]]:
         prepared = [prepare(pixels, preprocessing) for pixels in images]
-        canvases = np.stack([normalise(canvas) for canvas, _ in prepared])
+        canvases = np.stack([normalise(canvas, trunk.normalisation) for canvas, _ in prepared])
         batch = torch.from_numpy(canvases).to(device=self.device, dtype=self.dtype)
         maps: Tensor = trunk(batch.contiguous(memory_format=torch.channels_last))
         return maps, [letterbox for _, letterbox in prepared]

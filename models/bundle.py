@@ -18,14 +18,20 @@ from torch import Tensor, nn
 
 from models.classifier import CLASSIFIERS, Classifier
 from models.detector import DETECTORS, FasterRCNNDetector
+from models.efficientnet import EfficientNetLite2Trunk
 from models.manifest import SHIPPED, FileEntry, Manifest, NetworkEntry, TrunkEntry, read_manifest, read_weights
 from models.mobilenet import MobileNetV2Trunk
+from models.trunk import Trunk
 from models.types import BundleError
 from models.vgg import VGG16Trunk
 
 __all__ = ["SHIPPED", "Bundle", "load_bundle", "read_manifest"]
 
-TRUNKS: dict[str, Callable[..., nn.Module]] = {"vgg16": VGG16Trunk, "mobilenet_v2": MobileNetV2Trunk}
+TRUNKS: dict[str, Callable[..., Trunk]] = {
+    "vgg16": VGG16Trunk,
+    "mobilenet_v2": MobileNetV2Trunk,
+    "efficientnet_lite2": EfficientNetLite2Trunk,
+}
 Network = TypeVar("Network", bound=nn.Module)
 FLOATS = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -38,8 +44,8 @@ class Bundle:
     """
 
     manifest: Manifest
-    classifier_trunk: nn.Module
-    detector_trunk: nn.Module
+    classifier_trunk: Trunk
+    detector_trunk: Trunk
     classifier: Classifier[Any]
     detector: FasterRCNNDetector
     card: str
@@ -95,7 +101,7 @@ def _read_tensors(path: Path, entry: FileEntry) -> dict[str, Tensor]:
     return {name: tensor.float() for name, tensor in tensors.items()}
 
 
-def _trunk(entry: TrunkEntry, width: float, tensors: dict[str, dict[str, Tensor]]) -> nn.Module:
+def _trunk(entry: TrunkEntry, width: float, tensors: dict[str, dict[str, Tensor]]) -> Trunk:
     return _build(TRUNKS, entry.architecture, {"width": entry.width or width}, tensors[entry.file])
 
 

@@ -1,4 +1,4 @@
-"""Where are the fractures? torchvision's Faster R-CNN on a feature pyramid of VGG16 or MobileNetV2.
+"""Where are the fractures? torchvision's Faster R-CNN on a feature pyramid of VGG16, MobileNetV2 or EfficientNet-Lite2.
 
 A forward pass reads as its story: trunk's map, deeper layers, pyramid (strides 8, 16, 32), proposals, stages of box
 heads.
@@ -24,6 +24,7 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from models.box_heads import BoxHeadOptions, BoxHeads, box_heads, near
+from models.efficientnet import LEVEL_CHANNELS, EfficientNetLite2Deep
 from models.mobilenet import MobileNetV2Deep, level_channels
 from models.vgg import VGG16Block5, map_channels
 
@@ -34,6 +35,9 @@ AnchorSides = tuple[tuple[int, ...], ...]
 VGG16_ANCHORS: AnchorSides = ((16, 24), (36, 54), (80, 128))
 # The same boxes at a longest side of 704, the input of the MobileNetV2 detector.
 MOBILENET_V2_ANCHORS: AnchorSides = ((20, 30), (44, 66), (98, 156))
+# From 16 to 256 pixels by steps of a half octave: trained at longest sides from 480 to 960, nine boxes in ten lie
+# between 12 and 185.
+EFFICIENTNET_LITE2_ANCHORS: AnchorSides = ((16, 22, 31), (44, 63, 90), (128, 180, 256))
 ANCHOR_RATIOS = (0.5, 1.0, 2.0)
 LEVELS = ("fine", "middle", "coarse")
 
@@ -172,6 +176,23 @@ class MobileNetV2Detector(FasterRCNNDetector):
         return [trunk_maps, *self.deep(trunk_maps)]
 
 
+class EfficientNetLite2Detector(FasterRCNNDetector):
+    """On EfficientNet-Lite2: the trunk's map and the maps at strides 16 and 32; `heads` are `BoxHeadOptions`."""
+
+    def __init__(self, width: float = 1.0, pyramid_channels: int = 128, **heads: Any) -> None:
+        super().__init__(LEVEL_CHANNELS, EFFICIENTNET_LITE2_ANCHORS, pyramid_channels, BoxHeadOptions(**heads))
+        self.deep = EfficientNetLite2Deep(width)
+
+    @property
+    def deeper(self) -> nn.Module:
+        """Return the layers between trunk and pyramid."""
+        return self.deep
+
+    def levels(self, trunk_maps: Tensor) -> list[Tensor]:
+        """Return the maps at strides 8, 16 and 32."""
+        return [trunk_maps, *self.deep(trunk_maps)]
+
+
 class _Float32RPNHead(RPNHead):  # type: ignore[misc]  # torchvision ships no types
     """The convolutions may run in bfloat16; what leaves them becomes coordinates."""
 
@@ -210,4 +231,5 @@ def detections_of(output: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 DETECTORS: dict[str, Callable[..., FasterRCNNDetector]] = {
     "faster_rcnn_vgg16_fpn": VGG16Detector,
     "faster_rcnn_mobilenet_v2_fpn": MobileNetV2Detector,
+    "faster_rcnn_efficientnet_lite2_fpn": EfficientNetLite2Detector,
 }

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 from torchvision.ops import FrozenBatchNorm2d
 
+from models.trunk import Trunk
+
 # torchvision's mobilenet_v2().features: 6 ends stride 8, 13 stride 16, 17 stride 32; 18 serves ImageNet's classes.
 STRIDE8_STOP = 7
 STRIDE16_STOP = 14
 STRIDE32_STOP = 18
 
 
-class MobileNetV2Trunk(nn.Module):
+class MobileNetV2Trunk(Trunk):
     """MobileNetV2 up to stride 8: (n, 3, rows, columns) to (n, 32 * width, rows / 8, columns / 8)."""
 
     def __init__(self, width: float = 1.0) -> None:

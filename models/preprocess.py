@@ -16,11 +16,20 @@ from numpy.typing import ArrayLike, NDArray
 
 FloatArray = NDArray[np.float32]
 
-# The networks' deepest stride: 32 in MobileNetV2, 16 in VGG16.
+# The networks' deepest stride: 32 in MobileNetV2 and EfficientNet-Lite2, 16 in VGG16.
 CANVAS_MULTIPLE = 32
-# The statistics of the images that the trunk was trained on (ImageNet, RGB); a grey image is repeated three times.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """How a trunk wants each of its three channels: minus `mean`, by `std`; a grey image is repeated three times."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+# The statistics of ImageNet (RGB), by which torchvision's networks were trained.
+IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +134,8 @@ def reduce_noise(pixels: FloatArray, preprocessing: Preprocessing) -> FloatArray
     return pixels
 
 
-def normalise(canvas: FloatArray) -> FloatArray:
+def normalise(canvas: FloatArray, normalisation: Normalisation) -> FloatArray:
     """Repeat a grey canvas (rows, columns) to (3, rows, columns), standardised as the trunk was trained."""
-    mean = np.array(IMAGENET_MEAN, dtype=np.float32)[:, None, None]
-    std = np.array(IMAGENET_STD, dtype=np.float32)[:, None, None]
+    mean = np.array(normalisation.mean, dtype=np.float32)[:, None, None]
+    std = np.array(normalisation.std, dtype=np.float32)[:, None, None]
     return np.asarray((canvas[None] - mean) / std, dtype=np.float32)

@@ -13,6 +13,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchvision.models.vgg import cfgs, make_layers
 
+from models.trunk import Trunk
+
 # torchvision's vgg16().features: 22 is conv4_3's ReLU, 23 the pooling before block 5, 29 conv5_3's ReLU.
 BLOCK5_START = 23
 BLOCK5_STOP = 30
@@ -24,7 +26,7 @@ def map_channels(width: float) -> int:
     return int(MAP_CHANNELS * width)
 
 
-class VGG16Trunk(nn.Module):
+class VGG16Trunk(Trunk):
     """VGG16 up to conv4_3: (n, 3, rows, columns) to (n, 512 * width, rows / 8, columns / 8)."""
 
     def __init__(self, width: float = 1.0) -> None:

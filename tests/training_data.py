@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -59,4 +60,12 @@ def write_mobilenet(path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         layers = mobilenet_v2(width_mult=MOBILENET_WIDTH).state_dict()
+    save_file({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in layers.items()}, path)
+
+
+def write_efficientnet(path: Path) -> None:
+    """Write EfficientNet-Lite2 under timm's names, half precision; it has one width."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        layers = timm.create_model("tf_efficientnet_lite2", features_only=True, pretrained=False).state_dict()
     save_file({name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in layers.items()}, path)

@@ -24,6 +24,8 @@ SMALLEST_SHARE_KEPT = 0.5
 # A pasted fracture brings so much of what is around it, in half sides of its box, and fades out over so much.
 GROWN = 1.35
 FEATHER = 0.25
+# More than this and what is pasted onto black, or onto a marker, is no longer seen.
+MOST_SHIFT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +37,20 @@ class Geometry:
     mirrored: float = 0.5
     upside_down: float = 0.15
 
-    def draw(self, random: np.random.Generator, centre_xy: tuple[float, float], size: tuple[int, int]) -> Matrix:
+    def draw(
+        self,
+        random: np.random.Generator,
+        centre_xy: tuple[float, float],
+        size: tuple[int, int],
+        enlargement: float = 1.0,
+    ) -> Matrix:
         """Draw the map (2, 3) that brings `centre_xy` of the image to the middle of a canvas of (rows, columns).
 
-        Coordinates are corners: (0, 0) is the top left corner of the first pixel.
+        Coordinates are corners: (0, 0) is the top left corner of the first pixel. The zoom comes on top of the
+        `enlargement`.
         """
         angle = np.deg2rad(random.uniform(-self.degrees, self.degrees))
-        scale = np.exp(random.uniform(-np.log(self.zoom), np.log(self.zoom)))
+        scale = enlargement * np.exp(random.uniform(-np.log(self.zoom), np.log(self.zoom)))
         turn = scale * np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
         turn[0] *= -1 if random.random() < self.mirrored else 1
         turn[1] *= -1 if random.random() < self.upside_down else 1
@@ -106,6 +115,7 @@ def paste(ground: FloatArray, pixels: FloatArray, boxes_xyxy: FloatArray) -> Flo
         cv2.ellipse(mask, (round(centre[0]), round(centre[1])), axes, 0, 0, 360, 1.0, cv2.FILLED)
         soft = cv2.GaussianBlur(mask, (0, 0), max(1.0, FEATHER * min(half)))
         level = float(np.average(pasted, weights=soft) - np.average(pixels, weights=soft)) if soft.any() else 0.0
+        level = min(max(level, -MOST_SHIFT), MOST_SHIFT)
         pasted = pasted + soft * (pixels + np.float32(level) - pasted)
     return np.asarray(np.clip(pasted, 0, 1), dtype=np.float32)
 
@@ -157,9 +167,9 @@ def coarsen(pixels: FloatArray, random: np.random.Generator) -> FloatArray:
 
 
 def compress(pixels: FloatArray, random: np.random.Generator) -> FloatArray:
-    """Pass through a JPEG file of quality 30 to 90."""
+    """Pass through a JPEG file of quality 20 to 90."""
     grey = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8)
-    _, code = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(30, 91))])
+    _, code = cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(20, 91))])
     return np.asarray(cv2.imdecode(code, cv2.IMREAD_GRAYSCALE), dtype=np.float32) / np.float32(255)
 
 
@@ -187,6 +197,6 @@ CHANGES = (
     (0.4, window),
     (0.4, gamma),
     (0.4, contrast),
-    (0.04, invert),
+    (0.08, invert),
     (0.3, compress),
 )

@@ -21,13 +21,18 @@ from training.tables import (
     with_interval,
 )
 
-TRUNKS = {"vgg16": "VGG16's blocks 1 to 4", "mobilenet_v2": "MobileNetV2's layers"}
+TRUNKS = {
+    "vgg16": "VGG16's blocks 1 to 4",
+    "mobilenet_v2": "MobileNetV2's layers",
+    "efficientnet_lite2": "EfficientNet-Lite2's layers",
+}
 HEADS = {
     "vgg16_pooled": "VGG16's block 5 and a perceptron on its pooled map",
     "vgg16_pooled_map": "VGG16's block 5, a perceptron on its pooled map and a location map taught by boxes",
     "vgg16_location_map": "VGG16's block 5 with a pooling head and a location map taught by boxes",
     "faster_rcnn_vgg16_fpn": "torchvision's Faster R-CNN with a feature pyramid on VGG16's strides 8, 16 and 32",
     "faster_rcnn_mobilenet_v2_fpn": "torchvision's Faster R-CNN with a feature pyramid on MobileNetV2",
+    "faster_rcnn_efficientnet_lite2_fpn": "torchvision's Faster R-CNN with a feature pyramid on EfficientNet-Lite2",
 }
 LIMITS = """\
 - It knows images like those it was trained on. On other devices and projections, other parts of the body, children's

@@ -3,7 +3,7 @@
     python -m training.curves RUN_FOLDER
 
 writes `history.csv` and `curves.png` beside the folder's `run.json`, for any run: what is called a loss is drawn in one
-panel, what is measured on valid (0 to 1) in another.
+panel, what is measured on held-out images (0 to 1) in another.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 CSV_NAME, PNG_NAME = "history.csv", "curves.png"
 # Columns that say where in a run a line belongs, not how good it was.
 PLACES = ("step", "epoch", "seconds", "samples")
+BLOCKS = "blocks."
 NAMES = {
     "auc": "AUC",
     "map50": "mAP50, all images",
@@ -30,6 +31,7 @@ NAMES = {
     "map50_fractured_only": "mAP50, fractured images",
     "pointing": "map's peak in a box",
     "free_response": "boxes found at {} false an image",
+    "free_response_iou30_or_centre": "boxes found by IoU 0.3 or centre at {}",
     "loss_classifier": "class of a box",
     "loss_box_reg": "corners of a box",
     "loss_objectness": "proposals",
@@ -80,7 +82,11 @@ def draw(history: Sequence[Mapping[str, float]]) -> Figure:
     names = list(dict.fromkeys(name for entry in history for name in entry))
     losses = [name for name in names if name.startswith("loss")]
     figures = [name for name in names if name not in losses and name not in PLACES]
-    panels = [(title, chosen) for title, chosen in (("Losses", losses), ("On valid", figures)) if chosen]
+    blocks = [name for name in figures if name.startswith(BLOCKS)]
+    # Of a block alone one figure is enough for a picture; the table has all.
+    drawn = [name for name in figures if name not in blocks or name.endswith(".map50")]
+    measured = "On all held-out blocks" if blocks else "On valid"
+    panels = [(title, chosen) for title, chosen in (("Losses", losses), (measured, drawn)) if chosen]
     picture = Figure(figsize=(5.6 * len(panels), 4.6), dpi=120, layout="constrained")
     FigureCanvasAgg(picture)
     for number, (title, chosen) in enumerate(panels, start=1):
@@ -106,6 +112,9 @@ def label(name: str) -> str:
     if name in NAMES:
         return NAMES[name]
     outer, _, inner = name.partition(".")
+    if name.startswith(BLOCKS):
+        block, _, figure = inner.partition(".")
+        return f"{label(figure)}, {block} alone"
     if inner and outer in NAMES:
         return NAMES[outer].format(inner)
     return name.removeprefix("loss_").replace("_", " ").replace(".", ", ")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,13 +70,39 @@ def load(folder: Path, split: str) -> list[Radiograph]:
 
 
 def for_training(folder: Path) -> list[Radiograph]:
-    """Return what may teach: train without files that end early and without images that lie in valid too."""
-    train, valid = whole_files(folder, "train"), {item.name for item in load(folder, "valid")}
-    # Another collection may use a name of FracAtlas, hardly both names of a pair.
-    lie_in_both = {name for name, copy in copies() if copy in valid}
-    kept = [item for item in train if item.name not in lie_in_both]
-    print(f"{len(kept)} images teach; {len(train) - len(kept)} of train are left out, for they lie in valid too")
+    """Return what may teach: train without files that end early, without tune, and without copies of valid or tune."""
+    train = whole_files(folder, "train")
+    copied, tune = _copies_of_valid(folder), tune_block(train)
+    kept = [item for item in train if item.name not in copied | tune.keys()]
+    print(f"{len(kept)} images teach; {len(train) - len(kept)} of train are left out: they judge, or are nearly such")
     return kept
+
+
+def for_tuning(folder: Path) -> list[Radiograph]:
+    """Return the block `tune`, by which choices are made beside valid: a part of FracAtlas's train that never teaches.
+
+    Empty for another collection.
+    """
+    train = whole_files(folder, "train")
+    copied, block = _copies_of_valid(folder), tune_block(train)
+    names = {name for name, use in block.items() if use == "tune"} - copied
+    return [replace(item, split="tune") for item in train if item.name in names]
+
+
+def _copies_of_valid(folder: Path) -> set[str]:
+    # Another collection may use a name of FracAtlas, hardly both names of a pair.
+    valid = {item.name for item in load(folder, "valid")}
+    return {name for name, copy in copies() if copy in valid}
+
+
+def tune_block(train: Sequence[Radiograph]) -> dict[str, str]:
+    """Say which images of train are in the block `tune`, and which are nearly one of it (`left out`), by name.
+
+    Empty where train is not FracAtlas's: another collection may use some of its names, hardly all of them.
+    """
+    with (Path(__file__).parent / "tune.csv").open(newline="") as file:
+        uses = {row["file_name"]: row["use"] for row in csv.DictReader(file)}
+    return uses if uses.keys() <= {item.name for item in train} else {}
 
 
 def whole_files(folder: Path, split: str) -> list[Radiograph]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from models.box_heads import STAGES
 from models.preprocess import Preprocessing
 from training.backbones import BACKBONES
 from training.hardware import Hardware
+from training.runs import SCHEDULES
 
 BACKBONE = "mobilenet_v2"
 # What a step of chips takes well on a usual device.
@@ -22,7 +24,8 @@ class Config:
     """What was chosen for a run."""
 
     backbone: str | None = None  # None: that of the start, or MobileNetV2
-    longest_side: int = 704
+    longest_side: int = 704  # of the images that judge it, and of its preprocessing
+    sides: tuple[int, int] | None = None  # longest sides that chips are cut at; None: `longest_side` alone
     chip: int = 320
     steps: int = 4000
     batch: int = 8
@@ -33,13 +36,25 @@ class Config:
     backbone_rate: float = 2e-4
     weight_decay: float = 0.05
     warmup: int = 100
+    schedule: str = "cosine"  # of the rates; see `training.runs.SCHEDULES`
     average: float = 0.998
     stages: int = 1  # of box heads
     last_stage_only: bool = False  # everything below stays as it is
     stretch: tuple[float, float] = (0.5, 99.5)  # percentiles of the grey values that become 0 and 1
     evaluate_every: int = 500
-    checkpoint_every: int = 100
+    checkpoint_minutes: float = 10.0
     seed: int = 7
+
+    def goes_on_from(self, earlier: Mapping[str, Any]) -> bool:
+        """Say whether a checkpoint of a run with these options may be gone on from: when it judges and saves is free.
+
+        So is the number of steps where the rates do not depend on it. An option that the checkpoint does not know came
+        later: the run was as if by default.
+        """
+        free = {"evaluate_every", "checkpoint_minutes"} | ({"steps"} if self.schedule == "constant" else set())
+        mine = asdict(self)
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        return all(mine[name] == earlier.get(name, defaults[name]) for name in mine.keys() - free)
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -85,8 +100,17 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     parser.add_argument("--batch", type=int, help="chips a step; by the device if not given")
     for name in ("longest_side", "chip", "steps", "warmup", "seed", "evaluate_every"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
-    for name in ("negatives", "pasted", "rate", "backbone_rate", "average"):
+    for name in ("negatives", "elsewhere", "pasted", "rate", "backbone_rate", "average", "checkpoint_minutes"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=getattr(Config, name))
+    parser.add_argument(
+        "--sides", type=int, nargs=2, metavar=("LOW", "HIGH"), help="cut each chip at a longest side drawn from these"
+    )
+    parser.add_argument(
+        "--schedule",
+        choices=sorted(SCHEDULES),
+        default=Config.schedule,
+        help="of the rates after the warm-up: `cosine` falls to a twentieth, `constant` stays, to be ended at any time",
+    )
     parser.add_argument("--stages", type=int, choices=range(1, len(STAGES) + 1), default=Config.stages)
     parser.add_argument(
         "--last-stage-only", action="store_true", help="learn the last stage on an earlier run's detector"
@@ -94,6 +118,7 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
     parser.add_argument("--stretch", type=float, nargs=2, metavar=("LOW", "HIGH"), default=Config.stretch)
     given = vars(parser.parse_args(words))
     given |= {name: tuple(given[name]) for name in ("stretch", "start")}
+    given["sides"] = given["sides"] and tuple(given["sides"])
     if given["last_stage_only"] and not given["start"]:
         parser.error("--last-stage-only needs --start, the detector that the stage is learnt on")
     given["batch"] = given["batch"] or BATCH[Hardware.repeatable(given["device"]).device.type]

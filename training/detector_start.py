@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from models.detector import FasterRCNNDetector
+from models.trunk import Trunk
 from training.backbones import BACKBONES
 from training.detector_options import BACKBONE, Config, Places
 from training.errors import CannotTrain, expecting
@@ -20,7 +21,7 @@ from training.parts import Design, averaged, read_part
 class Detector(nn.Module):
     """A trunk and the network on it, together as they are trained."""
 
-    def __init__(self, trunk: nn.Module, network: FasterRCNNDetector) -> None:
+    def __init__(self, trunk: Trunk, network: FasterRCNNDetector) -> None:
         super().__init__()
         self.trunk = trunk
         self.network = network
@@ -35,7 +36,7 @@ def build(places: Places, config: Config) -> tuple[Detector, Design]:
     """Build the detector of an earlier run or a bundle, or a new one on ImageNet's weights."""
     torch.manual_seed(config.seed)
     detector, design = _continued(places.start, config) if places.start else _begun(places.weights, config)
-    BACKBONES[design.trunk].freeze(detector.trunk)
+    BACKBONES[design.trunk].freeze(detector.trunk, detector.network.deeper)
     return detector, design
 
 

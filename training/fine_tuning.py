@@ -176,7 +176,7 @@ def score(
     with ThreadPoolExecutor(workers_for(on.device.type)) as threads:
         prepared = threads.map(album.get, radiographs)
         for image in tqdm(prepared, total=len(radiographs), desc="valid", unit="image", leave=False, mininterval=5):
-            output, _ = look(learner, torch.from_numpy(normalise(padded(image)))[None], on)
+            output, _ = look(learner, torch.from_numpy(normalise(padded(image), learner.trunk.normalisation))[None], on)
             logits.append(float(output.logits[0]))
             if len(image.boxes_xyxy) and output.location_logits is not None:
                 pointed.append(points_at(output.location_logits[0].cpu().numpy(), image.boxes_xyxy))
@@ -223,7 +223,7 @@ def learn_from(
     means: dict[str, float] = defaultdict(float)
     optimizer.zero_grad(set_to_none=True)
     for group in by_shape(lessons):
-        images = torch.from_numpy(np.stack([normalise(lesson.pixels) for lesson in group]))
+        images = torch.from_numpy(np.stack([normalise(lesson.pixels, learner.trunk.normalisation) for lesson in group]))
         losses = losses_of(*look(learner, images, on), group)
         wanted = {name: loss / len(lessons) for name, loss in losses.items() if weights[name] > 0}
         torch.stack([weights[name] * loss for name, loss in wanted.items()]).sum().backward()  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 """Find images that are nearly the same, mirrored or turned ones too: across a split they would be a leak.
 
     python -m training.near_duplicates --data DATA --out PAIRS.json
+    python -m training.near_duplicates --data DATA --out tune.json --block 2597 3296    # writes tune.csv too
 
 A hash of each image's coarse waves (DCT) proposes pairs, of whole images and of their upper parts, for a file that ends
 early lacks its lower one. What confirms a pair is the correlation of fine detail, shifted a little against each other:
@@ -164,6 +165,27 @@ def summarise(radiographs: Sequence[Radiograph], pairs: Sequence[Pair]) -> dict[
     }
 
 
+def block_of(radiographs: Sequence[Radiograph], pairs: Sequence[Pair], numbers: range) -> dict[str, str]:
+    """Say what becomes of train where the images numbered so (`IMG0002597.jpg`) are cut from it as a block of its own.
+
+    Returns
+    -------
+    dict
+        By name `tune`, or `left out` for an image of train that is nearly one of the block. Images that lie in valid
+        too are in neither: they never teach.
+    """
+    groups = groups_of(len(radiographs), [(pair.first, pair.second) for pair in pairs])
+    in_valid = {groups[index] for index, item in enumerate(radiographs) if item.split == "valid"}
+    train = {index: item.name for index, item in enumerate(radiographs) if groups[index] not in in_valid}
+    cut = {index for index, name in train.items() if int("".join(filter(str.isdigit, Path(name).stem))) in numbers}
+    near = {groups[index] for index in cut}
+    return {
+        name: "tune" if index in cut else "left out"
+        for index, name in train.items()
+        if index in cut or groups[index] in near
+    }
+
+
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -172,6 +194,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("runs/baselines"), help="folder for what is computed once")
     parser.add_argument("--bits", type=int, default=Bar.bits)
     parser.add_argument("--correlation", type=float, default=Bar.correlation)
+    parser.add_argument(
+        "--block", type=int, nargs=2, metavar=("FIRST", "LAST"), help="cut these numbers from train: what tune.csv says"
+    )
     given = parser.parse_args()
     radiographs = [item for split in ("train", "valid") for item in load(given.data, split)]
     pairs = kept_pairs(radiographs, given.cache, Bar(given.bits, given.correlation))
@@ -180,6 +205,10 @@ def main() -> None:
         for pair in pairs
     ]
     given.out.write_text(json.dumps(named, indent=1) + "\n")
+    if given.block:
+        block = block_of(radiographs, pairs, range(given.block[0], given.block[1] + 1))
+        lines = ["file_name,use", *(f"{name},{use}" for name, use in sorted(block.items()))]
+        given.out.with_suffix(".csv").write_text("\n".join(lines) + "\n")
     print(json.dumps(summarise(radiographs, pairs), indent=1))
 
 

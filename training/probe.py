@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from models.classifier import PooledClassifier, PooledHead, pool
-from models.preprocess import Preprocessing, normalise, prepare
+from models.preprocess import Normalisation, Preprocessing, normalise, prepare
 from models.vgg import VGG16Block5, VGG16Trunk
 from models.views import mirror
 from training.backbones import BACKBONES
@@ -64,10 +64,10 @@ class Look:
         file = self.radiograph.path.stat()
         return f"{self.radiograph.name} {file.st_size} {file.st_mtime_ns}{' mirrored' if self.mirrored else ''}"
 
-    def canvas(self, preprocessing: Preprocessing) -> FloatArray:
+    def canvas(self, preprocessing: Preprocessing, normalisation: Normalisation) -> FloatArray:
         """Return what the network is shown: float32 (3, rows, columns)."""
         pixels = self.radiograph.pixels()
-        return normalise(prepare(mirror(pixels) if self.mirrored else pixels, preprocessing)[0])
+        return normalise(prepare(mirror(pixels) if self.mirrored else pixels, preprocessing)[0], normalisation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ def pooled_features(frozen: Frozen, looks: Sequence[Look], folder: Path, on: Har
     with ThreadPoolExecutor() as threads, tqdm(total=len(missing), desc="pool", unit="image", mininterval=5) as bar:
         for start in range(0, len(missing), AT_A_TIME):
             some = missing[start : start + AT_A_TIME]
-            canvases = threads.map(lambda look: look.canvas(frozen.preprocessing), some)
+            canvases = threads.map(lambda look: look.canvas(frozen.preprocessing, frozen.trunk.normalisation), some)
             for look, canvas in zip(some, canvases, strict=True):
                 known[look.key] = _pool(frozen, torch.from_numpy(canvas)[None], on)
                 bar.update()

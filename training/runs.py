@@ -7,12 +7,16 @@ import hashlib
 import json
 import math
 import platform
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import cv2
@@ -127,6 +131,31 @@ def rate_at(step: int, total: int, warmup: int) -> float:
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def constant_rate(step: int, _total: int, warmup: int) -> float:
+    """Linear warm-up, then 1: for a run that may end at any step, its averaged weights taken or decayed by another."""
+    return min(1.0, (step + 1) / warmup)
+
+
+SCHEDULES = {"cosine": rate_at, "constant": constant_rate}
+
+
+@contextmanager
+def stop_asked() -> Iterator[threading.Event]:
+    """Turn SIGTERM and Ctrl-C into a flag, so that a step ends and its checkpoint is written; a second one kills."""
+    asked = threading.Event()
+
+    def note(signal_number: int, _frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal_number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def save_weights(module: nn.Module, path: Path) -> None:

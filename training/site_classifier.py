@@ -104,7 +104,7 @@ class Features:
     @torch.no_grad()
     def _features(self, pixels: FloatArray) -> NDArray[np.floating]:
         canvas, _ = prepare(pixels, self._preprocessing)
-        images = self._on.images(torch.from_numpy(normalise(canvas))[None])
+        images = self._on.images(torch.from_numpy(normalise(canvas, self._trunk.normalisation))[None])
         with self._on.autocast():
             maps: Tensor = self._block5(self._trunk(images))
         if isinstance(self._head, PooledHead):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model, list_models
 
-from models.preprocess import IMAGENET_MEAN, IMAGENET_STD
+from models.preprocess import IMAGENET
 from training.errors import CannotTrain, expecting
 from training.runs import save_weights
 
@@ -62,8 +62,8 @@ class GreyClassifier(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(IMAGENET.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET.std)[:, None, None], persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Take images (n, 1, side, side) in 0..1; return logits (n,)."""

@@ -5,12 +5,15 @@
 The backbone starts from ImageNet and is tuned at a rate of its own; pyramid, proposals and box heads start from chance.
 Or all of it is that of an earlier run or a bundle (`--start` instead of `--weights`), to which `--stages 2
 --last-stage-only` adds a second stage of box heads in minutes. Run again, it goes on from its checkpoint. The averaged
-weights of the best evaluation are in the run's folder, which `training.export_bundle` takes.
+weights of the best evaluation are in the run's folder, which `training.export_bundle` takes. Best is what has the
+highest mAP50 on valid and tune together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,16 +27,23 @@ from tqdm import tqdm
 from models.detector import detections_of
 from models.preprocess import normalise, prepare
 from training.augment import Geometry
-from training.chips import Album, Chip, Cutter, Prepared
+from training.backbones import BACKBONES
+from training.chips import Album, Chip, Cutter, FileAlbum, Look, Prepared
 from training.curves import write_curves
-from training.dataset import Radiograph, for_training, whole_files
-from training.detector_options import Config, Places, read_options
+from training.dataset import Radiograph, for_training, for_tuning, whole_files
+from training.detector_options import BACKBONE, Config, Places, read_options
 from training.detector_start import Detector, build
 from training.errors import CannotTrain, ending_in_words, require_finite
 from training.hardware import Hardware
-from training.metrics import BoxesOfImage, average_precision, free_response, mean_average_precision
+from training.metrics import (
+    BoxesOfImage,
+    average_precision,
+    free_response,
+    mean_average_precision,
+    points_at,
+)
 from training.parts import write_part
-from training.runs import Average, Run, load_checkpoint, origin_of, rate_at, save_checkpoint
+from training.runs import SCHEDULES, Average, Run, load_checkpoint, origin_of, save_checkpoint, stop_asked
 
 
 def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
@@ -54,13 +64,27 @@ def draw(album: Album, cutter: Cutter, config: Config, step: int) -> list[Chip]:
     return chips
 
 
+def album_of(radiographs: list[Radiograph], config: Config) -> Album:
+    """Keep the images that chips are cut from, at the resolution that `cutter_of` asks for."""
+    if config.sides is None:
+        return Album(radiographs, config.preprocessing)
+    return FileAlbum(radiographs, replace(config.preprocessing, longest_side=config.sides[1]))
+
+
+def cutter_of(config: Config) -> Cutter:
+    """Cut chips at one scale, or at scales that the zoom then only blurs."""
+    if config.sides is None:
+        return Cutter(config.chip, Geometry())
+    return Cutter(config.chip, Geometry(degrees=25.0, zoom=1.1), Look(config.sides, config.preprocessing))
+
+
 def _one_of(album: Album, radiographs: list[Radiograph], random: np.random.Generator) -> Prepared:
     return album.get(radiographs[random.integers(len(radiographs))])
 
 
 def batches(album: Album, config: Config, first: int) -> Iterator[list[Chip]]:
     """Yield batches for ever, the next one cut while the last one is learnt."""
-    cutter = Cutter(config.chip, Geometry())
+    cutter = cutter_of(config)
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(draw, album, cutter, config, first)
         for step in range(first + 1, config.steps + 1):
@@ -73,7 +97,9 @@ def train_step(
     detector: Detector, optimizer: torch.optim.Optimizer, chips: list[Chip], on: Hardware
 ) -> dict[str, float]:
     """Take one step; returns the four losses."""
-    images = on.images(torch.from_numpy(np.stack([normalise(chip.pixels) for chip in chips])))
+    images = on.images(
+        torch.from_numpy(np.stack([normalise(chip.pixels, detector.trunk.normalisation) for chip in chips]))
+    )
     targets = [
         {
             "boxes": torch.from_numpy(chip.boxes_xyxy).to(on.device),
@@ -99,7 +125,7 @@ def detect(detector: Detector, radiographs: list[Radiograph], config: Config, on
     found = []
     for radiograph in tqdm(radiographs, desc="valid", unit="image", leave=False, mininterval=5, disable=None):
         canvas, letterbox = prepare(radiograph.pixels(), config.preprocessing)
-        images = on.images(torch.from_numpy(normalise(canvas))[None])
+        images = on.images(torch.from_numpy(normalise(canvas, detector.trunk.normalisation))[None])
         with on.autocast():
             detections, _ = detector.network(detector.trunk(images), [(letterbox.rows, letterbox.columns)])
         boxes, scores = detections_of(detections[0])
@@ -122,6 +148,9 @@ def figures_of(images: list[BoxesOfImage]) -> dict[str, Any]:
         "map50_95": mean_average_precision(images),
         "map50_fractured_only": average_precision(fractured),
         "free_response": dict(zip(map(str, rates), free_response(images, rates), strict=True)),
+        "free_response_iou30_or_centre": dict(
+            zip(map(str, rates), free_response(images, rates, 0.3, points_at), strict=True)
+        ),
     }
 
 
@@ -139,9 +168,13 @@ def optimizer_of(detector: Detector, config: Config) -> torch.optim.Optimizer:
     pretrained = [p for p in (*detector.trunk.parameters(), *detector.network.deeper.parameters()) if p.requires_grad]
     known = {id(parameter) for parameter in pretrained}
     fresh = [parameter for parameter in detector.parameters() if id(parameter) not in known and parameter.requires_grad]
-    rate, own = config.rate, config.backbone_rate
-    groups = [{"params": pretrained, "lr": own, "base": own}, {"params": fresh, "lr": rate, "base": rate}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], weight_decay=config.weight_decay)
+    backbone = BACKBONES[config.backbone or BACKBONE]
+    rates: dict[float, list[nn.Parameter]] = defaultdict(list)
+    for parameter in pretrained:
+        rates[config.backbone_rate * backbone.steps(parameter)].append(parameter)
+    rates[config.rate] += fresh
+    groups = [{"params": each, "lr": rate, "base": rate} for rate, each in rates.items() if each]
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
 
 
 class Training:
@@ -161,7 +194,7 @@ class Training:
         self.step, self.best = 0, -1.0
         self.losses: list[dict[str, float]] = []
         if state := load_checkpoint(self._checkpoint):
-            if state["config"] != asdict(config):
+            if not config.goes_on_from(state["config"]):
                 raise CannotTrain(f"{places.run} holds a run of another configuration: name another folder")
             if state.get("started_from", origin) != origin:
                 raise CannotTrain(f"{places.run} holds a run that began with other weights: name another folder")
@@ -179,16 +212,20 @@ class Training:
     def learn(self, chips: list[Chip]) -> float:
         """Take one step; returns its loss."""
         self.step += 1
+        factor = SCHEDULES[self.config.schedule](self.step, self.config.steps, self.config.warmup)
         for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * rate_at(self.step, self.config.steps, self.config.warmup)
+            group["lr"] = group["base"] * factor
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # the samplers of proposals and boxes draw from it
         self.losses.append(train_step(self.detector, self.optimizer, chips, self.on))
         self.average.update(self.detector, self.step)
         return sum(self.losses[-1].values())
 
-    def judge(self, valid: list[Radiograph]) -> None:
-        """Measure the averaged weights and keep them if they are the best so far."""
-        figures = figures_of(detect(self.average.module, valid, self.config, self.on))
+    def judge(self, blocks: Mapping[str, list[Radiograph]]) -> None:
+        """Measure the averaged weights on all blocks together, and on each; keep them if they are the best so far."""
+        found = {name: detect(self.average.module, block, self.config, self.on) for name, block in blocks.items()}
+        figures = figures_of([image for block in found.values() for image in block])
+        if len(found) > 1:
+            figures["blocks"] = {name: figures_of(images) for name, images in found.items()}
         means = {name: float(np.mean([loss[name] for loss in self.losses])) for name in self.losses[0]}
         self.losses = []
         self.record.record(step=self.step, **means, **figures)
@@ -222,19 +259,25 @@ def run(places: Places, config: Config) -> None:
     """Train, evaluate now and then, keep the best averaged weights."""
     places.run.mkdir(parents=True, exist_ok=True)
     training = Training(places, config, Hardware.repeatable(places.device))
-    album = Album(for_training(places.data), config.preprocessing)
+    album = album_of(for_training(places.data), config)
     if config.negatives + config.pasted > 0 or not album.fractured:
         album.require_both()
-    valid = whole_files(places.data, "valid")
-    with tqdm(initial=training.step, total=config.steps, unit="step", mininterval=5) as bar:
+    blocks = {"valid": whole_files(places.data, "valid"), "tune": for_tuning(places.data)}
+    blocks = {name: block for name, block in blocks.items() if block}
+    due = time.monotonic() + 60 * config.checkpoint_minutes
+    with stop_asked() as stop, tqdm(initial=training.step, total=config.steps, unit="step", mininterval=5) as bar:
         for chips in batches(album, config, training.step):
             bar.set_postfix({"loss": f"{training.learn(chips):.2f}"}, refresh=False)
             bar.update()
             last = training.step == config.steps
-            if last or training.step % config.evaluate_every == 0:
-                training.judge(valid)
-            if last or training.step % config.checkpoint_every == 0:
+            judging = last or training.step % config.evaluate_every == 0
+            if judging:
+                training.judge(blocks)
+            if judging or stop.is_set() or time.monotonic() >= due:
                 training.save()
+                due = time.monotonic() + 60 * config.checkpoint_minutes
+            if stop.is_set():
+                break
 
 
 def main() -> None:

@@ -3,9 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models.analyzer import Analyzer, choose_dtype
 from models.bundle import load_bundle
+from models.detector import EfficientNetLite2Detector
+from models.efficientnet import EfficientNetLite2Trunk
 from models.types import Decision, ImageAnalysis, ImageError
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 
@@ -73,6 +76,40 @@ def test_separate_trunk_files_give_the_same_answer_as_a_shared_one(tmp_path: Pat
     assert bundle.detector_trunk is not bundle.classifier_trunk
     separate = Analyzer(bundle, device="cpu").analyze(radiograph(), 0.0)
     assert separate.boxes == analyzer.analyze(radiograph(), 0.0).boxes
+
+
+def test_each_trunk_is_fed_as_its_own_kind_was_trained(tmp_path: Path) -> None:
+    bundle = load_bundle(with_efficientnet(write_tiny_bundle(tmp_path)))
+    fed: dict[str, torch.Tensor] = {}
+    for name in ("classifier_trunk", "detector_trunk"):
+        getattr(bundle, name).register_forward_pre_hook(lambda _, images, name=name: fed.update({name: images[0]}))
+
+    answer = Analyzer(bundle, device="cpu").analyze(radiograph(), 0.0)
+
+    assert answer.boxes
+    red, _, blue = (fed["classifier_trunk"][0, channel].float() for channel in range(3))
+    assert not torch.equal(red, blue)
+    assert all(torch.equal(fed["detector_trunk"][0, 0], fed["detector_trunk"][0, channel]) for channel in (1, 2))
+    # Black is -1, and noise reduction leaves no pixel of this image quite white.
+    assert float(fed["detector_trunk"].min()) == -1.0
+    assert 0.9 < float(fed["detector_trunk"].max()) <= 1.0
+
+
+def with_efficientnet(folder: Path) -> Path:
+    """Put a detector on EfficientNet-Lite2 into a tiny bundle: random weights, one width."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        parts = {"lite2.safetensors": EfficientNetLite2Trunk(), "detector.safetensors": EfficientNetLite2Detector()}
+    for name, network in parts.items():
+        save_file({key: tensor.half().contiguous() for key, tensor in network.state_dict().items()}, folder / name)
+    manifest = tiny_manifest(folder)
+    manifest["detector"] |= {
+        "architecture": "faster_rcnn_efficientnet_lite2_fpn",
+        "options": {"width": 1.0},
+        "trunk": {"architecture": "efficientnet_lite2", "file": "lite2.safetensors", "width": 1.0},
+    }
+    write_manifest(folder, manifest)
+    return folder
 
 
 def test_a_detector_with_a_size_of_its_own_still_answers_in_source_pixels(tmp_path: Path) -> None:

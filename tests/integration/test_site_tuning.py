@@ -79,7 +79,9 @@ def test_a_pooled_head_is_fitted_on_what_it_will_be_shown(pictures: Site, tmp_pa
     (sample,) = Features(bundle, CPU, tmp_path / "features").samples([item], "train", mirrored=False)
 
     canvas, _ = prepare(item.pixels(), bundle.manifest.classifier.preprocessing.build())
-    logits = classifier(bundle.classifier_trunk(torch.from_numpy(normalise(canvas))[None])).logits
+    logits = classifier(
+        bundle.classifier_trunk(torch.from_numpy(normalise(canvas, bundle.classifier_trunk.normalisation))[None])
+    ).logits
     torch.testing.assert_close(judge(classifier.head, [sample], CPU), logits, rtol=1e-4, atol=1e-6)
 
 

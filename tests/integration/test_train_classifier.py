@@ -78,7 +78,9 @@ def test_the_exported_network_answers_as_the_trained_one_did(straight: Path, pla
     for radiograph in load(places.data, "valid"):
         canvas, _ = prepare(radiograph.pixels(), part.design.preprocessing)
         with torch.inference_mode():
-            scores.append(float(classifier(trunk(torch.from_numpy(normalise(canvas))[None])).logits[0]))
+            scores.append(
+                float(classifier(trunk(torch.from_numpy(normalise(canvas, trunk.normalisation))[None])).logits[0])
+            )
 
     truth = [item.fractured for item in load(places.data, "valid")]
     recorded = json.loads((straight / "run.json").read_text())["metrics"]["auc"]

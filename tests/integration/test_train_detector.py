@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
-from dataclasses import replace
+import signal
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.training_data import write_data, write_mobilenet, write_vgg
+from tests.training_data import write_data, write_efficientnet, write_mobilenet, write_vgg
 from training.augment import Geometry
 from training.chips import Album, Chip, Cutter
 from training.dataset import load
@@ -20,9 +22,9 @@ from training.detector_start import build
 from training.errors import CannotTrain
 from training.hardware import Hardware
 from training.parts import averaged, read_part, write_part
-from training.train_detector import Training, batches, draw, run
+from training.train_detector import Training, album_of, batches, cutter_of, draw, run
 
-TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2, checkpoint_every=2)
+TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straigh
     training = Training(again, TINY, Hardware.find())
     for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
         training.learn(chips)
-    training.judge(load(places.data, "valid"))
+    training.judge({"valid": load(places.data, "valid")})
     training.save()
 
     run(again, TINY)
@@ -107,7 +109,7 @@ def test_a_run_that_was_interrupted_after_its_best_evaluation_keeps_that_one_s_f
     training = Training(there, TINY, Hardware.find())
     for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
         training.learn(chips)
-    training.judge(load(places.data, "valid"))
+    training.judge({"valid": load(places.data, "valid")})
     training.best = 1.0
     training.save()
 
@@ -213,6 +215,106 @@ def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path, monkeypatch: 
 
     assert torch.backends.cudnn.deterministic
     assert read_part(there.run, "detector").design.trunk == "vgg16"
+
+
+def test_efficientnet_lite2_can_be_the_backbone_and_learns_at_sides_drawn_for_each_chip(
+    places: Places, tmp_path: Path
+) -> None:
+    write_efficientnet(tmp_path / "lite2.safetensors")
+    there = replace(places, weights=tmp_path / "lite2.safetensors", run=tmp_path / "run")
+    config = replace(TINY, backbone="efficientnet_lite2", sides=(96, 192), schedule="constant", pasted=0.3, steps=2)
+
+    run(there, config)
+
+    part = read_part(there.run, "detector")
+    assert (part.design.architecture, part.design.trunk) == (
+        "faster_rcnn_efficientnet_lite2_fpn",
+        "efficientnet_lite2",
+    )
+    assert part.design.preprocessing.longest_side == TINY.longest_side
+    began = build(there, config)[0].network.state_dict()
+    assert not torch.equal(began["deep.stride32.6.0.conv_pw.weight"], part.network["deep.stride32.6.0.conv_pw.weight"])
+    again = replace(there, weights=None, start=(there.run,), run=tmp_path / "again")
+    run(again, replace(config, backbone=None, steps=1))
+    assert read_part(again.run, "detector").design == part.design
+
+
+def test_sides_are_drawn_for_each_chip_of_images_at_their_files_resolution(places: Places) -> None:
+    config = replace(TINY, sides=(96, 192), negatives=0.0)
+    images = album_of(load(places.data, "train"), config)
+
+    chips = [chip for step in range(6) for chip in draw(images, cutter_of(config), config, step)]
+
+    assert images.get(images.normal[0]).pixels.shape == (120, 100)
+    widths = [x2 - x1 for chip in chips for x1, _, x2, _ in chip.boxes_xyxy.tolist()]
+    assert {chip.pixels.shape for chip in chips} == {(64, 64)}
+    assert max(widths) > 1.4 * min(widths)
+
+
+def test_a_second_block_is_measured_beside_valid_and_both_choose_together(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune = [replace(item, split="tune") for item in load(places.data, "train")[:6]]
+    monkeypatch.setattr("training.train_detector.for_tuning", lambda _: tune)
+    there = replace(places, run=tmp_path)
+
+    run(there, TINY)
+
+    record = json.loads((tmp_path / "run.json").read_text())
+    for entry in record["history"]:
+        assert entry["blocks"].keys() == {"valid", "tune"}
+        assert entry["map50"] != entry["blocks"]["valid"]["map50"] or entry["map50"] == entry["blocks"]["tune"]["map50"]
+        assert entry["free_response_iou30_or_centre"]["1.0"] >= entry["free_response"]["1.0"]
+    assert record["metrics"]["map50"] == max(entry["map50"] for entry in record["history"])
+
+
+def test_a_run_that_is_asked_to_stop_ends_its_step_and_goes_on_later(
+    straight: Path, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = replace(places, run=tmp_path)
+    learn = Training.learn
+
+    def stopped_at_the_third(self: Training, chips: list[Chip]) -> float:
+        loss = learn(self, chips)
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(Training, "learn", stopped_at_the_third)
+    run(there, TINY)
+    stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    monkeypatch.setattr(Training, "learn", learn)
+    run(there, TINY)
+
+    assert stopped["step"] == 3
+    first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (straight, tmp_path))
+    assert second["step"] == TINY.steps
+    assert all(torch.equal(tensor, second["detector"][name]) for name, tensor in first["detector"].items())
+
+
+def test_checkpoints_come_by_the_clock_not_by_steps(
+    places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[int] = []
+    monkeypatch.setattr(Training, "save", lambda self: saved.append(self.step))
+    each, last = replace(TINY, evaluate_every=4, checkpoint_minutes=0.0), replace(TINY, evaluate_every=4)
+
+    run(replace(places, run=tmp_path / "each"), each)
+    run(replace(places, run=tmp_path / "last"), last)
+
+    assert saved == [1, 2, 3, 4, 4]
+
+
+def test_when_a_run_judges_and_saves_may_change_and_its_length_where_the_rates_are_constant() -> None:
+    constant = replace(TINY, schedule="constant")
+    earlier = asdict(constant)
+    older = {name: value for name, value in asdict(TINY).items() if name not in {"sides", "schedule"}}
+
+    assert replace(constant, evaluate_every=7, checkpoint_minutes=1.0, steps=9).goes_on_from(earlier)
+    assert not replace(constant, rate=1e-4).goes_on_from(earlier)
+    assert not replace(TINY, steps=9).goes_on_from(asdict(TINY))
+    assert TINY.goes_on_from(older)
+    assert not constant.goes_on_from(older)
 
 
 def test_a_run_does_not_go_on_from_other_weights(straight: Path, places: Places, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from models.trunk import Trunk
 from tests.training_data import write_data, write_mobilenet, write_vgg
 from training import architectures, train_classifier, train_detector
 from training.chips import Chip
@@ -93,6 +94,7 @@ class Diverged(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.trunk = Trunk()
         self.weight = nn.Parameter(torch.tensor(float("nan")))
 
     def forward(self, images: torch.Tensor, targets: object) -> tuple[list[object], dict[str, torch.Tensor]]:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.augment import CHANGES, Geometry, develop, invert, place
+from training.augment import CHANGES, Geometry, develop, invert, paste, place
 
 SIZE = (220, 260)  # rows, columns
 
@@ -88,3 +88,21 @@ def test_inverting_twice_changes_nothing() -> None:
     random = np.random.default_rng(0)
 
     np.testing.assert_allclose(invert(invert(radiograph(), random), random), radiograph(), atol=1e-6)
+
+
+def test_an_enlargement_comes_before_the_zoom() -> None:
+    straight = Geometry(degrees=0, zoom=1.0, mirrored=0, upside_down=0)
+
+    matrix = straight.draw(np.random.default_rng(0), (30, 20), SIZE, enlargement=2.0)
+
+    np.testing.assert_allclose(matrix, [[2, 0, SIZE[1] / 2 - 60], [0, 2, SIZE[0] / 2 - 40]])
+
+
+def test_a_fracture_pasted_onto_black_is_still_seen() -> None:
+    shown = np.full((60, 60), 0.6, np.float32)
+    shown[28:32, 20:40] = 0.9
+    box = np.array([[18, 22, 42, 38]], np.float32)
+
+    on_black = paste(np.zeros((60, 60), np.float32), shown, box)
+
+    assert on_black[30, 30] > on_black[25, 30] + 0.2

@@ -12,7 +12,7 @@ from training.baseline_sets import Pool, draw_balanced, grouped, parts_of
 from training.baselines import best_f1
 from training.checks import Material, frame_of, shortcut, shuffled
 from training.dataset import Radiograph
-from training.near_duplicates import SIDE, find_pairs, groups_of, summarise
+from training.near_duplicates import SIDE, Pair, block_of, find_pairs, groups_of, summarise
 from training.robustness import CHANGES, choose, turn
 from training.texture import Texture, kept, square
 
@@ -74,6 +74,16 @@ def test_a_pair_with_a_file_that_ends_early_is_told_from_a_leak():
 
     assert (found["pairs_across_splits"], found["pairs_across_splits_of_whole_files"]) == (2, 1)
     assert found["pairs_with_two_labels"] == 1
+
+
+def test_a_block_is_cut_with_all_that_is_nearly_in_it_and_without_what_lies_in_valid():
+    images = [*(radiograph(number) for number in range(7)), radiograph(9, split="valid")]
+    pairs = [Pair(first, second, 0, 0.9) for first, second in ((0, 1), (1, 4), (5, 7))]
+
+    block = block_of(images, pairs, range(4, 7))
+
+    names = {number: f"IMG{number:07}.jpg" for number in range(7)}
+    assert block == {names[0]: "left out", names[1]: "left out", names[4]: "tune", names[6]: "tune"}
 
 
 def test_groups_join_over_others():

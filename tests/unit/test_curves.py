@@ -39,6 +39,22 @@ def test_a_detector_s_history_becomes_a_table_with_nested_figures(tmp_path: Path
     assert [row["free_response.0.5"] for row in rows] == ["0.3", "0.6"]
 
 
+def test_of_each_block_one_figure_is_drawn_and_all_are_in_the_table(tmp_path: Path) -> None:
+    blocks = {name: {"map50": 0.2, "map50_95": 0.1} for name in ("valid", "tune")}
+    history = [{"step": 5, "map50": 0.2, "blocks": blocks}]
+
+    curves.write_curves(write_run(tmp_path, history))
+
+    assert "blocks.tune.map50_95" in (tmp_path / "history.csv").read_text()
+    figure = curves.draw([curves.flat(entry) for entry in history])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["On all held-out blocks"]
+    assert lines(figure).keys() == {
+        "mAP50, all images",
+        "mAP50, all images, valid alone",
+        "mAP50, all images, tune alone",
+    }
+
+
 def test_a_figure_that_the_first_evaluation_lacks_is_an_empty_cell(tmp_path: Path) -> None:
     curves.write_curves(write_run(tmp_path, CLASSIFIER))
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.training_data import write_data
-from training.dataset import copies, for_training, load
+from training.dataset import copies, for_training, for_tuning, load, tune_block
 from training.errors import CannotTrain
 
 PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
@@ -104,3 +104,47 @@ def test_an_image_of_another_collection_teaches_whatever_its_name(tmp_path: Path
     rename(tmp_path, "train0.png", copies()[0][0])
 
     assert len(for_training(tmp_path)) == 24
+
+
+def as_fracatlas(folder: Path) -> dict[str, str]:
+    """Add to the table of train every image that `tune.csv` names, all with one picture; returns their uses."""
+    uses = tune_rows()
+    with (folder / "labels.csv").open("a", newline="") as file:
+        for name in uses:
+            csv.writer(file).writerow([name, "train", 0, 1, 0, 0, 0, 0, 0])
+    return uses
+
+
+def tune_rows() -> dict[str, str]:
+    with (Path(__file__).parents[2] / "training" / "tune.csv").open(newline="") as file:
+        return {row["file_name"]: row["use"] for row in csv.DictReader(file)}
+
+
+def test_what_is_in_the_block_tune_or_nearly_in_it_never_teaches(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    uses = as_fracatlas(tmp_path)
+
+    taught = {item.name for item in for_training(tmp_path)}
+
+    assert {"tune", "left out"} == set(uses.values())
+    assert not taught & uses.keys()
+    assert len(taught) == 24
+    tuned = for_tuning(tmp_path)
+    assert {item.name for item in tuned} == {name for name, use in uses.items() if use == "tune"}
+    assert {item.split for item in tuned} == {"tune"}
+
+
+def test_another_collection_has_no_block_tune(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    rename(tmp_path, "train0.png", next(name for name, use in tune_rows().items() if use == "tune"))
+
+    assert for_tuning(tmp_path) == []
+    assert len(for_training(tmp_path)) == 24
+
+
+def test_tune_is_one_range_of_numbers_without_the_copies_of_valid() -> None:
+    numbers = sorted(int(name[3:10]) for name, use in tune_rows().items() if use == "tune")
+
+    assert (numbers[0], numbers[-1]) == (2597, 3296)
+    assert not {name for name, _ in copies()} & tune_rows().keys()
+    assert tune_block([]) == {}

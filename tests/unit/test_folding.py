@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -63,6 +64,21 @@ def test_a_norm_that_follows_no_convolution_and_one_that_still_learns_stay(seede
     assert torch.equal(alone(maps), before[0])
     assert torch.equal(learning(maps), before[1])
     assert isinstance(learning[1], nn.BatchNorm2d)
+
+
+@torch.inference_mode()
+def test_a_norm_of_timm_s_is_folded_and_its_activation_stays(seeded):
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), BatchNormAct2d(4, act_layer=nn.ReLU6)).eval()
+    network[1].running_var.uniform_(0.5, 2.0)
+    network[1].bias.uniform_(-0.5, 0.5)
+    maps = torch.randn(1, 3, 8, 8)
+    before = network(maps)
+
+    fold_batch_norms(network)
+
+    assert isinstance(network[1], nn.ReLU6)
+    assert float(before.min()) == 0
+    torch.testing.assert_close(network(maps), before)
 
 
 @torch.inference_mode()

@@ -3,7 +3,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.preprocess import CANVAS_MULTIPLE, Preprocessing, fit, normalise, prepare, reduce_noise, stretch
+from models.preprocess import (
+    CANVAS_MULTIPLE,
+    IMAGENET,
+    Preprocessing,
+    fit,
+    normalise,
+    prepare,
+    reduce_noise,
+    stretch,
+)
 
 sides = st.integers(min_value=32, max_value=4000)
 shares = st.floats(min_value=0, max_value=1)
@@ -95,7 +104,7 @@ def test_a_bundle_without_noise_reduction_gets_its_pixels_untouched() -> None:
 
 
 def test_normalisation_gives_three_standardised_channels() -> None:
-    channels = normalise(np.full((32, 64), 0.485, np.float32))
+    channels = normalise(np.full((32, 64), 0.485, np.float32), IMAGENET)
 
     assert channels.shape == (3, 32, 64)
     assert channels.dtype == np.float32

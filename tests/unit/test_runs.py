@@ -1,6 +1,8 @@
 """What a run's record says of the code that it ran with."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from training.runs import Run, commit_of
+from training.runs import SCHEDULES, Run, commit_of, stop_asked
 
 
 def git(folder: Path, *words: str) -> str:
@@ -50,3 +52,24 @@ def test_a_record_names_the_code_that_the_run_began_with(tmp_path: Path, monkeyp
     run.finish()
 
     assert json.loads((tmp_path / "run.json").read_text())["commit"] == "first"
+
+
+def test_a_constant_rate_warms_up_and_stays_whatever_the_number_of_steps() -> None:
+    rates = [[SCHEDULES["constant"](step, total, 10) for step in range(50)] for total in (50, 5000)]
+
+    assert rates[0] == rates[1]
+    assert rates[0][:10] == [pytest.approx((step + 1) / 10) for step in range(10)]
+    assert set(rates[0][9:]) == {1.0}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_asks_to_stop_once_and_the_handlers_are_as_before_afterwards(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+
+    with stop_asked() as stop:
+        assert not stop.is_set()
+        os.kill(os.getpid(), number)
+        assert stop.wait(5)
+        assert signal.getsignal(number) == signal.SIG_DFL
+
+    assert signal.getsignal(number) == before

@@ -23,6 +23,7 @@ from training.metrics import (
     iou,
     match,
     mean_average_precision,
+    points_at,
     precision_area,
     rank,
     thin,
@@ -88,6 +89,23 @@ def test_a_true_box_is_hit_once_and_by_the_better_score() -> None:
     assert match(twice, 0.5).tolist() == [False, True, False]  # best first: nowhere, the better, the doubled one
 
 
+def test_a_box_whose_centre_lies_in_the_true_one_counts_and_one_beside_it_does_not() -> None:
+    small, loose, beside = [2.0, 2.0, 4.0, 4.0], [-4.0, -4.0, 10.0, 10.0], [9.0, 9.0, 19.0, 19.0]
+
+    reading = [match(image([(box, 0.9)], [HERE]), 0.3, points_at).tolist() for box in (small, loose, beside)]
+
+    assert reading == [[True], [True], [False]]
+    assert match(image([(small, 0.9)], [HERE]), 0.3).tolist() == [False]  # an IoU of 0.04
+
+
+def test_of_two_true_boxes_around_a_centre_the_one_that_overlaps_more_is_hit() -> None:
+    around = [-20.0, -20.0, 30.0, 30.0]
+
+    both = match(image([(HERE, 0.9), (around, 0.8)], [around, HERE]), 0.3, points_at)
+
+    assert both.tolist() == [True, True]
+
+
 def test_all_found_and_nothing_else_is_one() -> None:
     assert average_precision([image([(HERE, 0.9), (THERE, 0.8)], [HERE, THERE])]) == 1.0
 
@@ -124,6 +142,13 @@ def test_sensitivity_rises_with_the_false_boxes_allowed() -> None:
     ]
 
     assert free_response(images, [0.0, 0.5, 1.0]) == pytest.approx([1 / 3, 2 / 3, 2 / 3])
+
+
+def test_sensitivity_can_be_read_by_what_a_box_points_at() -> None:
+    images = [image([([2.0, 2.0, 4.0, 4.0], 0.9)], [HERE])]
+
+    assert free_response(images, [0.5]) == [0.0]
+    assert free_response(images, [0.5], 0.3, points_at) == [1.0]
 
 
 def random_images(seed: int, count: int = 25) -> list[BoxesOfImage]:
