@@ -168,11 +168,11 @@ class Reception:
 
     def _compare(self, known: KnownInstance, header: InstanceHeader, stored: StoredFile) -> Replacement | None:
         """Return how an instance replaces the one on record, None where that one says all of it."""
-        if known.study_instance_uid != header.study_instance_uid:
-            raise self._another(header, stored)
         arrived, before = self._store.path(stored.path), self._store.path(known.stored.path)
         if known.deleted or not before.exists():
             return _replacement_of_deleted(known, header, arrived)
+        if known.study_instance_uid != header.study_instance_uid:
+            raise self._another(header, stored)
         found = likeness(before, arrived)
         if found is Likeness.UNKNOWN:
             raise IntakeUnavailable("it cannot be compared with the stored instance now: send it again")
@@ -230,6 +230,7 @@ class Reception:
 def _replacement_of_deleted(known: KnownInstance, header: InstanceHeader, arrived: Path) -> Replacement:
     """Compare with what is kept of an instance whose file is gone; nothing that is here can be in conflict with it."""
     described = known.attributes_digest is not None and known.attributes_digest == header.attributes_digest
+    described = described and known.study_instance_uid == header.study_instance_uid
     if known.pixel_digest is None or not described:
         return Replacement(known, "unknown", same_content=False)
     pixels = pixel_digest_apart(arrived)

@@ -189,13 +189,15 @@ def _remove_rows(session: Session, study: Study) -> int:
     jobs, reports = select(Job.id).where(Job.study_id == study.id), _reports(study)
     instances = select(Instance.id).where(Instance.study_id == study.id)
     uids = select(Instance.sop_instance_uid).where(Instance.study_id == study.id)
-    images = select(ImageResult.id).where(ImageResult.job_id.in_(jobs))
+    # An instance may have come from another study, whose answers name it.
+    of_images = or_(ImageResult.job_id.in_(jobs), ImageResult.instance_id.in_(instances))
+    images = select(ImageResult.id).where(of_images)
     pictures = select(Companion.id).where(Companion.report_id.in_(reports))
     of_study = or_(Delivery.report_id.in_(reports), Delivery.companion_id.in_(pictures))
     uid, key = study.study_instance_uid, study.id
     before = [
         delete(Finding).where(Finding.image_result_id.in_(images)),
-        delete(ImageResult).where(ImageResult.job_id.in_(jobs)),
+        delete(ImageResult).where(of_images),
         delete(Delivery).where(of_study),
         delete(Companion).where(Companion.report_id.in_(reports)),
         delete(Report).where(Report.job_id.in_(jobs)),

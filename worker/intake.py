@@ -37,7 +37,7 @@ from worker.errors import DatabaseError
 from worker.events import record
 from worker.file_removal import restore
 from worker.moves import source_of
-from worker.replacements import lock_study, received_values, replace_instance, unchanged
+from worker.replacements import lock_study, move, received_values, replace_instance, unchanged
 from worker.studies import CAME_BACK, is_ours
 from worker.tables import BROUGHT, Instance, Rejection, Study, utc_now
 
@@ -150,26 +150,37 @@ class SqlIntake:
         dicom_io.intake.IntakeUnavailable
             When the database cannot take it now; nothing was changed.
         """
-        reason = out_of_scope_reason(header, self._rule)
-        with self._available(), self._database.write() as session:
-            now = self._clock()
-            if is_ours(session, header.sop_instance_uid):
-                reason = CAME_BACK
-            study = lock_study(session, header.study_instance_uid)
-            source = source_of(session, header.study_instance_uid, peer, now)
-            existing = unchanged(session, study, header.sop_instance_uid, replacement.known)
-            if study is None or existing is None:
+        with self._available():
+            try:
+                with self._database.write() as session:
+                    self._replace(session, header, stored, peer, replacement)
+            except _OvertakenError:
                 return False
-            concerns_answer = None in (reason, existing.out_of_scope_reason) or study.held_reason is not None
-            values = received_values(header, stored, peer, source=source, now=now, reason=reason)
-            replace_instance(session, existing, values, replacement, now)
-            if source in BROUGHT and study.source not in BROUGHT and concerns_answer:
-                study.source = source
-            if not replacement.same_content:
-                follow(session, study, existing, header, now)
-                if concerns_answer:
-                    touch(session, study, now, source, in_scope=True)
-            return True
+        return True
+
+    def _replace(
+        self, session: Session, header: InstanceHeader, stored: StoredFile, peer: Peer, replacement: Replacement
+    ) -> None:
+        now = self._clock()
+        ours = is_ours(session, header.sop_instance_uid)
+        reason = CAME_BACK if ours else out_of_scope_reason(header, self._rule)
+        source = source_of(session, header.study_instance_uid, peer, now)
+        before = lock_study(session, replacement.known.study_instance_uid)
+        study = _lock_study(session, header, now, source)
+        existing = unchanged(session, before, header.sop_instance_uid, replacement.known)
+        if before is None or existing is None:
+            raise _OvertakenError
+        if before.id != study.id:
+            move(session, existing, before, study, now)
+        concerns_answer = None in (reason, existing.out_of_scope_reason) or study.held_reason is not None
+        values = received_values(header, stored, peer, source=source, now=now, reason=reason)
+        replace_instance(session, existing, values, replacement, now)
+        if source in BROUGHT and study.source not in BROUGHT and concerns_answer:
+            study.source = source
+        if not replacement.same_content:
+            follow(session, study, existing, header, now)
+            if concerns_answer:
+                touch(session, study, now, source, in_scope=True)
 
     def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
         """Have a file removed that was replaced, under its study's lock, unless it is the one on record again.

@@ -35,12 +35,27 @@ def lock_study(session: Session, study_instance_uid: str) -> Study | None:
 
 
 def unchanged(session: Session, study: Study | None, sop_instance_uid: str, known: KnownInstance) -> Instance | None:
-    """Return the instance's row if it still is what was compared, None otherwise."""
+    """Return the instance's row if it still is what was compared, in this study, None otherwise."""
     found = session.scalars(select(Instance).filter_by(sop_instance_uid=sop_instance_uid)).one_or_none()
     if found is None or study is None or found.study_id != study.id:
         return None
     same = (found.path, found.digest) == (known.stored.path, known.stored.digest)
     return found if same and (found.file_deleted_reason is not None) == known.deleted else None
+
+
+def move(session: Session, existing: Instance, before: Study, study: Study, now: datetime) -> None:
+    """Let an instance of which nothing is here belong to the study that it now names: an archive split or merged some.
+
+    Answers of the study that it belonged to stay; if that waits for a decision, it may be another one now.
+    """
+    record(
+        session, "instance_moved", now, study_id=before.id, sop_instance_uid=existing.sop_instance_uid,
+        to_study_instance_uid=study.study_instance_uid,
+    )  # fmt: skip
+    existing.study = study
+    session.flush()
+    if before.held_reason is not None:
+        before.state, before.completed_at = "receiving", None
 
 
 def received_values(

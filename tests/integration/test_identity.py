@@ -19,7 +19,7 @@ from pydicom.uid import (
     JPEGLSNearLossless,
     RLELossless,
 )
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from dicom_io.pixels import read_frames
 from dicom_io.reception import DUPLICATE_SOP_INSTANCE, SUCCESS, Arrival, Reception
@@ -35,10 +35,11 @@ from tests.listening import request_for
 from worker import jobs
 from worker.completion import REPLACED
 from worker.file_removal import PURGED, mark, remove_marked
+from worker.forget import forget
 from worker.intake import SqlIntake
 from worker.pipeline import Collaborators, ReportRule, analyse_study
 from worker.studies import Models, close_quiet_studies
-from worker.tables import Event, Instance, Job, Rejection, ReplacedInstance, Report, Study
+from worker.tables import Delivery, Event, Instance, Job, Rejection, ReplacedInstance, Report, Study
 
 PUSHED, FETCHED = Peer("PACS", "10.0.0.5"), Peer("PACS", "10.0.0.5", "get")
 PIXELS = ramp(40, 48)
@@ -248,11 +249,32 @@ def test_a_lossy_copy_is_refused_while_the_original_is_here(door):
     assert door.send(image(JPEGLSNearLossless)) == DUPLICATE_SOP_INSTANCE
 
 
-def test_the_same_uid_in_another_study_is_refused_also_when_the_file_is_gone(door):
+def test_the_same_uid_in_another_study_is_refused_while_its_file_is_here(door):
+    door.answer(image())
+    assert door.send(image(StudyInstanceUID=uid("elsewhere"))) == DUPLICATE_SOP_INSTANCE
+    assert len(door.all(Study)) == 1
+
+
+def test_what_was_deleted_here_comes_back_in_the_study_that_an_archive_moved_it_to(door):
     door.answer(image())
     door.purge()
-    moved = image(StudyInstanceUID=uid("elsewhere"))
-    assert door.send(moved) == DUPLICATE_SOP_INSTANCE
+
+    assert door.send(image(RLELossless, StudyInstanceUID=uid("elsewhere")), FETCHED) == SUCCESS
+
+    (job_id,) = door.close()
+    door.analyse(job_id)
+    before, after = door.all(Study)
+    assert (door.instance().study_id, door.all(Job)[-1].study_id, door.all(Job)[-1].outcome) == (
+        after.id,
+        after.id,
+        "absent",
+    )
+    (told,) = [event for event in door.all(Event) if event.kind == "instance_moved"]
+    assert (told.study_id, told.detail["to_study_instance_uid"]) == (before.id, after.study_instance_uid)
+    with door.database.write() as session:
+        session.execute(update(Delivery).values(state="committed"))
+    assert forget(door.database, door.store, uid("elsewhere"), by="a test", now=door.clock()).instances == 1
+    assert [study.id for study in door.all(Study)] == [before.id]
 
 
 def test_a_whole_image_takes_the_place_of_one_that_could_not_be_decoded(door):
