@@ -18,15 +18,15 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from dicom_io.elements import ITEM, UNDEFINED_LENGTH, Element, Encoding, Walk, encoding_of, tag_text
 from dicom_io.errors import HeaderError
-from dicom_io.header import DEFLATED, inflate, read_file_meta, true_encoding
+from dicom_io.header import DEFLATED, inflate, read_data_set_values, read_file_meta, true_encoding
 from dicom_io.header_text import CharacterSet
 from dicom_io.pixel_identity import Unreadable, pixel_digest_apart
 
 NATIVE_LITTLE = frozenset(("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED))
 
-_CHARACTER_SET = 0x00080005
 _PIXEL_DATA = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _MAXIMUM_VALUE_BYTES = 1 << 22
+_ASCII = CharacterSet(b"")
 # At the door the pixels need not be there; two files that are compared are read whole, one after the other.
 _MAXIMUM_HEADER_BYTES = 1 << 26
 _MAXIMUM_INFLATED_BYTES = 1 << 28
@@ -38,23 +38,14 @@ _TEXT = frozenset(
     ["AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"]
 )
 
-PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex")
-"""Whom a report is about (PS3.3 C.7.1.1)."""
-STUDY = ("AccessionNumber", "StudyDate", "StudyTime", "StudyID")
-"""The order that a report belongs to (PS3.3 C.7.2.1)."""
-IMAGE = (
-    *("SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "PresentationIntentType", "BodyPartExamined"),
-    *("AnatomicRegionSequence", "ViewPosition", "Laterality", "ImageLaterality", "PatientOrientation"),
-    *("StudyDescription", "SeriesDescription", "ProtocolName", "RequestedProcedureDescription"),
-    "PerformedProcedureStepDescription",
-)
-"""What an image shows; whether it is analysed, and where a report places it."""
 DISPLAY = (
     *("PhotometricInterpretation", "BitsStored", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("RescaleIntercept", "RescaleSlope", "ModalityLUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
-    *("VOILUTSequence", "PresentationLUTShape", "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"),
-    *("PixelAspectRatio", "RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
-    *("GreenPaletteColorLookupTableData", "BluePaletteColorLookupTableData"),
+    *("VOILUTSequence", "PresentationLUTShape", "PixelIntensityRelationshipSign", "PixelSpacing"),
+    *("NominalScannedPixelSpacing", "PixelAspectRatio"),
+    *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
+    *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
+    *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
 )
 """What becomes of stored values before anybody, or a model, sees them (PS3.3 C.7.6.3, C.11)."""
 LAYOUT = (
@@ -62,6 +53,8 @@ LAYOUT = (
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
 """How the bytes of Pixel Data are to be read: equal bytes are equal pixels where these are equal too."""
+IN_OTHER_ENCODINGS = frozenset(("SpecificCharacterSet", *LAYOUT))
+"""What a header may say in another way of the same texts and pixels, which are compared themselves."""
 
 _Content = dict[int, object]
 
@@ -71,7 +64,7 @@ def _tags(*keywords: str) -> frozenset[int]:
 
 
 _LAYOUT_TAGS = _tags(*LAYOUT)
-_RELEVANT_TAGS = _tags(*PATIENT, *STUDY, *IMAGE, *DISPLAY)
+_DISPLAY_TAGS = _tags(*DISPLAY)
 _PHOTOMETRIC = _tags("PhotometricInterpretation")
 
 
@@ -86,7 +79,7 @@ class Likeness(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """The parts of a data set that are compared: by value, and the raw bytes of its pixels."""
+    """The parts of a data set that are compared: a digest of what it says, and the raw bytes of its pixels."""
 
     attributes: str
     layout: _Content
@@ -96,6 +89,8 @@ class _Outline:
 
 def attributes_digest(data_set: BinaryIO, transfer_syntax_uid: str) -> str | None:
     """Return the identity of what an answer and its report depend on besides the pixels.
+
+    That is all that `dicom_io.header` reads, for scope, tables and reports alike, and `DISPLAY`.
 
     Parameters
     ----------
@@ -110,11 +105,12 @@ def attributes_digest(data_set: BinaryIO, transfer_syntax_uid: str) -> str | Non
         SHA-256, hexadecimal, of patient, order, anatomy and grey scale; None where they cannot be read.
     """
     try:
+        said = _said(data_set, transfer_syntax_uid)
         stream, encoding = _laid_out(data_set, transfer_syntax_uid, _MAXIMUM_HEADER_BYTES)
-        content, _ = _relevant(stream, encoding, hash_pixels=False)
+        content, _ = _about_pixels(stream, encoding, hash_pixels=False)
     except (HeaderError, RecursionError):
         return None
-    return _digest(content)
+    return _digest(said, content)
 
 
 def likeness(stored: Path, arrived: Path) -> Likeness:
@@ -158,10 +154,11 @@ def _compared(stored: Path, arrived: Path, alike: Likeness) -> Likeness:
 def _outline(path: Path) -> _Outline:
     with path.open("rb") as file:
         transfer_syntax = read_file_meta(file)
+        said = _said(file, transfer_syntax)
         stream, encoding = _laid_out(file, transfer_syntax, _MAXIMUM_INFLATED_BYTES)
-        content, pixel_bytes = _relevant(stream, encoding, hash_pixels=True)
+        content, pixel_bytes = _about_pixels(stream, encoding, hash_pixels=True)
     layout = {tag: value for tag, value in content.items() if tag in _LAYOUT_TAGS}
-    return _Outline(_digest(content), layout, transfer_syntax, pixel_bytes)
+    return _Outline(_digest(said, content), layout, transfer_syntax, pixel_bytes)
 
 
 def _laid_out(data_set: BinaryIO, transfer_syntax_uid: str, limit: int) -> tuple[BinaryIO, Encoding]:
@@ -169,20 +166,33 @@ def _laid_out(data_set: BinaryIO, transfer_syntax_uid: str, limit: int) -> tuple
     return stream, true_encoding(stream, encoding_of(transfer_syntax_uid))
 
 
-def _relevant(stream: BinaryIO, encoding: Encoding, *, hash_pixels: bool) -> tuple[_Content, str | None]:
-    """Return the values that matter, and the digest of the encoded pixels where it is wanted and there are any."""
+def _said(data_set: BinaryIO, transfer_syntax_uid: str) -> list[tuple[str, ...]]:
+    """Return all that is read of the header, in one form for all encodings; the stream stays where it is."""
+    start = data_set.tell()
+    values = read_data_set_values(data_set, transfer_syntax_uid)
+    data_set.seek(start)
+    said: list[tuple[str, ...]] = []
+    for keyword in sorted(values.keywords - IN_OTHER_ENCODINGS):
+        found = values.get_item(keyword)
+        if found is not None and (value := _value(found.value, found.VR, found.is_little_endian, values.character_set)):
+            said.append((keyword, str(value)))
+    said += [tuple(_text(part, values.character_set) for part in code) for code in values.words.regions]
+    said += [(name, _text(text, values.character_set)) for name, text in values.words.descriptions]
+    return said
+
+
+def _about_pixels(stream: BinaryIO, encoding: Encoding, *, hash_pixels: bool) -> tuple[_Content, str | None]:
+    """Return layout and display, and the digest of the encoded pixels where it is wanted and there are any."""
     content: _Content = {}
-    character_set, pixel_bytes = CharacterSet(b""), None
+    pixel_bytes = None
     walk = Walk(stream, encoding)
     for element in walk.elements(before_tag=1 << 32 if hash_pixels else _PIXEL_DATA[0]):
         if element.tag in _PIXEL_DATA:
             pixel_bytes = _hashed(stream, element.offset, walk.position)
-        elif element.tag == _CHARACTER_SET:
-            character_set = CharacterSet(walk.value(element, _MAXIMUM_VALUE_BYTES))
-        elif element.tag in _RELEVANT_TAGS | _LAYOUT_TAGS:
+        elif element.tag in _DISPLAY_TAGS | _LAYOUT_TAGS:
             if element.tag in content:
                 raise HeaderError(f"{tag_text(element.tag)} occurs twice")
-            value = _read(stream, element, encoding, walk.position, character_set)
+            value = _read(stream, element, encoding, walk.position)
             if value not in ("", b"", []):
                 content[element.tag] = value
     return content, pixel_bytes
@@ -200,14 +210,14 @@ def _hashed(stream: BinaryIO, start: int, end: int) -> str:
     return digest.hexdigest()
 
 
-def _read(stream: BinaryIO, element: Element, encoding: Encoding, end: int, character_set: CharacterSet) -> object:
+def _read(stream: BinaryIO, element: Element, encoding: Encoding, end: int) -> object:
     if end - element.offset > _MAXIMUM_VALUE_BYTES:
         raise HeaderError(f"the value of {tag_text(element.tag)} is longer than {_MAXIMUM_VALUE_BYTES} bytes")
     vr = _representation(element)
     if vr == "SQ":
         return _items(stream, element, encoding, end)
     stream.seek(element.offset)
-    return _value(stream.read(end - element.offset), vr, encoding, character_set)
+    return _value(stream.read(end - element.offset), vr, encoding.little_endian, _ASCII)
 
 
 def _items(stream: BinaryIO, element: Element, encoding: Encoding, end: int) -> list[_Content]:
@@ -230,21 +240,25 @@ def _item(stream: BinaryIO, encoding: Encoding, end: int) -> _Content:
         # Group lengths (gggg,0000) are retired and say nothing; group FFFE holds delimiters only.
         if element.tag & 0xFFFF == 0 or element.tag >> 16 == 0xFFFE:
             continue
-        content[element.tag] = _read(stream, element, encoding, walk.position, CharacterSet(b""))
+        content[element.tag] = _read(stream, element, encoding, walk.position)
     return content
 
 
-def _value(value: bytes, vr: str | None, encoding: Encoding, character_set: CharacterSet) -> str | bytes:
+def _value(value: bytes, vr: str | None, is_little_endian: bool, character_set: CharacterSet) -> str | bytes:
     """Return what the value means, the same for every encoding and character set."""
     if vr in ("DS", "IS"):
         return _numbers(value)
     if vr is None or vr in _TEXT:
-        text = character_set.decode(value.strip(b"\0 "), vr == "PN")
-        return "\\".join(part.strip(" \0\r\n\t") for part in text.split("\\"))
+        return _text(value, character_set, person_name=vr == "PN")
     size = _NUMBER_BYTES.get(vr, 1)
-    if encoding.little_endian or size == 1 or len(value) % size:
+    if is_little_endian or size == 1 or len(value) % size:
         return value
     return np.frombuffer(value, dtype=f"u{size}").byteswap().tobytes()
+
+
+def _text(value: bytes, character_set: CharacterSet, *, person_name: bool = False) -> str:
+    text = character_set.decode(value.strip(b"\0 "), person_name)
+    return "\\".join(part.strip(" \0\r\n\t") for part in text.split("\\"))
 
 
 def _numbers(value: bytes) -> str:
@@ -271,10 +285,10 @@ def _representation(element: Element) -> str | None:
         return None
 
 
-def _digest(content: _Content) -> str:
-    relevant = {tag: value for tag, value in content.items() if tag in _RELEVANT_TAGS}
-    for tag in _PHOTOMETRIC & relevant.keys():
+def _digest(said: list[tuple[str, ...]], content: _Content) -> str:
+    display = {tag: value for tag, value in content.items() if tag in _DISPLAY_TAGS}
+    for tag in _PHOTOMETRIC & display.keys():
         # RGB becomes YBR_RCT and back when it is compressed: the decoded values say what colour a pixel has.
-        if not str(relevant[tag]).startswith(("MONOCHROME", "PALETTE")):
-            relevant[tag] = "colour"
-    return hashlib.sha256(repr(sorted(relevant.items())).encode()).hexdigest()
+        if not str(display[tag]).startswith(("MONOCHROME", "PALETTE")):
+            display[tag] = "colour"
+    return hashlib.sha256(repr((said, sorted(display.items()))).encode()).hexdigest()

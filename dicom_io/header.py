@@ -53,7 +53,9 @@ _DESCRIPTIVE = (
     *("PatientWeight", "EthnicGroup", "PatientComments", "DeidentificationMethod"),
     *("StudyID", "SeriesNumber", "InstanceNumber", "PatientOrientation", "ImagerPixelSpacing"),
 )
-_TAGS = {tag_for_keyword(keyword): keyword for keyword in (*_DECISIVE, *_DESCRIPTIVE)}
+READ_KEYWORDS = frozenset((*_DECISIVE, *_DESCRIPTIVE))
+"""All that is read of a header, besides the words about the part of the body (`dicom_io.header_words`)."""
+_TAGS = {tag_for_keyword(keyword): keyword for keyword in READ_KEYWORDS}
 
 
 def read_header(source: Path | BinaryIO | bytes) -> InstanceHeader:

@@ -46,6 +46,11 @@ class HeaderValues:
         self.transfer_syntax_uid = transfer_syntax_uid
         self.character_set = CharacterSet(self.encoded("SpecificCharacterSet"))
 
+    @property
+    def keywords(self) -> frozenset[str]:
+        """The attributes that are there, by keyword."""
+        return frozenset(self._values)
+
     def get_item(self, keyword: str, /) -> Value | None:
         """Return a value as it is, None for an attribute that is not there (`dicom_io.attributes.Elements`)."""
         return self._values.get(keyword)
