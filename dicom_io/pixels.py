@@ -23,6 +23,7 @@ from dicom_io.errors import (
 from dicom_io.frame_decoding import decode_frame, has_own_precision
 from dicom_io.grayscale import Rendering, Softcopy, render, softcopy
 from dicom_io.image_file import parsing, read_image_file
+from dicom_io.overwritten import check_overwritten
 from dicom_io.padding import padding_fault
 from dicom_io.pixel_identity import image_digest, values_digest
 from dicom_io.pixel_limits import MONOCHROME, PixelLayout, PixelLimits
@@ -192,7 +193,9 @@ class _Opened:
                 overlays=self.overlays,
                 padding=read_padding(self.ds, [], signed=self.layout.signed) if grey else None,
             )
-            return _Decoded(array, photometric, told)
+        if photometric in MONOCHROME:
+            check_overwritten(array)
+        return _Decoded(array, photometric, told)
 
     def shown(self, decoded: _Decoded) -> _Shown | None:
         """Return how a frame is shown, None for one in colour."""
