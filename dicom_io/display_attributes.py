@@ -23,6 +23,8 @@ Values = NDArray[np.float64]
 
 MOST_TRIED = 16
 """Windows and lookup tables of one image that are looked at; more are nobody's choice."""
+TURNS = "turns the grey scale round: it cannot be left aside"
+"""Why a lookup table that cannot be used fails the image: without it bone would be dark."""
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
@@ -138,7 +140,8 @@ def read_display_attributes(ds: Dataset, layout: PixelLayout) -> DisplayAttribut
     Raises
     ------
     PixelModuleInvalid
-        With a Rescale Slope or Intercept that cannot be read, for nobody knows then which way round the grey scale is.
+        With a Rescale Slope or Intercept that cannot be read, or a lookup table that cannot be used and turns the grey
+        scale round: nobody knows then whether bone is bright.
 
     References
     ----------
@@ -193,7 +196,11 @@ def _tables(ds: Dataset, keyword: str, left_aside: list[str], *, signed_input: b
         try:
             yield read_lookup_table(item, signed_input=signed_input, little_endian=is_little_endian(ds))
         except PixelModuleInvalid as error:
-            left_aside.append(f"{name_of(keyword)}, item {place}: {error}; it was left aside")
+            reason = f"{name_of(keyword)}, item {place}: {error}"
+            entries = _lookup_entries(item, 0, 16, "<" if is_little_endian(ds) else ">")
+            if len(entries) and entries[0] > entries[-1]:
+                raise PixelModuleInvalid(f"{reason}, and it {TURNS}") from error
+            left_aside.append(f"{reason}; it was left aside")
 
 
 def _items(ds: Dataset, keyword: str, left_aside: list[str]) -> list[Dataset]:

@@ -46,6 +46,7 @@ DISPLAY = (
     *("RedPaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData"),
     *("GreenPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableData"),
     *("BluePaletteColorLookupTableDescriptor", "BluePaletteColorLookupTableData"),
+    *(f"Segmented{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")),
 )
 """What becomes of stored values before anybody, or a model, sees them (PS3.3 C.7.6.3, C.11)."""
 LAYOUT = (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.display_attributes import DisplayAttributes, LookupTable, Rescale, Values, Window
+from dicom_io.display_attributes import TURNS, DisplayAttributes, LookupTable, Rescale, Values, Window
 from dicom_io.errors import PixelModuleInvalid, PixelsBlank
 from dicom_io.visibility import STRETCHED, stretch, stretch_range
 
@@ -23,6 +23,9 @@ LOW_PERCENT, HIGH_PERCENT = 0.05, 99.95
 # A window that leaves less than this share of the pixels between black and white was made for other pixels than these,
 # such as one for 8 bits that was left over beside 12.
 SMALLEST_GREY_SHARE = 0.01
+# Where less than the first share is grey, what is black or white must be of one kind, such as air or a mask. Shades
+# over more than so many times the range that is grey are a picture that nobody would see.
+GREY_SHARE, WIDEST_HIDDEN = 0.15, 2.0
 BLACK, WHITE = 1 / 256, 255 / 256
 
 
@@ -73,9 +76,9 @@ def render(display: DisplayAttributes, stored: NDArray[np.int32], counts: NDArra
     """Choose the transformations of a frame, and apply them.
 
     The VOI lookup tables are tried first, then the windows: a maker who writes both put the care into the table. One
-    that makes the whole image one shade, or next to all of it black or white, although its pixels differ, is not used:
-    nobody could see a fracture through it, and "no fracture" would be the answer. Last come two percentiles. Where what
-    was chosen leaves the image nearly black, white or flat, it is stretched (`dicom_io.visibility`).
+    that makes the whole image one shade, or most of its shades black or white, is not used: nobody could see a fracture
+    through it, and "no fracture" would be the answer. Last come two percentiles. Where what was chosen leaves the image
+    nearly black, white or flat, it is stretched (`dicom_io.visibility`).
 
     Parameters
     ----------
@@ -99,16 +102,15 @@ def render(display: DisplayAttributes, stored: NDArray[np.int32], counts: NDArra
         raise PixelModuleInvalid("Rescale Slope and Intercept make numbers that are too large")
     if not present.any() or np.ptp(values[present]) == 0:
         raise PixelsBlank("every pixel of the image has the same value")
-    voi = _voi(display, values, counts, left_aside)
+    voi, turned = _voi(display, values, counts, left_aside)
+    inverted = display.inverted != turned
     brightness = voi.brightness(values)
     if seen := stretch_range(brightness, counts):
         voi = _stretched(voi, *seen)
         brightness = voi.brightness(values)
         left_aside.append(STRETCHED)
-    brightness = 1 - brightness if display.inverted else brightness
-    return Rendering(
-        stored, counts, values, modality, voi, display.inverted, brightness.astype(np.float32), tuple(left_aside)
-    )
+    brightness = 1 - brightness if inverted else brightness
+    return Rendering(stored, counts, values, modality, voi, inverted, brightness.astype(np.float32), tuple(left_aside))
 
 
 def _modality(display: DisplayAttributes, present: Values, left_aside: list[str]) -> LookupTable | Rescale:
@@ -120,18 +122,24 @@ def _modality(display: DisplayAttributes, present: Values, left_aside: list[str]
 
 def _voi(
     display: DisplayAttributes, values: Values, counts: NDArray[np.int64], left_aside: list[str]
-) -> LookupTable | Window:
-    present = values[counts > 0]
+) -> tuple[LookupTable | Window, bool]:
+    """Return a table or window, and whether the grey scale must be turned round as a table does that hides the image.
+
+    Windows have no direction of their own: behind such a table they are not asked.
+    """
+    present, turned = values[counts > 0], False
     for voi in display.voi:
-        name = "Window Center with its Window Width"
-        if isinstance(voi, LookupTable):
-            name = "VOI LUT Sequence"
-            if _is_missing(voi, present, name, left_aside):
-                continue
-        if _shows_the_pixels(voi.brightness(values), counts):
-            return voi
-        left_aside.append(f"{name} leaves next to no pixel between black and white and was left aside")
-    return percentile_window(values, counts)
+        is_table = isinstance(voi, LookupTable)
+        if turned and not is_table:
+            break
+        name = "VOI LUT Sequence" if is_table else "Window Center with its Window Width"
+        if isinstance(voi, LookupTable) and _is_missing(voi, present, name, left_aside):
+            continue
+        if _shows_the_pixels(voi.brightness(values), values, counts):
+            return voi, False
+        left_aside.append(f"{name} leaves too little of the image between black and white and was left aside")
+        turned = turned or (isinstance(voi, LookupTable) and voi.descends)
+    return percentile_window(values, counts), turned
 
 
 def _stretched(voi: LookupTable | Window, low: float, high: float) -> LookupTable | Window:
@@ -153,7 +161,7 @@ def _is_missing(table: LookupTable, present: Values, name: str, left_aside: list
         return False
     reason = f"{name} does not hold the entries that its LUT Descriptor declares"
     if table.descends:
-        raise PixelModuleInvalid(f"{reason}, and it turns the grey scale round: it cannot be left aside")
+        raise PixelModuleInvalid(f"{reason}, and it {TURNS}")
     left_aside.append(f"{reason} and was left aside")
     return True
 
@@ -166,12 +174,18 @@ def percentile_window(values: Values, counts: NDArray[np.int64]) -> Window:
     values, counts : numpy.ndarray
         Every possible value and the number of pixels that have it; padding is not counted.
     """
+    low, high = _range(values, counts, LOW_PERCENT, HIGH_PERCENT)
+    return _linear(low, high) if low < high else _linear(*_range(values, counts, 0, 100))
+
+
+def _range(values: Values, counts: NDArray[np.int64], low: float, high: float) -> tuple[float, float]:
+    """Return the values at two percentiles of the pixels."""
     present = counts > 0
     order = np.argsort(values[present], kind="stable")
     ranked = values[present][order]
     share = np.cumsum(counts[present][order]) / counts.sum() * 100
-    low, high = ranked[np.searchsorted(share, LOW_PERCENT)], ranked[np.searchsorted(share, HIGH_PERCENT)]
-    return _linear(float(low), float(high)) if low < high else _linear(float(ranked[0]), float(ranked[-1]))
+    places = np.minimum(np.searchsorted(share, (low, high)), len(ranked) - 1)
+    return float(ranked[places[0]]), float(ranked[places[1]])
 
 
 def _linear(low: float, high: float) -> Window:
@@ -203,7 +217,22 @@ def softcopy(rendering: Rendering) -> Softcopy:
     )
 
 
-def _shows_the_pixels(brightness: Values, counts: NDArray[np.int64]) -> bool:
+def _shows_the_pixels(brightness: Values, values: Values, counts: NDArray[np.int64]) -> bool:
     grey = (brightness > BLACK) & (brightness < WHITE)
     share = counts[grey].sum() / counts.sum()
-    return bool(share >= SMALLEST_GREY_SHARE and np.ptp(brightness[counts > 0]) > 0)
+    if share < SMALLEST_GREY_SHARE or np.ptp(brightness[counts > 0]) == 0:
+        return False
+    if share >= GREY_SHARE:
+        return True
+    widest = WIDEST_HIDDEN * np.ptp(values[grey & (counts > 0)])
+    return all(
+        _spread(values, np.where(end, counts, 0)) <= widest for end in (brightness <= BLACK, brightness >= WHITE)
+    )
+
+
+def _spread(values: Values, counts: NDArray[np.int64]) -> float:
+    """Return how far the values of most of these pixels lie apart."""
+    if not counts.any():
+        return 0.0
+    low, high = _range(values, counts, 5, 95)
+    return high - low

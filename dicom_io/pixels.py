@@ -252,6 +252,9 @@ def _with_signed_palettes(ds: Dataset, layout: PixelLayout) -> Dataset:
         found = words(ds, keyword, signed=False), words(ds, keyword, signed=layout.signed)
         if len(found[0]) != 3 or None in found[0]:
             raise PixelModuleInvalid(f"{name_of(keyword)} is missing or has not three numbers")
+        data = f"{colour}PaletteColorLookupTableData"
+        if data not in ds and f"Segmented{data}" not in ds:
+            raise PixelModuleInvalid(f"{name_of(data)} is missing")
         ds[keyword] = DataElement(keyword, "SS" if layout.signed else "US", [found[0][0], found[1][1], found[0][2]])
     return ds
 

@@ -90,7 +90,7 @@ def test_a_window_that_shows_nothing_gives_way_to_the_next(tmp_path):
 
     np.testing.assert_allclose(frame.pixels, AS_IT_IS, atol=0.001)
     assert len(frame.warnings) == 1
-    assert "next to no pixel between black and white" in frame.warnings[0]
+    assert "too little of the image between black and white" in frame.warnings[0]
 
 
 def test_a_window_of_thousands_of_values_takes_no_time_and_the_first_of_them(tmp_path):
@@ -213,8 +213,12 @@ def test_a_table_too_short_only_for_values_that_no_pixel_has_is_used(tmp_path):
 
 
 @pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
-def test_a_broken_table_that_turns_the_grey_scale_round_fails_the_image(tmp_path, keyword):
-    ds = build_cr(pixels=IMAGE, **FULL, **{keyword: [lookup_item(np.arange(4000)[::-1].copy(), count=4096)]})
+@pytest.mark.parametrize("fault", [{"count": 4096}, {"bits": 99}, None], ids=["too short", "99 bits", "no descriptor"])
+def test_a_broken_table_that_turns_the_grey_scale_round_fails_the_image(tmp_path, keyword, fault):
+    item = lookup_item(np.arange(4000)[::-1].copy(), **(fault or {}))
+    if fault is None:
+        del item.LUTDescriptor
+    ds = build_cr(pixels=IMAGE, **FULL, **{keyword: [item]})
 
     with pytest.raises(PixelModuleInvalid, match="turns the grey scale round"):
         frame_of(tmp_path, ds)

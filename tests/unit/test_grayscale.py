@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_io.display_attributes import Window, read_display_attributes, read_lookup_table
 from dicom_io.errors import PixelModuleInvalid, PixelsBlank
-from dicom_io.grayscale import percentile_window, render
+from dicom_io.grayscale import percentile_window, render, softcopy
 from dicom_io.pixel_limits import PixelLimits, read_layout
 from tests.builders import build_radiograph
 
@@ -295,6 +295,38 @@ def test_a_window_for_a_small_part_of_the_picture_is_kept():
     counts[0], counts[2000:2100] = 4900, 1
 
     assert brightness(ds, STORED, counts)[2100] == 1
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"WindowCenter": 3500, "WindowWidth": 300},
+        {"WindowCenter": 128, "WindowWidth": 256},
+        {"VOILUTSequence": [lookup_item(np.arange(256) * 16)]},
+    ],
+    ids=["all but the brightest bone black", "all but the air white", "a table for eight bits"],
+)
+def test_a_window_that_hides_most_shades_gives_way_to_percentiles(attributes):
+    # four to seven per cent of the pixels are grey, the others of all shades
+    found = rendered(bare(**attributes))
+
+    assert found.brightness[3000] - found.brightness[1000] > 0.4
+    assert "between black and white" in found.left_aside[0]
+
+
+def test_a_table_that_hides_the_image_still_says_which_way_round_the_grey_scale_is():
+    ds = bare(VOILUTSequence=[lookup_item(np.arange(255, -1, -1) * 16)], WindowCenter=2048, WindowWidth=4096)
+
+    found = rendered(ds)
+
+    assert found.brightness[[0, 4095]] == pytest.approx([1, 0])
+    assert softcopy(found).inverted
+
+
+def test_another_table_that_can_be_used_says_which_way_round_the_grey_scale_is():
+    tables = [lookup_item(np.arange(255, -1, -1) * 16), lookup_item(np.arange(4095, -1, -1))]
+
+    assert brightness(bare(VOILUTSequence=tables))[[0, 4095]] == pytest.approx([1, 0])
 
 
 def test_an_image_of_one_value_is_blank():

@@ -29,7 +29,7 @@ def test_a_frame_through_the_files_own_window_is_the_frame_as_displayed(tmp_path
 
 
 def test_another_window_shows_what_the_files_own_has_cut_off(tmp_path):
-    path = write_part10(build_cr(pixels=IMAGE, WindowCenter=500, WindowWidth=200), tmp_path / "image.dcm")
+    path = write_part10(build_cr(pixels=IMAGE, WindowCenter=500, WindowWidth=900), tmp_path / "image.dcm")
     (frame,) = read_frames(path)
     assert frame.pixels[-1, -1] == frame.pixels[32, 0]
     pixels = read_levels(path, 1).windowed(2048, 4096)

@@ -177,6 +177,17 @@ def test_a_palette_becomes_its_luma(read):
     assert frame.pixels.ravel() == pytest.approx([0.299, 0.587, 0.114, 1], abs=1e-6)
 
 
+def test_a_palette_without_one_of_its_tables_is_named(read):
+    ds = build_sc(pixels=np.array([[0, 1], [2, 3]], dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR")
+    for name in ("Red", "Green", "Blue"):
+        setattr(ds, f"{name}PaletteColorLookupTableDescriptor", [4, 0, 8])
+        setattr(ds, f"{name}PaletteColorLookupTableData", bytes(4))
+    del ds.BluePaletteColorLookupTableData
+
+    with pytest.raises(PixelModuleInvalid, match="Blue Palette Color Lookup Table Data is missing"):
+        read(ds)
+
+
 def test_a_palette_of_sixteen_bits_becomes_its_luma(read):
     ds = build_sc(pixels=np.array([[0, 1], [2, 3]], dtype=np.uint8), PhotometricInterpretation="PALETTE COLOR")
     for name in ("Red", "Green", "Blue"):
