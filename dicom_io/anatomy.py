@@ -129,14 +129,33 @@ _PARTS = {
 }
 # Further words of Body Part Examined for parts above: former Defined Terms and usual ones.
 _OTHER_WORDS = {
+    "ACROMIOCLAVJOINT": "ACJOINT",
+    "ANKLEJOINT": "ANKLE",
     "ARM": "UPPERARM",
     "CALF": "LOWERLEG",
+    "CARPAL": "WRIST",
     "CARPUS": "WRIST",
+    "ELBOWJOINT": "ELBOW",
     "FEET": "FOOT",
+    "FOREFOOT": "FOOT",
+    "HEEL": "CALCANEUS",
+    "HINDFOOT": "FOOT",
+    "HIPJOINT": "HIP",
+    "KNEEJOINT": "KNEE",
     "LEG": "LOWERLEG",
     "LOWEREXTREMITY": "LOWERLIMB",
+    "METACARPAL": "METACARPUS",
+    "METATARSAL": "FOOT",
+    "METATARSUS": "FOOT",
+    "OSCALCIS": "CALCANEUS",
     "SACRUM": "SSPINE",
+    "SCAPHOID": "WRIST",
+    "SHOULDERJOINT": "SHOULDER",
+    "TARSUS": "FOOT",
+    "TIBFIB": "TIBIAFIBULA",
+    "TIBIAANDFIBULA": "TIBIAFIBULA",
     "UPPEREXTREMITY": "UPPERLIMB",
+    "WRISTJOINT": "WRIST",
 }
 # Concepts of SNOMED CT that pydicom's dictionary lacks: regions, those with a side (which the laterality attributes
 # tell), and former concepts of the trunk.

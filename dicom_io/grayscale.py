@@ -24,7 +24,8 @@ LOW_PERCENT, HIGH_PERCENT = 0.05, 99.95
 # such as one for 8 bits that was left over beside 12.
 SMALLEST_GREY_SHARE = 0.01
 # Where less than the first share is grey, what is black or white must be of one kind, such as air or a mask. Shades
-# over more than so many times the range that is grey are a picture that nobody would see.
+# over more than so many times the range that is grey are a picture that nobody would see; fewer times, the fewer pixels
+# are grey.
 GREY_SHARE, WIDEST_HIDDEN = 0.15, 2.0
 BLACK, WHITE = 1 / 256, 255 / 256
 
@@ -224,7 +225,7 @@ def _shows_the_pixels(brightness: Values, values: Values, counts: NDArray[np.int
         return False
     if share >= GREY_SHARE:
         return True
-    widest = WIDEST_HIDDEN * np.ptp(values[grey & (counts > 0)])
+    widest = WIDEST_HIDDEN * share / GREY_SHARE * np.ptp(values[grey & (counts > 0)])
     return all(
         _spread(values, np.where(end, counts, 0)) <= widest for end in (brightness <= BLACK, brightness >= WHITE)
     )

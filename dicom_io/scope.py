@@ -201,8 +201,11 @@ def _unknown_reason(header: InstanceHeader, rule: ScopeRule) -> str | None:
 
 
 def _is_listed(term: str, rule: ScopeRule) -> bool:
-    # HANDS and KNEES are the same parts, twice
-    return term in rule.body_parts or term.removesuffix("S") in rule.body_parts
+    # HANDS and KNEES are the same parts, twice; HEEL is another word for CALCANEUS
+    if term in rule.body_parts or term.removesuffix("S") in rule.body_parts:
+        return True
+    known = word_term(term)
+    return known is not None and _is_listed_region(known, rule)
 
 
 def _is_listed_region(term: str, rule: ScopeRule) -> bool:

@@ -62,6 +62,19 @@ def test_allowed_body_parts_are_recognised_as_devices_write_them(written):
     assert out_of_scope_reason(dataclasses.replace(CR, body_part_examined=written)) is None
 
 
+@pytest.mark.parametrize(
+    "written", ["HEEL", "SCAPHOID", "METATARSALS", "TIB FIB", "ANKLE JOINT", "OS CALCIS", "Left heel"]
+)
+def test_usual_words_for_a_part_on_the_list_are_that_part(written):
+    assert out_of_scope_reason(dataclasses.replace(CR, body_part_examined=written)) is None
+
+
+def test_another_word_for_a_part_that_a_site_does_not_list_stays_out():
+    header = dataclasses.replace(CR, body_part_examined="HEEL")
+
+    assert out_of_scope_reason(header, ScopeRule(body_parts=frozenset({"HAND"}))) is not None
+
+
 @pytest.mark.parametrize("written", ["CHEST", "SKULL", "LSPINE", "ABDOMEN", "HANDLE", "CHEST HAND"])
 def test_other_body_parts_are_named_in_the_reason(written):
     reason = out_of_scope_reason(dataclasses.replace(CR, body_part_examined=written))
