@@ -65,15 +65,21 @@ class Run:
 
     def record(self, **figures: Any) -> None:
         """Add one line to the history and write `run.json`."""
-        self.history.append({**figures, "seconds": round(time.time() - self.started, 1)})
+        self.history.append({**figures, "seconds": round(self.seconds, 1)})
         print(json.dumps(self.history[-1]), flush=True)
         self.write()
 
-    def resume(self, history: list[dict[str, Any]]) -> None:
-        """Go on with an interrupted run's history; its time counts up to its last evaluation."""
+    @property
+    def seconds(self) -> float:
+        """How long the run has lasted, without the time in which it did not run."""
+        return time.time() - self.started
+
+    def resume(self, history: list[dict[str, Any]], seconds: float | None = None) -> None:
+        """Go on with an interrupted run's history; its time counts up to its last evaluation where no more is known."""
         self.history = history
-        if history:
-            self.started = time.time() - history[-1]["seconds"]
+        if seconds is None and history:
+            seconds = history[-1]["seconds"]
+        self.started -= seconds or 0.0
 
     def finish(self, **metrics: Any) -> None:
         """Write `run.json` with the figures that the run ends with."""
@@ -98,7 +104,7 @@ class Run:
                 "threads": torch.get_num_threads(),
             },
             "started": datetime.fromtimestamp(self.started, UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.time() - self.started, 1),
+            "seconds": round(self.seconds, 1),
             "history": self.history,
             "metrics": self.metrics,
         }

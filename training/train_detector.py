@@ -202,7 +202,7 @@ class Training:
             self.average.module.load_state_dict(state["average"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.best, self.losses = state["step"], state["best"], state["losses"]
-            self.record.resume(state["history"])
+            self.record.resume(state["history"], state.get("seconds"))
             self.record.metrics = state.get("metrics", {})  # older checkpoints have none
 
     @property
@@ -248,6 +248,7 @@ class Training:
             "best": self.best,
             "losses": self.losses,
             "history": self.record.history,
+            "seconds": self.record.seconds,
             "metrics": self.record.metrics,
             "started_from": self.record.origin,
         }

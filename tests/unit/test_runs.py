@@ -73,3 +73,14 @@ def test_a_signal_asks_to_stop_once_and_the_handlers_are_as_before_afterwards(nu
         assert signal.getsignal(number) == signal.SIG_DFL
 
     assert signal.getsignal(number) == before
+
+
+def test_a_run_that_goes_on_counts_the_time_up_to_its_checkpoint_not_the_time_between(tmp_path: Path) -> None:
+    history = [{"step": 1, "seconds": 60.0}]
+    known, older = Run(tmp_path, {}), Run(tmp_path, {})
+
+    known.resume(history, 300.0)
+    older.resume(history)
+
+    assert 300 <= known.seconds < 310
+    assert 60 <= older.seconds < 70
