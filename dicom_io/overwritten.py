@@ -22,6 +22,8 @@ _MOST_NEW = 0.5
 _ROUGH = 0.25
 """The mean step from pixel to pixel in a row, of the frame's range: foreign bytes have 0.33, sound images 0.19."""
 _MOST_ROUGH_ROWS = 0.01
+_LEAST_SIDE = 160
+"""Smaller frames are no radiographs; what was measured of sound ones says nothing of them."""
 
 
 def check_overwritten(values: NDArray[np.int32]) -> None:
@@ -32,7 +34,7 @@ def check_overwritten(values: NDArray[np.int32]) -> None:
     PixelDataDamaged
         When a stretch of them is one value or noise that no radiograph has.
     """
-    if min(values.shape) < 2 * _LEAST_EDGE:
+    if min(values.shape) < _LEAST_SIDE:
         return
     for begin, end in _long_runs(values):
         if _is_new(values, *begin, before=True) or _is_new(values, *end, before=False):

@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRBigEndian
 
 from dicom_io.listener import AllowedCaller
 from tests import peers
-from tests.builders import build_cr, build_dx, write_part10
+from tests.builders import build_cr, build_dx, ramp, write_part10
 from tests.listening import listening
 from tests.scu import data_set
 
@@ -85,7 +85,7 @@ def test_storescu_may_change_the_encoding_between_two_pushes(tmp_path):
 
 def test_storescu_is_told_that_a_uid_is_taken(tmp_path):
     first = write_part10(build_cr(), tmp_path / "first.dcm")
-    second = write_part10(build_cr(BodyPartExamined="FOOT"), tmp_path / "second.dcm")
+    second = write_part10(build_cr(pixels=ramp()[::-1]), tmp_path / "second.dcm")
     with listening(tmp_path) as running:
         storescu(running, "-xe", first)
         answer = storescu(running, "-d", "-xe", second, expect=None)

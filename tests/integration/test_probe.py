@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,14 @@ from training.train_classifier import run
 
 TINY = Config(stage="probe", longest_side=128, probe=ProbeConfig(heads=2, hidden=16, epochs=2))
 CPU = Hardware(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def single_precision() -> Iterator[None]:
+    """Compute in float32 on every processor, as what the runs are compared with does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.hardware.choose_dtype", lambda _device: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ def test_the_head_is_shown_by_the_product_what_it_was_fitted_on(places: Places) 
     kept = load_file(there.run / "features.safetensors")[look.key]
 
     with torch.inference_mode():
-        maps = trunk(torch.from_numpy(look.canvas(part.design.preprocessing))[None])
+        maps = trunk(torch.from_numpy(look.canvas(part.design.preprocessing, trunk.normalisation))[None])
         logit = classifier.eval()(maps).logits
         torch.testing.assert_close(classifier.head.judge(kept[None]), logit, rtol=1e-4, atol=1e-5)
         assert not torch.allclose(classifier.head.judge(pool(classifier.block5(maps))), logit, rtol=1e-4, atol=1e-5)

@@ -204,7 +204,7 @@ def test_unreadable_files_are_named_until_they_may_be_skipped(pictures: Site) ->
 
     assert strict.exit_code == 1
     assert "1 unreadable files" in strict.output
-    assert "03.png: the picture cannot be read" in strict.output
+    assert "03.png: the picture is damaged" in strict.output
     assert lenient.exit_code == 0
     assert "03.png" in lenient.output
 

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +31,14 @@ TINY = Config(
     longest_side=128, epochs=2, batch=8, probe=ProbeConfig(heads=2, hidden=16, epochs=2), tuning=Tuning(auxiliary=0.1)
 )
 CPU = Hardware(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def single_precision() -> Iterator[None]:
+    """Compute in float32 on every processor, as what the runs are compared with does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("training.hardware.choose_dtype", lambda _device: torch.float32)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -205,14 +205,14 @@ def test_a_frame_that_the_model_refused_has_no_heat_and_says_so(upload):
 
 
 def test_another_window_brings_back_what_the_files_own_has_cut_off(upload):
-    page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60), WindowCenter=500, WindowWidth=200))
+    page, shown = upload([PRESENT], hand=build_dx(pixels=ramp(40, 60), WindowCenter=1000, WindowWidth=1500))
     files = shown[-1].pixels
     assert files[20, 0] == files[-1, -1] == 255
     page.toggle[0].set_value(True).run()
     assert (shown[-1].pixels == files).all()
 
     level, width = page.slider
-    assert (level.value, width.value) == (500, 200)
+    assert (level.value, width.value) == (1000, 1500)
     level.set_value(2048.0)
     width.set_value(4096.0).run()
     assert 125 < int(shown[-1].pixels[20, 0]) < 130
