@@ -199,4 +199,27 @@ def _decode_codestream(codestream: bytes, transfer_syntax: UID, layout: PixelLay
         return imagecodecs.jpegls_decode(codestream)
     # The samples as they are: which colours they are, the header says
     colours = None if layout.samples == 1 else "YCBCR"
-    return imagecodecs.jpeg8_decode(codestream, colorspace=colours, outcolorspace=colours)
+    samples = imagecodecs.jpeg8_decode(codestream, colorspace=colours, outcolorspace=colours)
+    size = jpeg_size(codestream)
+    if size is not None:  # `_checked_codestream` has seen one
+        check_range(samples, size.precision)
+    return samples
+
+
+def check_range(samples: NDArray[np.integer], precision: int) -> None:
+    """Check that samples, of any shape, have no more bits than the frame header says, with a sign or without one.
+
+    In a damaged lossless codestream codes may get lost while others come up elsewhere, so that every code is sound. But
+    predictions add up, and the samples leave the range of their precision, which no encoder writes.
+
+    Raises
+    ------
+    DamagedCodestream
+        When they have (ISO/IEC 10918-1 B.2.2, H.1.2.1).
+    """
+    signed = samples.view(f"i{samples.itemsize}")
+    lowest, highest = (int(signed.min()), int(signed.max())) if signed.size else (0, 0)
+    if precision >= 8 * samples.itemsize or (lowest >= 0 and highest < 1 << precision):
+        return
+    if lowest < -(1 << precision - 1) or highest >= 1 << precision - 1:
+        raise DamagedCodestream("it has samples beyond its precision")

@@ -8,9 +8,15 @@ import imagecodecs
 import numpy as np
 import PIL.Image
 import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGLosslessSV1
 
 from dicom_io.codestream import START_OF_SCAN, DamagedCodestream, UnendedCodestream, jpeg_segments, whole_jpeg
+from dicom_io.errors import PixelDataDamaged
+from dicom_io.frame_decoding import check_range
 from dicom_io.jpeg_entropy import check_jpeg
+from dicom_io.pixels import read_frames
+from tests.builders import build_cr, write_part10
 
 
 def radiograph(bits: int = 8) -> np.ndarray:
@@ -142,3 +148,24 @@ def test_bytes_changed_anywhere_give_a_reason_and_nothing_else():
                 reasons.add(str(error))
     assert len(reasons) > 5
     assert "" not in reasons
+
+
+@pytest.mark.parametrize("values", [[0, 4095], [-2048, 2047], [-1, 2047], [5]])
+def test_samples_of_the_precision_pass_with_and_without_a_sign(values):
+    check_range(np.array([values], np.int16).view(np.uint16), 12)
+
+
+@pytest.mark.parametrize("values", [[0, 4096], [-1, 2048], [-2049, 0], [-20, 4000]])
+def test_samples_beyond_the_precision_are_damage(values):
+    with pytest.raises(DamagedCodestream, match="precision"):
+        check_range(np.array([values], np.int16).view(np.uint16), 12)
+
+
+def test_a_lossless_image_whose_samples_leave_the_precision_is_refused(tmp_path):
+    """As where turned bits have lost a code and another came up, which leaves every code sound."""
+    content = imagecodecs.jpeg8_encode(radiograph(12) - np.uint16(300), 95, bitspersample=12, lossless=True)
+    ds = build_cr(pixels=radiograph(12), bits_stored=12, transfer_syntax=JPEGLosslessSV1)
+    ds.PixelData = encapsulate([content])
+
+    with pytest.raises(PixelDataDamaged, match="precision"):
+        next(read_frames(write_part10(ds, tmp_path / "image.dcm")))
