@@ -29,7 +29,6 @@ from worker.candidates import select
 FIELD = Path(__file__).parents[1] / "data" / "field"
 NORMAL = Path(__file__).parents[2] / "deploy" / "samples" / "02-hand-negative-dx" / "image-1.dcm"
 POSITIVE = FIELD / "base-positive.dcm"
-NOT_YET = pytest.mark.xfail(strict=True, reason="not right yet")
 SAME = 0.002
 """The most by which two frames of one image differ."""
 
