@@ -11,8 +11,8 @@ BIN    := $(VENV)/bin
 PACKAGES := dicom_io models training worker
 # For the small CPU build of torch, name its index: make demo TORCH_INDEX_URL=https://...
 TORCH_INDEX_URL ?=
-PEERS := orthanc orthanc-dicomweb dcmtk dicom3tools redis-server postgresql chromium
-PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium
+PEERS := orthanc orthanc-dicomweb dcmtk dicom3tools redis-server postgresql chromium sqlite3
+PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium sqlite3
 ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 PYTEST_ARGS ?=
 
