@@ -175,7 +175,7 @@ class UnrecordedFiles:
             if session.scalar(select(exists().where(Instance.sop_instance_uid == found.sop_instance_uid))):
                 return False
             self._store.discard(StoredFile(found.path, found.digest_begins, 0))
-        log.warning("a file of a forgotten study is removed")
+        log.warning("forgotten_file_removed")
         return True
 
     def _belongs_to_archive(self, found: _Found) -> bool:
@@ -197,7 +197,7 @@ class UnrecordedFiles:
             return False
         if reply.status != SUCCESS:
             return self._set_aside(found, f"it was refused when it was registered at last: {reply.reason}")
-        log.warning("a received file had no row; it is registered now")
+        log.warning("unrecorded_file_registered")
         with self._database.write() as session:
             study_id = session.scalar(select(Study.id).where(Study.study_instance_uid == found.study_instance_uid))
             record(
@@ -231,7 +231,7 @@ class UnrecordedFiles:
                     quarantine_path=aside,
                 )
             )
-        log.warning("a received file without a row is put aside", reason=why)
+        log.warning("unrecorded_file_quarantined", reason=why)
         return True
 
 
