@@ -2,10 +2,10 @@
 
     python deploy/check_encodings.py --data DATA --bundle FOLDER --images 40 --out training/results
 
-Every image goes in by the product's own ways: a picture file through `models.images`, DICOM through `dicom_io.pixels`.
-The picture's answer is what the others are held against. The exit status is 1 where an encoding differs by more than is
-allowed: probabilities by 0.02 in the median or 0.1 at the most, boxes by 2 pixels in the median; or where more than a
-tenth of the boxes is lost, or as many come that the picture has not.
+Every image goes in by the product's own ways: a picture file through `models.images`, DICOM through
+`dicom_io.pixels.frames`. The picture's answer is what the others are held against. The exit status is 1 where an
+encoding differs by more than is allowed: probabilities by 0.02 in the median or 0.1 at the most, boxes by 2 pixels in
+the median; or where more than a tenth of the boxes is lost, or as many come that the picture has not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from tqdm import tqdm
 
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.frames import read_frames
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
 from models.types import ImageAnalysis, ScoredBox

@@ -34,11 +34,11 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from dicom_io.association import ClosingAE
-from dicom_io.commitment import ALL_COMMITTED, FAILURES_EXIST
 from dicom_io.errors import HeaderError, StoreError
-from dicom_io.header import read_header
-from dicom_io.store import InstanceStore
+from dicom_io.header.header import read_header
+from dicom_io.network.association import ClosingAE
+from dicom_io.send.commitment import ALL_COMMITTED, FAILURES_EXIST
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import InstanceHeader, ReportReference
 from dicom_io.uids import is_valid_uid
 

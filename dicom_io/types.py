@@ -42,7 +42,7 @@ class InstanceHeader:
     attribute itself says nothing; `descriptions` holds the free texts about study, series and procedure, each with the
     name of its attribute.
     `attributes_digest` is the identity of what its answer and its report depend on besides the pixels
-    (`dicom_io.equivalence`), None where nobody asked for it or it cannot be read.
+    (`dicom_io.receive.equivalence`), None where nobody asked for it or it cannot be read.
     """
 
     sop_instance_uid: str
@@ -159,7 +159,7 @@ class Frame:
     `number` counts from 1 (PS3.3 C.7.6.6); `pixels` is float32, shape (rows, columns), 0..1, 1 = bright bone;
     `spacing_mm` is (between rows, between columns) or None where the header does not say; `aspect` is the height of a
     pixel divided by its width. `warnings` holds a sentence for each attribute that was left aside or mended, in words
-    free of patient data. `values_digest` is the identity of the frame's stored values (`dicom_io.pixel_identity`).
+    free of patient data. `values_digest` is the identity of the frame's stored values (`dicom_io.pixels.identity`).
     """
 
     number: int

@@ -16,11 +16,11 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
 )
 
-from dicom_io.query_retrieve import DimseArchive, RetrieveRule
-from dicom_io.reception import Reception
-from dicom_io.store import InstanceStore
+from dicom_io.archive.query_retrieve import DimseArchive, RetrieveRule
+from dicom_io.network.wire import Bounds
+from dicom_io.receive.reception import Reception
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Destination
-from dicom_io.wire import Bounds
 from tests.builders import build_cr, uid
 from tests.fakes import FakeIntake
 from tests.peers import LOOPBACK

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_io.intake import CommitmentRefused, IntakeUnavailable
+from dicom_io.receive.intake import CommitmentRefused, IntakeUnavailable
 from dicom_io.types import (
     CommitmentReport,
     InstanceHeader,

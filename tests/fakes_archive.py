@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import select
 
-from dicom_io.archive import FoundPage, FoundStudy, Receive, RetrieveReceipt, StudyNotFound, StudyQuery
+from dicom_io.archive.archive import FoundPage, FoundStudy, Receive, RetrieveReceipt, StudyNotFound, StudyQuery
 from tests.databases import MORNING, a_study, an_instance
 from tests.fakes_worker import Script
 from worker.database import Database

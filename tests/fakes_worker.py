@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dicom_io.sender import SendReceipt
-from dicom_io.structured_report import Report, ReportContent
+from dicom_io.report.structured_report import Report, ReportContent
+from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, Frame, ReportReference, StoredFile
 from dicom_io.uids import derive_uid
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox

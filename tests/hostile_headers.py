@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import dcmwrite
 
-from dicom_io.elements import _LONG_VRS, _SHORT_VRS, Walk, encoding_of
-from dicom_io.header import read_file_meta
+from dicom_io.header.elements import _LONG_VRS, _SHORT_VRS, Walk, encoding_of
+from dicom_io.header.header import read_file_meta
 from tests.builders import build_radiograph, coded, ramp
 
 VRS = sorted(vr.decode() for vr in _LONG_VRS | _SHORT_VRS)

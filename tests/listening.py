@@ -15,9 +15,9 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification
 
-from dicom_io.header import read_file_meta, read_header
-from dicom_io.listener import Listener, ListenerSettings
-from dicom_io.store import InstanceStore
+from dicom_io.header.header import read_file_meta, read_header
+from dicom_io.receive.listener import Listener, ListenerSettings
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import StoredFile
 from tests.builders import part10_bytes
 from tests.fakes import FakeIntake

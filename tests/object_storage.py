@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dicom_io.stores import ObjectStorage
+from dicom_io.store.bucket import ObjectStorage
 from tests.peers import LOOPBACK, Service, accepts_connections, free_port
 
 BUCKET = "radiographs"

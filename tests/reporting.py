@@ -13,8 +13,8 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
-from dicom_io import structured_report
-from dicom_io.structured_report import ReportContent
+from dicom_io.report import structured_report
+from dicom_io.report.structured_report import ReportContent
 from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from tests.builders import write_part10
 

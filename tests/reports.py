@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_io.structured_report import Report
+from dicom_io.report.structured_report import Report
 from tests.peers import run
 
 FRACTURE = "72704001"  # SCT

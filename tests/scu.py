@@ -15,7 +15,7 @@ from pynetdicom import build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from dicom_io.association import ClosingAE
+from dicom_io.network.association import ClosingAE
 from tests.peers import LOOPBACK
 
 ABORTED = -1

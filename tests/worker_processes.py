@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import text
 
-from dicom_io.header import read_header
-from dicom_io.store import InstanceStore
+from dicom_io.header.header import read_header
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dicom_io.codestream import DamagedCodestream, jpeg_size, whole_jpeg
 from dicom_io.errors import DicomError
-from dicom_io.header import read_header
-from dicom_io.jpeg_entropy import check_jpeg
-from dicom_io.pixels import read_frames
-from dicom_io.scope import ScopeRule, out_of_scope_reason
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import ScopeRule, out_of_scope_reason
+from dicom_io.pixels.codestream import DamagedCodestream, jpeg_size, whole_jpeg
+from dicom_io.pixels.frames import read_frames
+from dicom_io.pixels.jpeg_entropy import check_jpeg
+from dicom_io.pixels.visibility import made_visible
 from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
-from dicom_io.visibility import made_visible
 from models.images import load_picture
 from models.types import ImageAnalysis, ImageError
 from worker.candidates import Candidate, Kind

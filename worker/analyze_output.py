@@ -6,9 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from dicom_io.drawing import mark_image, marks_of
 from dicom_io.errors import ReportError
-from dicom_io.structured_report import ReportContent, build_report
+from dicom_io.report.drawing import mark_image, marks_of
+from dicom_io.report.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Outcome, ReportReference
 from worker.analyze import Answer, file_digest, local_now, reported_image, reported_images
 from worker.companion_tables import NAMES

@@ -5,14 +5,14 @@ from __future__ import annotations
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from dicom_io.archive import StudyQuery
+from dicom_io.archive.archive import StudyQuery
+from dicom_io.archive.query_retrieve import DimseArchive
 from dicom_io.errors import PeerBusy, PeerError, PeerUnreachable
-from dicom_io.query_retrieve import DimseArchive
 from worker.archives import archive_of
 from worker.verdict import Check, Verdict
 
 if TYPE_CHECKING:
-    from dicom_io.dicomweb import DicomwebArchive
+    from dicom_io.archive.dicomweb import DicomwebArchive
     from worker.settings import Settings
     from worker.settings_archive import ArchiveSetting
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from dicom_io.archive import FoundPage, FoundStudy
+from dicom_io.archive.archive import FoundPage, FoundStudy
 from dicom_io.errors import PeerRefused
 from worker.archive_pace import QUERY, charge, take_turn
 from worker.archive_parts import ArchiveParts

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dicom_io.archive import Archive, Receive
+from dicom_io.archive.archive import Archive, Receive
 
 MOST_ATTEMPTS = 4
 """How often a study's retrieval is tried in one run."""

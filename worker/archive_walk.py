@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
-from dicom_io.archive import StudyQuery
+from dicom_io.archive.archive import StudyQuery
 from worker.reanalysis_runs import Request
 from worker.tables import ReanalysisRun
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from dicom_io.archive import StudyNotFound, StudyQuery
+from dicom_io.archive.archive import StudyNotFound, StudyQuery
 from dicom_io.errors import PeerError
 from worker import retrievals
 from worker.archive_pace import QUERY, RETRIEVAL, charge, take_turn

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from dicom_io.archive import Archive, Receive
-from dicom_io.dicomweb import DicomwebArchive
-from dicom_io.dicomweb_session import DicomwebServer
-from dicom_io.query_retrieve import Announce, DimseArchive, RetrieveRule
+from dicom_io.archive.archive import Archive, Receive
+from dicom_io.archive.dicomweb import DicomwebArchive
+from dicom_io.archive.dicomweb_session import DicomwebServer
+from dicom_io.archive.query_retrieve import Announce, DimseArchive, RetrieveRule
+from dicom_io.network.wire import Bounds
 from dicom_io.types import Destination
-from dicom_io.wire import Bounds
 from worker.moves import MoveLedger
 from worker.receptions import build_reception
 from worker.stores import store_of

@@ -16,10 +16,10 @@ from typing import Any, TypeVar, cast
 
 import structlog
 
-from dicom_io.listener import Listener
-from dicom_io.pixels import read_frames
-from dicom_io.stores import Store
-from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.pixels.frames import read_frames
+from dicom_io.receive.listener import Listener
+from dicom_io.report.structured_report import as_comprehensive_sr, build_report
+from dicom_io.store.stores import Store
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError, ModelError
 from worker.archive_parts import ArchiveParts, ArchiveRule

@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dicom_io.association import CallerRefused
 from dicom_io.class_names import class_name
 from dicom_io.errors import PeerBusy, PeerError, PeerRefused, StoreError
-from dicom_io.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, accepted_object_classes, echo
+from dicom_io.network.association import CallerRefused
+from dicom_io.send.sender import CAPTURE_CLASS, PRESENTATION_CLASS, REPORT_CLASSES, accepted_object_classes, echo
 from dicom_io.types import Destination
 from models.manifest import SHIPPED, read_manifest, read_weights
 from models.types import ModelError

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Integer, String
 
-from dicom_io.printable import printable
+from dicom_io.header.printable import printable
 from worker.tables import Base
 
 MARK_LENGTH = 17

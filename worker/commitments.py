@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_io.listener_settings import AllowedCaller
+from dicom_io.receive.listener_settings import AllowedCaller
 from dicom_io.types import CommitmentReport, Peer
 from worker.companion_tables import NAMES
 from worker.events import record

@@ -13,12 +13,12 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_io.capture import build_capture
-from dicom_io.companion import CompanionContent
 from dicom_io.errors import DicomError
-from dicom_io.pixels import DisplayedFrame, read_displayed
-from dicom_io.presentation import build_presentation
-from dicom_io.structured_report import Report, ReportContent
+from dicom_io.pixels.frames import DisplayedFrame, read_displayed
+from dicom_io.report.capture import build_capture
+from dicom_io.report.companion import CompanionContent
+from dicom_io.report.presentation import build_presentation
+from dicom_io.report.structured_report import Report, ReportContent
 from dicom_io.types import Outcome, ReportedImage, ReportReference
 from models.types import ImageError
 from worker.errors import EnvironmentUnfit

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from dicom_io.pixel_identity import image_digest
+from dicom_io.pixels.identity import image_digest
 from dicom_io.types import Box, ReportReference
 from worker.companion_tables import NAMES, Companion
 from worker.database import Database

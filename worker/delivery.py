@@ -22,7 +22,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.errors import DicomError, HeaderError, PeerUnreachable, ReportError, StoreError
-from dicom_io.sender import SendReceipt
+from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 from worker import delivery_states as states
 from worker.database import Database
@@ -37,7 +37,7 @@ DRAIN_LIMIT = 100
 
 
 class Pacs(Protocol):
-    """What a destination is asked to do (`dicom_io.sender`, `dicom_io.commitment`)."""
+    """What a destination is asked to do (`dicom_io.send.sender`, `dicom_io.send.commitment`)."""
 
     def send_report(self, destination: Destination, report: Path, fallback: Callable[[], Path]) -> SendReceipt:
         """Store the report, or its fallback form."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from dicom_io.sender import SendReceipt
+from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, ReportReference
 from worker.commitments import settle
 from worker.database import Database

@@ -20,7 +20,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from dicom_io.demo_pacs import DemoPacs
-from dicom_io.sender import REPORT_CLASSES, send
+from dicom_io.send.sender import REPORT_CLASSES, send
 from dicom_io.types import Destination
 from worker.broker import socket_path
 from worker.database import Database, open_database

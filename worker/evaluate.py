@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Outcome
 from models.analyzer import Analyzer
 from models.decision import decide

@@ -27,7 +27,7 @@ UNDERWAY = ("pending", "sending", "sent")
 
 
 class FileStore(Protocol):
-    """Where the files are (`dicom_io.store.InstanceStore`)."""
+    """Where the files are (`dicom_io.store.folder.InstanceStore`)."""
 
     def discard(self, stored: StoredFile) -> None:
         """Remove a file, which need not exist any more."""

@@ -16,9 +16,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from dicom_io.class_names import is_image_class
-from dicom_io.intake import CommitmentRefused, IntakeUnavailable, RecordRefused
-from dicom_io.listener_settings import AllowedCaller
-from dicom_io.scope import ScopeRule, out_of_scope_reason
+from dicom_io.header.scope import ScopeRule, out_of_scope_reason
+from dicom_io.receive.intake import CommitmentRefused, IntakeUnavailable, RecordRefused
+from dicom_io.receive.listener_settings import AllowedCaller
 from dicom_io.types import (
     CommitmentReport,
     InstanceHeader,
@@ -43,7 +43,7 @@ from worker.tables import BROUGHT, Instance, Rejection, Study, utc_now
 
 
 class SqlIntake:
-    """Registers what the listener receives; implements `dicom_io.intake.Intake`. Threads may share one.
+    """Registers what the listener receives; implements `dicom_io.receive.intake.Intake`. Threads may share one.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class SqlIntake:
 
         Raises
         ------
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database cannot take it now; nothing was recorded.
         """
         reason = out_of_scope_reason(header, self._rule)
@@ -127,7 +127,7 @@ class SqlIntake:
 
         Raises
         ------
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database does not answer now.
         """
         with self._available(), self._database.read() as session:
@@ -147,7 +147,7 @@ class SqlIntake:
 
         Raises
         ------
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database cannot take it now; nothing was changed.
         """
         with self._available():
@@ -189,7 +189,7 @@ class SqlIntake:
         ------
         dicom_io.errors.StoreError
             When it cannot be removed now.
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database does not answer now.
         """
         with self._available(), self._database.write() as session:
@@ -204,7 +204,7 @@ class SqlIntake:
 
         Raises
         ------
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database cannot take it now.
         """
         values = fitted(
@@ -226,9 +226,9 @@ class SqlIntake:
 
         Raises
         ------
-        dicom_io.intake.CommitmentRefused
+        dicom_io.receive.intake.CommitmentRefused
             When it is about a report that was sent to somebody else.
-        dicom_io.intake.IntakeUnavailable
+        dicom_io.receive.intake.IntakeUnavailable
             When the database cannot take it now.
         """
         believed = believed_from(self._answerers, peer)

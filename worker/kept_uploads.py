@@ -8,14 +8,14 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from dicom_io.admission import TRANSFER_SYNTAXES, is_storage_class
 from dicom_io.errors import HeaderError, StoreError
-from dicom_io.header import read_header
-from dicom_io.incident import incident
-from dicom_io.intake import IntakeUnavailable
-from dicom_io.reception import SUCCESS, Reception, arrival_of_part10
+from dicom_io.header.header import read_header
+from dicom_io.network.incident import incident
+from dicom_io.network.wire import IncomingDataSet
+from dicom_io.receive.admission import TRANSFER_SYNTAXES, is_storage_class
+from dicom_io.receive.intake import IntakeUnavailable
+from dicom_io.receive.reception import SUCCESS, Reception, arrival_of_part10
 from dicom_io.types import InstanceHeader, Peer, Rejection
-from dicom_io.wire import IncomingDataSet
 from worker.errors import DatabaseError
 from worker.events import record
 from worker.receptions import build_intake
@@ -24,8 +24,8 @@ from worker.table_base import utc_now
 from worker.tables import Study
 
 if TYPE_CHECKING:
-    from dicom_io.intake import Intake
-    from dicom_io.stores import Store
+    from dicom_io.receive.intake import Intake
+    from dicom_io.store.stores import Store
     from worker.database import Database
     from worker.settings import Settings
 

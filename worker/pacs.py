@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dicom_io import commitment, sender
-from dicom_io.sender import SendReceipt
+from dicom_io.send import commitment, sender
+from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 
 

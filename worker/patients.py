@@ -14,7 +14,7 @@ from enum import Enum
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dicom_io.scope import is_acquired
+from dicom_io.header.scope import is_acquired
 from worker.events import record
 from worker.tables import Instance, Study
 

@@ -20,7 +20,7 @@ import structlog
 from numpy.typing import NDArray
 
 from dicom_io.errors import DicomError, HeaderError, PathOutside, PixelError
-from dicom_io.structured_report import ReportContent
+from dicom_io.report.structured_report import ReportContent
 from dicom_io.types import Algorithm, Box, Frame, Outcome, ReportReference
 from models.types import ImageAnalysis, ImageError
 from worker.companions import Companion, CompanionRule, Explain, build_companions

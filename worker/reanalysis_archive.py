@@ -13,7 +13,7 @@ from datetime import datetime
 from sqlalchemy import Select, and_, exists, insert, or_, select
 from sqlalchemy.orm import Session, aliased
 
-from dicom_io.archive import FoundPage
+from dicom_io.archive.archive import FoundPage
 from dicom_io.errors import PeerBusy, PeerRefused
 from worker.archive_parts import ArchiveParts
 from worker.archive_walk import Walk, walk_of

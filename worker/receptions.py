@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dicom_io.reception import Reception
+from dicom_io.receive.reception import Reception
 from worker.delivery_rule import DeliveryRule
 from worker.intake import SqlIntake
 from worker.stores import store_of

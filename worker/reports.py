@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dicom_io.errors import ReportError
-from dicom_io.structured_report import Report, ReportContent
+from dicom_io.report.structured_report import Report, ReportContent
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference, StoredFile
 from worker.companions import Companion
 from worker.completion import CompanionOutcome, ReportOutcome
@@ -20,7 +20,7 @@ UNMOUNTED = "the store is empty or not there: is its disk mounted, its bucket th
 
 
 class ReportStore(Protocol):
-    """Where reports are kept (`dicom_io.stores.Store`)."""
+    """Where reports are kept (`dicom_io.store.stores.Store`)."""
 
     def path(self, relative: str) -> Path:
         """Return the absolute path of a stored file."""

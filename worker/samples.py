@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_io.errors import DicomError
-from dicom_io.header import read_header
+from dicom_io.header.header import read_header
 from worker.errors import StartRefused
 
 SHIPPED = Path(__file__).resolve().parents[1] / "deploy" / "samples"

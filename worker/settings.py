@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Destination
 from worker.connection_url import parse_database_url
 from worker.current_bundle import current_bundle
@@ -89,7 +89,7 @@ class Settings(
         SecretStr | None, Field(description="redis://<host>:<port>/<number>; unset for the embedded broker")
     ] = None
 
-    # What is analysed; unset means the rule's own default (dicom_io.scope.ScopeRule)
+    # What is analysed; unset means the rule's own default (dicom_io.header.scope.ScopeRule)
     body_parts: Annotated[Words | None, Field(description="BodyPartExamined words, separated by commas")] = None
     modalities: Annotated[Words | None, Field(description="Modality codes, separated by commas")] = None
     accept_unknown_body_part: Annotated[bool | None, Field(description="true or false")] = None

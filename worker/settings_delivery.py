@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from dicom_io.listener_settings import AllowedCaller
+from dicom_io.receive.listener_settings import AllowedCaller
 from worker.settings_fields import DestinationSetting, Seconds, as_list_of_objects
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-from dicom_io.listener_settings import AllowedCaller, ListenerSettings
+from dicom_io.receive.listener_settings import AllowedCaller, ListenerSettings
 from worker.settings_fields import AeTitle, AllowedCallerSetting, Seconds, as_callers
 
 

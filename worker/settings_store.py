@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings
 
-from dicom_io.stores import ObjectStorage
+from dicom_io.store.bucket import ObjectStorage
 
 if TYPE_CHECKING:
     from typing import Self

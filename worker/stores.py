@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dicom_io.stores import Store, open_store
+from dicom_io.store.stores import Store, open_store
 
 if TYPE_CHECKING:
     from worker.settings import Settings

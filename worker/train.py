@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dicom_io.errors import DicomError, PixelModuleInvalid
-from dicom_io.header import read_header
-from dicom_io.pixels import read_frames
-from dicom_io.scope import ScopeRule, out_of_scope_reason
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import ScopeRule, out_of_scope_reason
+from dicom_io.pixels.frames import read_frames
 from dicom_io.types import InstanceHeader
 from models.images import load_picture
 from models.types import ImageError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_io.errors import DicomError
-from dicom_io.header import read_header
+from dicom_io.header.header import read_header
 from training.dataset import VIEWS
 from training.site_labels import WORDS, Box, BoxedImage, Label, SiteDataError, read_labels
 from worker.candidates import Candidate, Kind

@@ -29,10 +29,10 @@ from sqlalchemy import exists, func, select, text
 from sqlalchemy.orm import Session
 
 from dicom_io.errors import HeaderError
-from dicom_io.reception import OUT_OF_RESOURCES, SUCCESS, Reception, arrival_of_stored
-from dicom_io.stores import Store
+from dicom_io.network.wire import IncomingDataSet
+from dicom_io.receive.reception import OUT_OF_RESOURCES, SUCCESS, Reception, arrival_of_stored
+from dicom_io.store.stores import Store
 from dicom_io.types import Peer, StoredFile
-from dicom_io.wire import IncomingDataSet
 from worker.database import Database
 from worker.events import record
 from worker.reanalysis_tables import OPEN_ITEMS

@@ -17,7 +17,7 @@ from worker.errors import ZipMemberUnreadable
 
 MAXIMUM_MEMBERS = 100_000
 MAXIMUM_MEMBER_BYTES = 1 << 30
-"""The most that is taken out of one member; `dicom_io.pixel_limits` bounds a DICOM file by as much."""
+"""The most that is taken out of one member; `dicom_io.pixels.limits` bounds a DICOM file by as much."""
 CHUNK_BYTES = 1 << 20
 # What zipfile raises on files that are damaged, encrypted, or packed by a method that it does not know
 UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, ValueError, OSError)

@@ -37,9 +37,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_io.codestream import START_OF_SCAN, jpeg_segments
 from dicom_io.errors import PixelError
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.codestream import START_OF_SCAN, jpeg_segments
+from dicom_io.pixels.frames import read_frames
 from tests.builders import build_cr, write_part10
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "samples"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dicom_io.demo_pacs import DemoPacs
-from dicom_io.sender import REPORT_CLASSES
+from dicom_io.send.sender import REPORT_CLASSES
 from tests.peers import LOOPBACK, Service, accepts_connections, free_port, patient, program
 from tests.product import COMMAND, ROOT, Bonewatch, clean_environment
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from dicom_io.drawing import YELLOW, scale_for
+from dicom_io.report.drawing import YELLOW, scale_for
 from tests import reports, scu
 from tests.peers import program, run, wait_until
 from tests.product import SAMPLES, Bonewatch, sample_files, sample_studies

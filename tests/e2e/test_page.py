@@ -11,7 +11,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import expect
 
-from dicom_io.header import read_header
+from dicom_io.header.header import read_header
 from tests.builders import build_dx, write_part10
 from tests.e2e.conftest import HOSTILE_ACCESSION, HOSTILE_ID, PASSWORD, limb
 from tests.product import SAMPLES

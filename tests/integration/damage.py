@@ -10,7 +10,7 @@ from pathlib import Path
 import pydicom
 
 from dicom_io.errors import DicomError
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.frames import read_frames
 
 COPIES = 150
 LARGEST_BYTES = 150_000

@@ -8,9 +8,9 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import Verification
 
-from dicom_io.answers import AnswerKeepingDimse
-from dicom_io.archive import StudyQuery
-from dicom_io.sender import echo
+from dicom_io.archive.archive import StudyQuery
+from dicom_io.network.answers import AnswerKeepingDimse
+from dicom_io.send.sender import echo
 from dicom_io.types import Destination
 from tests.archive_pacs import Door, answer, pacs
 from tests.builders import uid

@@ -7,8 +7,8 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from sqlalchemy import select
 
-from dicom_io.archive import StudyNotFound, StudyQuery
-from dicom_io.store import InstanceStore
+from dicom_io.archive.archive import StudyNotFound, StudyQuery
+from dicom_io.store.folder import InstanceStore
 from tests.builders import build_cr, build_dx, ramp, uid, write_part10
 from tests.peers import LOOPBACK, free_port
 from tests.scu import data_set

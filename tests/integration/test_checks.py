@@ -16,7 +16,7 @@ from pynetdicom import AE
 from pynetdicom.sop_class import Comprehensive3DSRStorage, Verification
 
 from dicom_io.demo_pacs import DemoPacs
-from dicom_io.listener import AllowedCaller
+from dicom_io.receive.listener import AllowedCaller
 from dicom_io.types import Destination
 from models.manifest import SHIPPED
 from tests.bundles import write_tiny_bundle

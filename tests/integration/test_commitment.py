@@ -11,8 +11,8 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance, Verification
 
-from dicom_io.commitment import ALL_COMMITTED, FAILURES_EXIST, request_commitment
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
+from dicom_io.send.commitment import ALL_COMMITTED, FAILURES_EXIST, request_commitment
 from dicom_io.types import CommitmentReport, ReportReference
 from tests.integration.test_sender import scp
 

@@ -12,13 +12,13 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
-from dicom_io.capture import build_capture
-from dicom_io.companion import CompanionContent
-from dicom_io.drawing import YELLOW, scale_for
 from dicom_io.errors import ReportError
-from dicom_io.pixels import read_displayed
-from dicom_io.presentation import build_presentation
-from dicom_io.structured_report import build_report
+from dicom_io.pixels.frames import read_displayed
+from dicom_io.report.capture import build_capture
+from dicom_io.report.companion import CompanionContent
+from dicom_io.report.drawing import YELLOW, scale_for
+from dicom_io.report.presentation import build_presentation
+from dicom_io.report.structured_report import build_report
 from dicom_io.types import Box, Outcome, ReportedImage
 from tests.builders import build_cr, build_dx, build_sc, ramp, write_part10
 from tests.peers import run

@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
-from dicom_io.commitment import parse_event_report
 from dicom_io.demo_pacs import NO_SUCH_INSTANCE, DemoPacs
-from dicom_io.sender import echo, find_instance, send
+from dicom_io.send.commitment import parse_event_report
+from dicom_io.send.sender import echo, find_instance, send
 from dicom_io.types import CommitmentReport, Destination, ReportReference
 from tests.builders import build_cr, build_dx, uid, write_part10
 

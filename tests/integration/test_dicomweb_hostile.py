@@ -11,13 +11,12 @@ import zlib
 
 import pytest
 
-from dicom_io import dicomweb_session
-from dicom_io.archive import StudyQuery
-from dicom_io.dicomweb import DicomwebArchive
-from dicom_io.dicomweb_session import DicomwebServer
+from dicom_io.archive.archive import StudyQuery, dicomweb_session
+from dicom_io.archive.dicomweb import DicomwebArchive
+from dicom_io.archive.dicomweb_session import DicomwebServer
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
-from dicom_io.reception import Reception
-from dicom_io.store import InstanceStore
+from dicom_io.receive.reception import Reception
+from dicom_io.store.folder import InstanceStore
 from tests.builders import build_cr, part10_bytes, uid
 from tests.fakes import FakeIntake
 from tests.hostile_web import HostileWeb, answer, chunk

@@ -12,13 +12,13 @@ import pydicom
 import pytest
 from PIL import Image
 
-from dicom_io.display_attributes import LookupTable, read_display_attributes
 from dicom_io.errors import PixelError
-from dicom_io.header import read_header
-from dicom_io.pixel_limits import PixelLimits, read_layout
-from dicom_io.pixels import read_frames
-from dicom_io.report_source import read_source
-from dicom_io.scope import LIMBS_HIPS_SHOULDERS, ScopeRule, out_of_scope_reason
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import LIMBS_HIPS_SHOULDERS, ScopeRule, out_of_scope_reason
+from dicom_io.pixels.display_attributes import LookupTable, read_display_attributes
+from dicom_io.pixels.frames import read_frames
+from dicom_io.pixels.limits import PixelLimits, read_layout
+from dicom_io.report.source import read_source
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.analyzer import Analyzer
 from models.bundle import load_bundle

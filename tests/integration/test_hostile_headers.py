@@ -11,10 +11,10 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
 from dicom_io.errors import DicomError, ReportError
-from dicom_io.header import read_header
-from dicom_io.pixels import read_frames
-from dicom_io.scope import ScopeRule
-from dicom_io.structured_report import ReportContent, build_report
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import ScopeRule
+from dicom_io.pixels.frames import read_frames
+from dicom_io.report.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from models.types import Decision, ImageAnalysis, ScoredBox
 from tests.builders import uid, write_part10

@@ -21,13 +21,13 @@ from pydicom.uid import (
 )
 from sqlalchemy import select, update
 
-from dicom_io.pixels import read_frames
-from dicom_io.reception import DUPLICATE_SOP_INSTANCE, SUCCESS, Arrival, Reception
-from dicom_io.scope import ScopeRule
-from dicom_io.store import InstanceStore
-from dicom_io.structured_report import build_report
+from dicom_io.header.scope import ScopeRule
+from dicom_io.network.wire import IncomingDataSet
+from dicom_io.pixels.frames import read_frames
+from dicom_io.receive.reception import DUPLICATE_SOP_INSTANCE, SUCCESS, Arrival, Reception
+from dicom_io.report.structured_report import build_report
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Peer
-from dicom_io.wire import IncomingDataSet
 from tests.builders import build_dx, ramp, uid
 from tests.databases import kinds, only
 from tests.fakes_worker import ABSENT, VERSION, FakeAnalyzer

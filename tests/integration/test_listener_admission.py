@@ -14,9 +14,9 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from dicom_io import listener_settings
-from dicom_io.admission import TRANSFER_SYNTAXES, Admission, Throttle, is_storage_class
-from dicom_io.listener import AllowedCaller, ListenerSettings
+from dicom_io.receive import listener_settings
+from dicom_io.receive.admission import TRANSFER_SYNTAXES, Admission, Throttle, is_storage_class
+from dicom_io.receive.listener import AllowedCaller, ListenerSettings
 from tests.fakes import FakeIntake
 from tests.listening import LITTLE, associate, listening
 
@@ -88,7 +88,7 @@ def test_doctors_call_is_rejected_as_any_other_but_is_no_caller_to_record(tmp_pa
 
 
 def test_a_caller_from_elsewhere_under_our_own_title_is_recorded(tmp_path, monkeypatch):
-    monkeypatch.setattr("dicom_io.admission.is_from_here", lambda assoc: False)
+    monkeypatch.setattr("dicom_io.receive.admission.is_from_here", lambda assoc: False)
     with listening(tmp_path, allowed_callers=(AllowedCaller("PACS"),)) as running:
         assert rejection_of(associate(running.port, calling="BONEWATCH")) == (1, 1, 3)
     assert [each.code for each in running.intake.rejections] == ["association_refused"]

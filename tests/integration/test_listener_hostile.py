@@ -19,7 +19,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import build_context
 
-from dicom_io.wire import IncomingDataSet
+from dicom_io.network.wire import IncomingDataSet
 from tests.builders import build_cr
 from tests.listening import listening, request_for
 from tests.scu import associate, store

@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from dicom_io.errors import StoreError
-from dicom_io.store import InstanceStore
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Registration
 from tests.builders import build_cr, build_dx, part10_bytes, ramp
 from tests.fakes import FakeIntake

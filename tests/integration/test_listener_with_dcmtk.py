@@ -7,7 +7,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRBigEndian
 
-from dicom_io.listener import AllowedCaller
+from dicom_io.receive.listener import AllowedCaller
 from tests import peers
 from tests.builders import build_cr, build_dx, ramp, write_part10
 from tests.listening import listening

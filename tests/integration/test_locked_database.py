@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from tests.builders import build_cr
 from tests.databases import count, sqlite_database
 from tests.listening import listening, request_for

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dicom_io import object_store
 from dicom_io.errors import HeaderError, PathOutside, StoreError
-from dicom_io.header import read_header
-from dicom_io.reception import Reception
-from dicom_io.scope import ScopeRule
-from dicom_io.stores import open_store
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import ScopeRule
+from dicom_io.receive.reception import Reception
+from dicom_io.store import bucket as object_store
+from dicom_io.store.stores import open_store
 from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes, ramp
 from tests.databases import only

@@ -9,14 +9,14 @@ import pytest
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from dicom_io.capture import build_capture
-from dicom_io.commitment import parse_event_report, request_commitment
-from dicom_io.companion import CompanionContent
 from dicom_io.errors import PeerRefused, PeerUnreachable
-from dicom_io.pixels import read_displayed
-from dicom_io.presentation import build_presentation
-from dicom_io.sender import accepted_object_classes, echo, find_instance, send, send_report
-from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.pixels.frames import read_displayed
+from dicom_io.report.capture import build_capture
+from dicom_io.report.companion import CompanionContent
+from dicom_io.report.presentation import build_presentation
+from dicom_io.report.structured_report import as_comprehensive_sr, build_report
+from dicom_io.send.commitment import parse_event_report, request_commitment
+from dicom_io.send.sender import accepted_object_classes, echo, find_instance, send, send_report
 from dicom_io.types import CommitmentReport, Destination, Outcome, ReportReference
 from tests import reports
 from tests.builders import build_dx, uid

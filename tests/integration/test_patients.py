@@ -6,7 +6,7 @@ import pytest
 from pydicom import dcmread
 from sqlalchemy import select
 
-from dicom_io.reception import SUCCESS
+from dicom_io.receive.reception import SUCCESS
 from tests.builders import build_cr, build_dx, build_sc, ramp
 from tests.databases import kinds, only
 from tests.fakes_worker import VERSION

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from pynetdicom.dimse_primitives import C_FIND
 
-from dicom_io.archive import StudyNotFound, StudyQuery
+from dicom_io.archive.archive import StudyNotFound, StudyQuery
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.types import Destination, Registration
 from tests.archive_pacs import STUDY, Door, answer, images, pacs
@@ -95,7 +95,7 @@ def test_past_the_limit_the_query_is_cancelled_and_the_page_says_that_there_is_m
 
 @pytest.mark.parametrize("each", [answer(STUDY), answer(""), None], ids=["doubled", "no UID", "no identifier"])
 def test_answers_without_end_end_the_question(door, each, monkeypatch):
-    monkeypatch.setattr("dicom_io.find.SPARE_ANSWERS", 50)
+    monkeypatch.setattr("dicom_io.archive.find.SPARE_ANSWERS", 50)
 
     def handle(event):
         while event.assoc.is_established:

@@ -18,8 +18,8 @@ import pytest
 from pydicom.uid import UID, JPEGLosslessSV1
 
 from dicom_io.errors import DicomError, HeaderError, PixelDataDamaged, PixelDataTruncated
-from dicom_io.header import read_file_meta
-from dicom_io.pixels import read_frames
+from dicom_io.header.header import read_file_meta
+from dicom_io.pixels.frames import read_frames
 
 ROOTS = (Path(str(resources.files(pydicom))) / "data", Path(str(resources.files(data_store))) / "data")
 

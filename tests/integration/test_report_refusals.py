@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dicom_io.errors import ReportError
-from dicom_io.structured_report import as_comprehensive_sr
+from dicom_io.report.structured_report import as_comprehensive_sr
 from dicom_io.types import Box, Outcome
 from tests.builders import build_dx
 from tests.reporting import BOXES, build_report, content_of, reported, stored, with_raw

@@ -10,7 +10,7 @@ from pydicom.data import get_charset_files, get_testdata_file
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, MultiFrameGrayscaleWordSecondaryCaptureImageStorage
 
 from dicom_io.errors import ReportError
-from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.report.structured_report import as_comprehensive_sr, build_report
 from dicom_io.types import Box, Outcome, ReportedImage, ReportReference
 from tests import reports
 from tests.builders import build_cr, build_dx, build_sc, uid

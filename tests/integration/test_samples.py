@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dicom_io.header import read_header
-from dicom_io.pixels import read_frames
-from dicom_io.scope import out_of_scope_reason
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import out_of_scope_reason
+from dicom_io.pixels.frames import read_frames
 from tests import peers
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "samples"

@@ -21,10 +21,10 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind, Verification
 
-from dicom_io import sender
 from dicom_io.errors import HeaderError, PeerBusy, PeerRefused, PeerUnreachable, StoreError
-from dicom_io.sender import accepted_object_classes, echo, find_instance, send, send_report
-from dicom_io.structured_report import as_comprehensive_sr, build_report
+from dicom_io.report.structured_report import as_comprehensive_sr, build_report
+from dicom_io.send import sender
+from dicom_io.send.sender import accepted_object_classes, echo, find_instance, send, send_report
 from dicom_io.types import Destination, Outcome, ReportReference
 from tests.builders import build_dx
 from tests.peers import LOOPBACK, free_port

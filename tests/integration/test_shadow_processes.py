@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dicom_io.demo_pacs import DemoPacs
-from dicom_io.header import read_header
+from dicom_io.header.header import read_header
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import LOOPBACK, wait_until
 from tests.processes import children

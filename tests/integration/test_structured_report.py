@@ -10,8 +10,8 @@ import pydicom
 import pytest
 from pydicom.sr.codedict import codes
 
-from dicom_io import structured_report
-from dicom_io.structured_report import as_comprehensive_sr
+from dicom_io.report import structured_report
+from dicom_io.report.structured_report import as_comprehensive_sr
 from dicom_io.types import Box, Outcome, ReportReference
 from tests.builders import build_dx, uid
 from tests.reporting import ALGORITHM, BOXES, REASON, build_report, content_of, reported, stored

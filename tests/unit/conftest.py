@@ -2,7 +2,7 @@
 
 import pytest
 
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.frames import read_frames
 from tests.builders import write_part10
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.errors import BytesLengthException
 
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.types import BundleError, Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10

@@ -14,10 +14,10 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from dicom_io import anatomy
-from dicom_io.anatomy import body_part, other_region, part_term, region_term, site_code, word_term
-from dicom_io.header import read_data_set_header, read_header
-from dicom_io.scope import LIMBS_HIPS_SHOULDERS, ScopeRule, out_of_scope_reason
+from dicom_io.header import anatomy
+from dicom_io.header.anatomy import body_part, other_region, part_term, region_term, site_code, word_term
+from dicom_io.header.header import read_data_set_header, read_header
+from dicom_io.header.scope import LIMBS_HIPS_SHOULDERS, ScopeRule, out_of_scope_reason
 from dicom_io.types import Concept, InstanceHeader
 from tests.builders import build_dx, coded, part10_bytes
 

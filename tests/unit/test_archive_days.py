@@ -2,8 +2,8 @@
 
 from datetime import date, time
 
-from dicom_io.archive import FoundPage, FoundStudy, StudyQuery
-from dicom_io.archive_days import pages_of_day
+from dicom_io.archive.archive import FoundPage, FoundStudy, StudyQuery
+from dicom_io.archive.days import pages_of_day
 
 DAY = date(2024, 1, 2)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dicom_io.dicomweb import DicomwebArchive
-from dicom_io.query_retrieve import DimseArchive
+from dicom_io.archive.dicomweb import DicomwebArchive
+from dicom_io.archive.query_retrieve import DimseArchive
 from tests.databases import sqlite_database
 from worker.archives import build_archive
 from worker.errors import SettingsError

@@ -1,8 +1,8 @@
 import pytest
 from pydicom.dataset import Dataset
 
-from dicom_io.commitment import ALL_COMMITTED, FAILURES_EXIST, PROCESSING_FAILURE, parse_event_report
 from dicom_io.errors import HeaderError
+from dicom_io.send.commitment import ALL_COMMITTED, FAILURES_EXIST, PROCESSING_FAILURE, parse_event_report
 
 
 def event(transaction: str = "1.2.3", committed: tuple[str, ...] = (), failed: tuple[tuple[str, int | None], ...] = ()):

@@ -11,9 +11,9 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from dicom_io.errors import PeerRefused, ReportError
-from dicom_io.pixels import read_displayed
-from dicom_io.structured_report import Report as Built
-from dicom_io.structured_report import build_report
+from dicom_io.pixels.frames import read_displayed
+from dicom_io.report.structured_report import Report as Built
+from dicom_io.report.structured_report import build_report
 from dicom_io.types import Destination, Outcome, ReportedImage, ReportReference
 from models.types import ImageError
 from tests.builders import build_dx, ramp, write_part10

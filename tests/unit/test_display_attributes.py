@@ -7,7 +7,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from dicom_io.errors import PixelModuleInvalid
-from dicom_io.pixels import read_displayed, read_frames, read_values_digest
+from dicom_io.pixels.frames import read_displayed, read_frames, read_values_digest
 from tests.builders import build_cr, part10_bytes, ramp, write_part10
 from tests.unit.test_grayscale import lookup_item
 

@@ -5,9 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from dicom_io.drawing import FONT, HEADING, YELLOW, Marks, mark_image, marks_of, scale_for
+from dicom_io.pixels.visibility import STRETCHED
+from dicom_io.report.drawing import FONT, HEADING, YELLOW, Marks, mark_image, marks_of, scale_for
 from dicom_io.types import Box, Outcome, ReportedImage
-from dicom_io.visibility import STRETCHED
 
 BOXES = (Box(10, 20, 30, 40, 0.9), Box(30, 40, 50, 60, 0.4))
 

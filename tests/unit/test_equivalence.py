@@ -24,15 +24,23 @@ from pydicom.uid import (
 )
 
 import dicom_io
-from dicom_io.equivalence import DISPLAY, IN_OTHER_ENCODINGS, LAYOUT, Likeness, attributes_digest, likeness
-from dicom_io.file_meta import encode_file_meta
-from dicom_io.header import READ_KEYWORDS, read_file_meta
+from dicom_io.header.file_meta import encode_file_meta
+from dicom_io.header.header import READ_KEYWORDS, read_file_meta
+from dicom_io.receive.equivalence import DISPLAY, IN_OTHER_ENCODINGS, LAYOUT, Likeness, attributes_digest, likeness
 from tests.builders import build_dx, coded, write_part10
 
 NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 PACKAGE = Path(dicom_io.__file__).parent
 # Modules that read a source image for its answer or its report.
-READERS = ("pixels", "image_file", "pixel_limits", "stored_bits", "display_attributes", "grayscale", "report_source")
+READERS = (
+    "pixels/frames",
+    "pixels/image_file",
+    "pixels/limits",
+    "pixels/stored_bits",
+    "pixels/display_attributes",
+    "pixels/grayscale",
+    "report/source",
+)
 READ_OTHERWISE = {
     **dict.fromkeys(("PixelData", "LUTDescriptor", "LUTData", "TransferSyntaxUID"), "compared as part of the others"),
     "LossyImageCompression": "copied to the marked image only, and pixels that lost something differ",

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
-from dicom_io.display_attributes import Window, read_display_attributes, read_lookup_table
 from dicom_io.errors import PixelModuleInvalid, PixelsBlank
-from dicom_io.grayscale import percentile_window, render, softcopy
-from dicom_io.pixel_limits import PixelLimits, read_layout
+from dicom_io.pixels.display_attributes import Window, read_display_attributes, read_lookup_table
+from dicom_io.pixels.grayscale import percentile_window, render, softcopy
+from dicom_io.pixels.limits import PixelLimits, read_layout
 from tests.builders import build_radiograph
 
 STORED = np.arange(0, 4096, dtype=np.int32)

@@ -10,8 +10,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from dicom_io.errors import HeaderError, IncompleteHeader
-from dicom_io.file_meta import encode_file_meta
-from dicom_io.header import inflate, read_data_set_header, read_header
+from dicom_io.header.file_meta import encode_file_meta
+from dicom_io.header.header import inflate, read_data_set_header, read_header
 from tests.builders import build_dx, part10_bytes, write_part10
 
 EXPLICIT = "1.2.840.10008.1.2.1"

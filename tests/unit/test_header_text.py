@@ -9,11 +9,11 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_io.header import read_header, read_values
-from dicom_io.header_text import CharacterSet, date, time
-from dicom_io.printable import printable
-from dicom_io.query import read_study
-from dicom_io.report_source import read_source
+from dicom_io.archive.query import read_study
+from dicom_io.header.header import read_header, read_values
+from dicom_io.header.printable import printable
+from dicom_io.header.text import CharacterSet, date, time
+from dicom_io.report.source import read_source
 from tests.builders import build_dx
 from tests.reporting import stored, with_raw
 from worker.columns import fitted

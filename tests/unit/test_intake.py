@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import event, select, text
 
-from dicom_io.header import read_header
-from dicom_io.intake import IntakeUnavailable
-from dicom_io.scope import ScopeRule
+from dicom_io.header.header import read_header
+from dicom_io.header.scope import ScopeRule
+from dicom_io.receive.intake import IntakeUnavailable
 from dicom_io.types import Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
 from tests.builders import build_dx, coded, part10_bytes

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from dicom_io.intake import CommitmentRefused
-from dicom_io.listener_settings import AllowedCaller
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
+from dicom_io.receive.intake import CommitmentRefused
+from dicom_io.receive.listener_settings import AllowedCaller
 from dicom_io.types import CommitmentReport, Peer
 from tests.databases import MORNING, a_delivery, a_job, a_study, kinds, only
 from worker.intake import SqlIntake

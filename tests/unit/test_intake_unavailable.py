@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import ProgrammingError
 
-from dicom_io.intake import IntakeUnavailable
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
+from dicom_io.receive.intake import IntakeUnavailable
 from dicom_io.types import CommitmentReport, Peer, StoredFile
 from dicom_io.types import Rejection as Refusal
 from tests.databases import header

@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from dicom_io.codestream import DamagedCodestream, UnendedCodestream, whole_jpeg2000
-from dicom_io.jpeg2000_coefficients import decode_jpeg2000
-from dicom_io.jpeg2000_header import UnusualCodestream
-from dicom_io.jpeg2000_packets import read_packets
+from dicom_io.pixels.codestream import DamagedCodestream, UnendedCodestream, whole_jpeg2000
+from dicom_io.pixels.jpeg2000_coefficients import decode_jpeg2000
+from dicom_io.pixels.jpeg2000_header import UnusualCodestream
+from dicom_io.pixels.jpeg2000_packets import read_packets
 
 y, x = np.mgrid[0:300, 0:260]
 PIXELS = (5 * (y + x) + np.random.default_rng(0).normal(0, 20, x.shape)).clip(0, 4095).astype(np.uint16)

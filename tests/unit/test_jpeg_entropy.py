@@ -11,11 +11,11 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEGLosslessSV1
 
-from dicom_io.codestream import START_OF_SCAN, DamagedCodestream, UnendedCodestream, jpeg_segments, whole_jpeg
 from dicom_io.errors import PixelDataDamaged
-from dicom_io.frame_decoding import check_range
-from dicom_io.jpeg_entropy import check_jpeg
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.codestream import START_OF_SCAN, DamagedCodestream, UnendedCodestream, jpeg_segments, whole_jpeg
+from dicom_io.pixels.frame_decoding import check_range
+from dicom_io.pixels.frames import read_frames
+from dicom_io.pixels.jpeg_entropy import check_jpeg
 from tests.builders import build_cr, write_part10
 
 

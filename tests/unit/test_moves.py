@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Peer, StoredFile
 from tests.databases import header
 from worker.intake import SqlIntake

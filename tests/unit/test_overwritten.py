@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_io.errors import PixelDataDamaged
-from dicom_io.overwritten import check_overwritten
+from dicom_io.pixels.overwritten import check_overwritten
 from tests.builders import build_cr
 
 y, x = np.mgrid[0:300, 0:260]

@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
-from dicom_io.drawing import mark_image, marks_of
-from dicom_io.pixels import read_displayed
+from dicom_io.pixels.frames import read_displayed
+from dicom_io.report.drawing import mark_image, marks_of
 from dicom_io.types import Box, Outcome, ReportedImage
 from models.types import ImageError, ModelError
 from tests.builders import build_cr, ramp, write_part10

@@ -16,8 +16,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from dicom_io.codestream import CodestreamSize, jpeg2000_size, jpeg_size
 from dicom_io.errors import PixelDataDamaged, PixelDataTruncated, PixelsUndecodable
+from dicom_io.pixels.codestream import CodestreamSize, jpeg2000_size, jpeg_size
 from tests.builders import build_cr, ramp
 
 # OpenJPEG encodes nothing smaller than its six resolutions

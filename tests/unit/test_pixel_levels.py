@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicom_io.pixels import read_frames, read_levels
+from dicom_io.pixels.frames import read_frames, read_levels
 from tests.builders import build_cr, ramp, write_part10
 
 IMAGE = ramp(64, 96)

@@ -18,9 +18,9 @@ from dicom_io.errors import (
     PixelsTooLarge,
     PixelsUndecodable,
 )
-from dicom_io.frame_decoding import transfer_syntax_text
-from dicom_io.pixel_limits import PixelLimits
-from dicom_io.pixels import read_frames
+from dicom_io.pixels.frame_decoding import transfer_syntax_text
+from dicom_io.pixels.frames import read_frames
+from dicom_io.pixels.limits import PixelLimits
 from tests.builders import build_cr, build_radiograph, build_sc, part10_bytes, ramp, write_part10
 
 # OpenJPEG encodes nothing smaller than its six resolutions

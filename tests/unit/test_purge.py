@@ -9,7 +9,7 @@ from sqlalchemy import select
 from typer.testing import CliRunner
 
 from dicom_io.errors import StoreError
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
 from tests.databases import MORNING, a_study, an_instance, header
 from worker.cli.root import app

@@ -1,6 +1,6 @@
 import pytest
 
-from dicom_io.region_words import parts_named
+from dicom_io.header.region_words import parts_named
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from dicom_io.errors import HeaderError
-from dicom_io.report_outline import report_outline
-from dicom_io.structured_report import ReportContent, build_report
+from dicom_io.report.outline import report_outline
+from dicom_io.report.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from tests.builders import build_dx, ramp, uid, write_part10
 

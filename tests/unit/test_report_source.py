@@ -7,9 +7,9 @@ import pytest
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from dicom_io.codes import LATERALITY
 from dicom_io.errors import ReportError
-from dicom_io.report_source import read_source
+from dicom_io.report.codes import LATERALITY
+from dicom_io.report.source import read_source
 from tests.builders import build_cr, build_dx, coded
 from tests.reporting import stored, with_raw
 

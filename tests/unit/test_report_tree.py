@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from dicom_io.report_outline import report_outline
+from dicom_io.report.outline import report_outline
 from dicom_io.types import Outcome
 from tests.builders import build_cr, build_dx, ramp
 from tests.reporting import build_report, content_of, reported, stored

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from dicom_io.report_text import plain
-from dicom_io.report_words import image_words, study_words
+from dicom_io.report.text import plain
+from dicom_io.report.words import image_words, study_words
 from dicom_io.types import Box, Outcome, ReportedImage
 
 ANSWERS = {Outcome.PRESENT: 0.9, Outcome.INCONCLUSIVE: 0.4, Outcome.ABSENT: 0.1}

@@ -12,7 +12,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from dicom_io.scope import ScopeRule, out_of_scope_reason
+from dicom_io.header.scope import ScopeRule, out_of_scope_reason
 from dicom_io.types import InstanceHeader
 
 CR = InstanceHeader(

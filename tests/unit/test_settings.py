@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from dicom_io.listener_settings import AllowedCaller, ListenerSettings
-from dicom_io.scope import ScopeRule
+from dicom_io.header.scope import ScopeRule
+from dicom_io.receive.listener_settings import AllowedCaller, ListenerSettings
 from tests.product import ROOT
 from worker.errors import SettingsError
 from worker.settings import PREFIX, SECRETS, Settings, load_settings

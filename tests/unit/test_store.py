@@ -10,8 +10,8 @@ import pytest
 from pydicom import dcmread
 
 from dicom_io.errors import HeaderError, StoreError
-from dicom_io.header import read_header
-from dicom_io.store import InstanceStore
+from dicom_io.header.header import read_header
+from dicom_io.store.folder import InstanceStore
 from tests.builders import build_cr, part10_bytes
 from tests.scu import data_set
 

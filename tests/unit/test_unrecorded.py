@@ -13,13 +13,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from dicom_io.header import read_file_meta, read_header
-from dicom_io.intake import IntakeUnavailable
-from dicom_io.reception import Arrival, Reception
-from dicom_io.scope import ScopeRule
-from dicom_io.store import InstanceStore
+from dicom_io.header.header import read_file_meta, read_header
+from dicom_io.header.scope import ScopeRule
+from dicom_io.network.wire import IncomingDataSet
+from dicom_io.receive.intake import IntakeUnavailable
+from dicom_io.receive.reception import Arrival, Reception
+from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Peer
-from dicom_io.wire import IncomingDataSet
 from tests.builders import build_cr, part10_bytes
 from tests.databases import a_study, an_instance, count, kinds, only
 from worker import unrecorded

@@ -7,9 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from dicom_io.pixels import read_displayed, read_frames, read_levels
-from dicom_io.scope import ScopeRule
-from dicom_io.visibility import STRETCHED, made_visible
+from dicom_io.header.scope import ScopeRule
+from dicom_io.pixels.frames import read_displayed, read_frames, read_levels
+from dicom_io.pixels.visibility import STRETCHED, made_visible
 from models.preprocess import stretch as stretch_for_the_model
 from models.types import Decision, ImageAnalysis
 from tests.builders import build_dx, build_sc, ramp, write_part10

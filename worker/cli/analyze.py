@@ -21,7 +21,7 @@ from worker.cli.results import OutcomeChoice
 from worker.cli.screen import as_text, coloured, console, progress, say_error
 
 if TYPE_CHECKING:
-    from dicom_io.scope import ScopeRule
+    from dicom_io.header.scope import ScopeRule
     from models.analyzer import Analyzer
     from models.bundle import Bundle
     from worker.analyze_journal import Journal

@@ -120,7 +120,7 @@ def _table(demo: Demo, state: DemoState) -> object:
 
 
 def _show_report(demo: Demo, state: DemoState) -> None:
-    from dicom_io.report_outline import report_outline
+    from dicom_io.report.outline import report_outline
 
     study = _most_telling(demo.samples, state)
     path = None if study is None else demo.report(study)

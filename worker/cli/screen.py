@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from dicom_io.printable import printable
+from dicom_io.header.printable import printable
 
 WIDE, WIDEST = 200, 240
 """Columns from which on a terminal shows whole tables, with whole UIDs; and those of a file or a pipe."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from dicom_io.incident import incident
+from dicom_io.network.incident import incident
 
 log = structlog.get_logger(__name__)
 

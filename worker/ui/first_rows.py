@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from dicom_io.incident import incident
+from dicom_io.network.incident import incident
 from worker.database import Database
 from worker.errors import DatabaseError
 from worker.settings import Settings

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.errors import StoreError
-from dicom_io.incident import incident
+from dicom_io.network.incident import incident
 from worker.candidates import Kind
 from worker.database import Database
 from worker.errors import DatabaseError

@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dicom_io.incident import incident
+from dicom_io.network.incident import incident
 from worker.errors import DatabaseError
 from worker.ui.people import People, Person
 from worker.ui.single_sign_on import LoginRefused, Provider

@@ -9,7 +9,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from dicom_io.pixel_limits import MONOCHROME
+from dicom_io.pixels.limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
 from worker.analyze import Answer, FrameAnswer

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from dicom_io.errors import DicomError
-from dicom_io.report_outline import report_outline
+from dicom_io.report.outline import report_outline
 from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError

@@ -6,12 +6,12 @@ import html
 from collections.abc import Sequence
 
 INDENT = 2
-"""Columns that a child stands to the right of its parent (`dicom_io.report_outline`)."""
+"""Columns that a child stands to the right of its parent (`dicom_io.report.outline`)."""
 FOLDED = 2
 """From this depth on, what has children is folded until somebody opens it: a group of measurements has 15 lines."""
 IDENTIFIER, FINDING = "Tracking Identifier", "Finding"
 SAID = ("Summary of Analyses", "Probability")
-"""What else a group of measurements says of its image or region (`dicom_io.report_content`)."""
+"""What else a group of measurements says of its image or region (`dicom_io.report.content`)."""
 
 
 def as_lists(lines: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from starlette.routing import Route
 from streamlit import runtime
 from streamlit.starlette import App
 
-from dicom_io.incident import incident
+from dicom_io.network.incident import incident
 from worker.database import Database
 from worker.errors import DatabaseError
 from worker.events import record

@@ -8,9 +8,9 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from dicom_io.drawing import Marks, mark_image, marks_of
 from dicom_io.errors import DicomError
-from dicom_io.pixels import read_displayed
+from dicom_io.pixels.frames import read_displayed
+from dicom_io.report.drawing import Marks, mark_image, marks_of
 from dicom_io.types import Box, Outcome, ReportedImage
 from models.types import ModelError
 from worker.settings import Settings

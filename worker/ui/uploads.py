@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
-from dicom_io.pixels import Levels, read_frames, read_levels
+from dicom_io.pixels.frames import Levels, read_frames, read_levels
 from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
 from worker.candidates import Kind, select
 from worker.ui.model import SharedModel

@@ -1,0 +1,1 @@
+"""What a file says about itself: attributes read leniently, region and scope."""

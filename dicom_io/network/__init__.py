@@ -1,0 +1,1 @@
+"""Associations: what sending and receiving share."""

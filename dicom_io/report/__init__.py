@@ -1,0 +1,1 @@
+"""Structured Reports, secondary captures and presentation states."""

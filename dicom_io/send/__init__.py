@@ -1,0 +1,1 @@
+"""Storing reports in the PACS, and asking it to commit to them."""

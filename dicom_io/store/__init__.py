@@ -1,0 +1,1 @@
+"""Where received objects lie: a folder or a bucket."""
