@@ -1,4 +1,4 @@
-"""Write `deploy/env.example` from `worker/settings_template.toml`: the same settings as variables of an environment."""
+"""Write `deploy/env.example` from `worker/settings/template.toml`: the same settings as variables of an environment."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from worker.settings import PREFIX
-from worker.settings_file import SETTING, template
+from worker.settings.file import SETTING, template
+from worker.settings.settings import PREFIX
 
 TARGET = Path(__file__).with_name("env.example")
 HEAD = """\

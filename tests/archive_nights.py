@@ -8,11 +8,11 @@ from datetime import date
 from sqlalchemy import func, select, update
 
 from tests.databases import MORNING
-from worker import reanalysis_runs as runs
-from worker.reanalysis import step
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.studies import Models, close_quiet_studies
-from worker.tables import Instance, Job, ReanalysisItem, ReanalysisRun
+from worker.db.tables import Instance, Job, ReanalysisItem, ReanalysisRun
+from worker.reanalysis import runs
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import ARCHIVE, Request
+from worker.study.studies import Models, close_quiet_studies
 
 OLD, NEW, NEWER = "2026-03-01-first+01234567", "2026-09-01-second+89abcdef", "2026-10-01-third+00000000"
 DAY = "20260228"

@@ -13,9 +13,9 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from dicom_io.types import InstanceHeader
-from worker.connection_url import parse_database_url
-from worker.database import Database, open_database, upgrade
-from worker.tables import Base, Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.db.database import Database, open_database, upgrade
+from worker.db.tables import Base, Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.settings.connection_url import parse_database_url
 
 MORNING = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from dicom_io.archive.archive import FoundPage, FoundStudy, Receive, RetrieveReceipt, StudyNotFound, StudyQuery
 from tests.databases import MORNING, a_study, an_instance
 from tests.fakes_worker import Script
-from worker.database import Database
-from worker.tables import Instance, Study
+from worker.db.database import Database
+from worker.db.tables import Instance, Study
 
 
 @dataclass

@@ -21,12 +21,12 @@ from tests.builders import build_cr, part10_bytes
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import wait_until
 from tests.product import ROOT
-from worker.backoff import delay_seconds
-from worker.broker import EmbeddedBroker
-from worker.database import Database, open_database, upgrade
-from worker.intake import SqlIntake
-from worker.settings import Settings, load_settings
-from worker.up import COMMAND
+from worker.db.database import Database, open_database, upgrade
+from worker.process.up import COMMAND
+from worker.queue.broker import EmbeddedBroker
+from worker.reception.intake import SqlIntake
+from worker.settings.settings import Settings, load_settings
+from worker.study.backoff import delay_seconds
 
 
 class Site:

@@ -27,8 +27,8 @@ from tests.bench.worklist import fill
 from tests.browser import chromium
 from tests.peers import LOOPBACK
 from tests.product import Bonewatch
-from worker.connection_url import parse_database_url
-from worker.database import open_database, upgrade
+from worker.db.database import open_database, upgrade
+from worker.settings.connection_url import parse_database_url
 from worker.ui.people import set_password
 
 NAME, PASSWORD = "bench", "a password of the bench"

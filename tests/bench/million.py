@@ -28,11 +28,11 @@ from tests.bench.timing import median_milliseconds
 from tests.bench.worklist import views
 from tests.documents import queries
 from tests.servers import postgres_server
-from worker.connection_url import parse_database_url
-from worker.database import Database, open_database, upgrade
-from worker.results import ResultFilter, results
-from worker.status import snapshot
-from worker.worklist import worklist_page
+from worker.db.database import Database, open_database, upgrade
+from worker.operate.results import ResultFilter, results
+from worker.operate.status import snapshot
+from worker.operate.worklist import worklist_page
+from worker.settings.connection_url import parse_database_url
 
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
 NOW = datetime(2026, 3, 9, tzinfo=UTC)

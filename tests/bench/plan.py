@@ -18,13 +18,13 @@ from sqlalchemy import text
 
 from tests.bench.million import cluster, fill
 from tests.fakes_worker import FakeStore
-from worker.connection_url import parse_database_url
-from worker.database import Database, open_database, upgrade
-from worker.reanalysis import step
-from worker.reanalysis_estimate import estimate_store
-from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
-from worker.reanalysis_runs import Request, start
-from worker.tables import utc_now
+from worker.db.database import Database, open_database, upgrade
+from worker.db.tables import utc_now
+from worker.reanalysis.estimate import estimate_store
+from worker.reanalysis.limits import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import Request, start
+from worker.settings.connection_url import parse_database_url
 
 MODEL = "2026-09-01-third+fedcba98"
 NO_LIMIT = 10**9

@@ -9,10 +9,10 @@ from typing import Any
 
 from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis
-from worker.app import run_worker
-from worker.bootstrap import Runtime
-from worker.logs import configure_logs
-from worker.settings import load_settings
+from worker.process.logs import configure_logs
+from worker.queue.app import run_worker
+from worker.queue.bootstrap import Runtime
+from worker.settings.settings import load_settings
 
 
 class SleepingAnalyzer:

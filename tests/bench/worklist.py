@@ -19,9 +19,9 @@ from pathlib import Path
 from sqlalchemy import text
 
 from tests.bench.timing import median_milliseconds
-from worker.connection_url import parse_database_url
-from worker.database import Database, open_database, upgrade
-from worker.worklist import Place, WorklistFilter, worklist_page
+from worker.db.database import Database, open_database, upgrade
+from worker.operate.worklist import Place, WorklistFilter, worklist_page
+from worker.settings.connection_url import parse_database_url
 
 
 def fill(database: Database, studies: int) -> None:

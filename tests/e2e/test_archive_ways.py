@@ -9,8 +9,8 @@ import pytest
 
 from tests.archive_site import FIRST, SECOND, archive_site
 from tests.servers import redis_server
-from worker.connection_url import parse_database_url
-from worker.database import upgrade
+from worker.db.database import upgrade
+from worker.settings.connection_url import parse_database_url
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.databases import a_job, a_study, sqlite_database
-from worker.settings import load_settings
+from worker.settings.settings import load_settings
 from worker.ui import first_rows
 from worker.ui.visit import Visit
 

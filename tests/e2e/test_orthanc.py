@@ -20,8 +20,8 @@ from tests import reports, scu
 from tests.peers import program, run, wait_until
 from tests.product import SAMPLES, Bonewatch, sample_files, sample_studies
 from tests.servers import Orthanc, orthanc
-from worker.app import create_app
-from worker.settings import load_settings
+from worker.queue.app import create_app
+from worker.settings.settings import load_settings
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -14,9 +14,9 @@ from pydicom import dcmread
 from tests.databases import a_job, a_study
 from tests.e2e.conftest import HOSTILE_ID
 from tests.peers import wait_until
-from worker.connection_url import parse_database_url
-from worker.database import open_database
-from worker.tables import ReanalysisRun
+from worker.db.database import open_database
+from worker.db.tables import ReanalysisRun
+from worker.settings.connection_url import parse_database_url
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 

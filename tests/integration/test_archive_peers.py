@@ -13,12 +13,12 @@ from tests.builders import build_cr, build_dx, ramp, uid, write_part10
 from tests.peers import LOOPBACK, free_port
 from tests.scu import data_set
 from tests.servers import orthanc
-from worker.archive_checks import check_archive
-from worker.archives import build_archive, build_receive
-from worker.bootstrap import build_listener
-from worker.settings import load_settings
-from worker.tables import Instance, Study
-from worker.verdict import Verdict
+from worker.db.tables import Instance, Study
+from worker.operate.archive_checks import check_archive
+from worker.operate.verdict import Verdict
+from worker.queue.bootstrap import build_listener
+from worker.reanalysis.archives import build_archive, build_receive
+from worker.settings.settings import load_settings
 
 pytestmark = pytest.mark.peer
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless, JPEG2000Lossless)

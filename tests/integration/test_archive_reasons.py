@@ -16,13 +16,13 @@ from tests.archive_pacs import STUDY, answer, images, pacs
 from tests.databases import Clock, sqlite_database
 from tests.fakes_worker import FakeQueue
 from tests.peers import LOOPBACK, free_port
-from worker import reanalysis_runs as runs
-from worker.archive_parts import MOST_ATTEMPTS
-from worker.bootstrap import Runtime
 from worker.cli.root import app
-from worker.reanalysis import step
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.settings import load_settings
+from worker.queue.bootstrap import Runtime
+from worker.reanalysis import runs
+from worker.reanalysis.parts import MOST_ATTEMPTS
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import ARCHIVE, Request
+from worker.settings.settings import load_settings
 
 PENDING = 0xFF00
 DAY = date(2024, 1, 2)

@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 
 from tests.peers import wait_until
-from worker.broker import EmbeddedBroker, socket_path
 from worker.errors import BrokerError
-from worker.up import COMMAND
+from worker.process.up import COMMAND
+from worker.queue.broker import EmbeddedBroker, socket_path
 
 pytestmark = pytest.mark.slow
 

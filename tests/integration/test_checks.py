@@ -23,7 +23,8 @@ from tests.bundles import write_tiny_bundle
 from tests.databases import sqlite_database
 from tests.listening import associate, listening
 from tests.product import COMMAND, ROOT, clean_environment
-from worker.checks import (
+from worker.bundles.promotion import run_in_shadow
+from worker.operate.checks import (
     Verdict,
     check_broker,
     check_database,
@@ -34,10 +35,9 @@ from worker.checks import (
     check_settings,
     checks,
 )
-from worker.current_bundle import shadow_bundle
-from worker.home_lock import LOCK_NAME, HomeLock
-from worker.promotion import run_in_shadow
-from worker.settings import Settings, load_settings
+from worker.process.home_lock import LOCK_NAME, HomeLock
+from worker.settings.current_bundle import shadow_bundle
+from worker.settings.settings import Settings, load_settings
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_doctor_says_what_it_found_and_no_library_does(settings: Settings) -> No
 
 def test_the_model_that_ships_is_checked_without_the_seconds_that_torch_takes() -> None:
     code = (
-        "import sys, worker.checks as checks; from worker.settings import load_settings\n"
+        "import sys, worker.operate.checks as checks; from worker.settings.settings import load_settings\n"
         "print(checks.check_model(load_settings()).verdict.value, 'torch' in sys.modules)"
     )
     environment = {**clean_environment({"home": "/nonexistent"}), "PYTHONPATH": str(ROOT)}
@@ -189,7 +189,7 @@ def test_the_model_that_ships_is_checked_without_the_seconds_that_torch_takes() 
 
 def test_a_file_of_the_model_that_ships_which_was_damaged_is_bad(settings: Settings, monkeypatch, tmp_path) -> None:
     shipped = shutil.copytree(SHIPPED, tmp_path / "shipped")
-    monkeypatch.setattr("worker.checks.SHIPPED", shipped)
+    monkeypatch.setattr("worker.operate.checks.SHIPPED", shipped)
     assert check_model(settings).verdict is Verdict.GOOD
     weights = shipped / "detector.safetensors"
     content = bytearray(weights.read_bytes())

@@ -11,15 +11,15 @@ from sqlalchemy import func, select
 
 from tests.product import ROOT
 from tests.servers import postgres_server
-from worker.connection_url import parse_database_url
-from worker.database import Database, upgrade
-from worker.tables import Study
+from worker.db.database import Database, upgrade
+from worker.db.tables import Study
+from worker.settings.connection_url import parse_database_url
 
 WRITER = """
     import sys
-    from worker.connection_url import parse_database_url
-    from worker.database import open_database
-    from worker.tables import Study, utc_now
+    from worker.settings.connection_url import parse_database_url
+    from worker.db.database import open_database
+    from worker.db.tables import Study, utc_now
     database = open_database(parse_database_url(sys.argv[1]))
     print("ready", flush=True)
     sys.stdin.readline()
@@ -32,8 +32,8 @@ WRITER = """
 """
 UPGRADER = """
     import sys
-    from worker.connection_url import parse_database_url
-    from worker.database import Database, upgrade
+    from worker.settings.connection_url import parse_database_url
+    from worker.db.database import Database, upgrade
     print("ready", flush=True)
     sys.stdin.readline()
     print(upgrade(parse_database_url(sys.argv[1])))
@@ -80,5 +80,5 @@ def test_writers_in_two_processes_wait_for_each_other(url):
 
 def test_two_processes_may_upgrade_at_the_same_moment(url):
     answers = started_together(UPGRADER, (url,), (url,))
-    newest = max(path.name[:4] for path in (ROOT / "worker/migrations/versions").glob("0*.py"))
+    newest = max(path.name[:4] for path in (ROOT / "worker/db/migrations/versions").glob("0*.py"))
     assert sorted(answers) == [f"('{newest}', '{newest}')", f"(None, '{newest}')"]

@@ -7,9 +7,9 @@ from sqlalchemy import text
 
 from tests.peers import free_port
 from tests.servers import postgres_server
-from worker.connection_url import parse_database_url
-from worker.database import Database, open_database, upgrade
+from worker.db.database import Database, open_database, upgrade
 from worker.errors import DatabaseUnavailable
+from worker.settings.connection_url import parse_database_url
 
 pytestmark = pytest.mark.peer
 

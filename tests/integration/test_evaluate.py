@@ -20,7 +20,7 @@ from training import evaluate, predictions
 from training.dataset import load
 from worker.cli import evaluate as command
 from worker.cli.root import app
-from worker.evaluate import Recorder
+from worker.files.evaluate import Recorder
 
 IMAGES = 8
 

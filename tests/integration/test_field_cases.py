@@ -22,9 +22,9 @@ from dicom_io.report.source import read_source
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
-from worker.analyze import Answer, Workbench, analyze_file
-from worker.analyze_output import Output
-from worker.candidates import select
+from worker.files.analyze import Answer, Workbench, analyze_file
+from worker.files.candidates import select
+from worker.files.output import Output
 
 FIELD = Path(__file__).parents[1] / "data" / "field"
 NORMAL = Path(__file__).parents[2] / "deploy" / "samples" / "02-hand-negative-dx" / "image-1.dcm"

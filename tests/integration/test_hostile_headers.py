@@ -19,10 +19,10 @@ from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from models.types import Decision, ImageAnalysis, ScoredBox
 from tests.builders import uid, write_part10
 from tests.hostile_headers import Variant, radiograph, variants
-from worker.analyze import Workbench, analyze_file
-from worker.analyze_output import Output
-from worker.candidates import select
-from worker.companions import CompanionRule, build_companions
+from worker.files.analyze import Workbench, analyze_file
+from worker.files.candidates import select
+from worker.files.output import Output
+from worker.study.companions import CompanionRule, build_companions
 
 ALGORITHM = Algorithm("first", "1", "nobody")
 FAILED_OR_ANSWERED = {Outcome.FAILED, Outcome.OUT_OF_SCOPE, Outcome.PRESENT}

@@ -32,14 +32,14 @@ from tests.builders import build_dx, ramp, uid
 from tests.databases import kinds, only
 from tests.fakes_worker import ABSENT, VERSION, FakeAnalyzer
 from tests.listening import request_for
-from worker import jobs
-from worker.completion import REPLACED
-from worker.file_removal import PURGED, mark, remove_marked
-from worker.forget import forget
-from worker.intake import SqlIntake
-from worker.pipeline import Collaborators, ReportRule, analyse_study
-from worker.studies import Models, close_quiet_studies
-from worker.tables import Delivery, Event, Instance, Job, Rejection, ReplacedInstance, Report, Study
+from worker.db.tables import Delivery, Event, Instance, Job, Rejection, ReplacedInstance, Report, Study
+from worker.operate.forget import forget
+from worker.reception.intake import SqlIntake
+from worker.storage.file_removal import PURGED, mark, remove_marked
+from worker.study import jobs
+from worker.study.completion import REPLACED
+from worker.study.pipeline import Collaborators, ReportRule, analyse_study
+from worker.study.studies import Models, close_quiet_studies
 
 PUSHED, FETCHED = Peer("PACS", "10.0.0.5"), Peer("PACS", "10.0.0.5", "get")
 PIXELS = ramp(40, 48)

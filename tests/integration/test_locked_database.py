@@ -12,13 +12,13 @@ from dicom_io.header.scope import ScopeRule
 from tests.builders import build_cr
 from tests.databases import count, sqlite_database
 from tests.listening import listening, request_for
-from worker import bootstrap
 from worker.cli.root import app
-from worker.database import Database
+from worker.db.database import Database
+from worker.db.tables import Instance
 from worker.errors import StartRefused
-from worker.intake import SqlIntake
-from worker.receptions import RECEPTION_SECONDS
-from worker.tables import Instance
+from worker.queue import bootstrap
+from worker.reception.intake import SqlIntake
+from worker.reception.receptions import RECEPTION_SECONDS
 
 
 class Waits(SqlIntake):

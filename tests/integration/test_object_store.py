@@ -23,9 +23,9 @@ from tests.databases import only
 from tests.listening import listening, request_for
 from tests.object_storage import BUCKET, object_server
 from tests.scu import data_set
-from worker.intake import SqlIntake
-from worker.tables import Instance, Rejection
-from worker.unrecorded import AGE, REST, UnrecordedFiles
+from worker.db.tables import Instance, Rejection
+from worker.reception.intake import SqlIntake
+from worker.storage.unrecorded import AGE, REST, UnrecordedFiles
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.peers import LOOPBACK, Service, accepts_connections, free_port, progr
 from tests.reporting import ALGORITHM, MOMENT, content_of, reported, stored
 from tests.scu import data_set
 from tests.servers import Orthanc, orthanc
-from worker.pacs import RemotePacs
+from worker.delivery.pacs import RemotePacs
 
 pytestmark = pytest.mark.peer
 

@@ -11,13 +11,13 @@ from tests.builders import build_cr, build_dx, build_sc, ramp
 from tests.databases import kinds, only
 from tests.fakes_worker import VERSION
 from tests.integration.test_identity import FETCHED, Door
+from worker.db.tables import Instance, Job, ReplacedInstance, Report, Study, utc_now
 from worker.errors import StudyHeld
-from worker.patients import MIXED_PATIENTS
-from worker.plan import MIXED_PATIENTS as OF_JOBS
-from worker.purge import purge
-from worker.retries import retry_failed, retry_study
-from worker.status import snapshot
-from worker.tables import Instance, Job, ReplacedInstance, Report, Study, utc_now
+from worker.operate.purge import purge
+from worker.operate.retries import retry_failed, retry_study
+from worker.operate.status import snapshot
+from worker.study.patients import MIXED_PATIENTS
+from worker.study.plan import MIXED_PATIENTS as OF_JOBS
 
 STRUCTURED_REPORT = "1.2.840.10008.5.1.4.1.1.88.33"
 TEMPORARY, REAL = "EMERGENCY-1", "MRN-77"

@@ -13,8 +13,8 @@ from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError
 from tests.bundles import write_tiny_bundle
 from tests.site import run, write_lively_bundle
-from worker.current_bundle import current_bundle, link_of, record_of, shadow_bundle
-from worker.promotion import promote
+from worker.bundles.promotion import promote
+from worker.settings.current_bundle import current_bundle, link_of, record_of, shadow_bundle
 
 NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.peers import LOOPBACK, wait_until
 from tests.processes import children
 from tests.worker_processes import Site, running_site
-from worker.promotion import run_in_shadow
+from worker.bundles.promotion import run_in_shadow
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from training import site as site_training
 from training import train_detector
 from training.site_classifier import Features
 from training.site_detector import config_for
-from worker.current_bundle import current_bundle
+from worker.settings.current_bundle import current_bundle
 
 
 @pytest.fixture(autouse=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from worker.child import ChildSpec
 from worker.errors import ChildFailed, HomeInUse, Interrupted
-from worker.home_lock import HomeLock
-from worker.supervisor import Supervisor, Surroundings
+from worker.process.child import ChildSpec
+from worker.process.home_lock import HomeLock
+from worker.process.supervisor import Supervisor, Surroundings
 
 REPOSITORY = Path(__file__).parents[2]
-ANNOUNCE = "from worker.readiness import announce_ready; announce_ready(); "
+ANNOUNCE = "from worker.process.readiness import announce_ready; announce_ready(); "
 SLEEP = "import time; time.sleep(600)"
 # A pool: two grandchildren, one of them in a session of its own and without our environment, as a broker that writes
 # its title over it; each writes its process id.
@@ -29,7 +29,7 @@ for name, session in (("pool", False), ("stray", True)):
                              env={} if session else None)
     (folder / f"{name}.pid").write_text(str(child.pid))
 (folder / "child.pid").write_text(str(os.getpid()))
-from worker.readiness import announce_ready
+from worker.process.readiness import announce_ready
 announce_ready()
 time.sleep(600)
 """
@@ -204,9 +204,9 @@ def test_what_a_child_prints_goes_to_its_log_file(surroundings: Surroundings) ->
 
 OWNER = """
 import pathlib, sys, threading
-from worker.child import ChildSpec
-from worker.home_lock import HomeLock
-from worker.supervisor import Supervisor, Surroundings
+from worker.process.child import ChildSpec
+from worker.process.home_lock import HomeLock
+from worker.process.supervisor import Supervisor, Surroundings
 folder = pathlib.Path(sys.argv[1])
 stop = threading.Event()
 lock = HomeLock(folder / "run" / "up.lock")

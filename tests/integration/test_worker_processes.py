@@ -12,10 +12,10 @@ from redis import Redis
 from tests.peers import wait_until
 from tests.processes import children, reap
 from tests.worker_processes import Site, running_site
-from worker.app import create_app
 from worker.errors import QueueUnavailable
-from worker.queues import CeleryQueue
-from worker.status import snapshot
+from worker.operate.status import snapshot
+from worker.queue.app import create_app
+from worker.study.queues import CeleryQueue
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +87,7 @@ def test_a_broker_wiped_while_jobs_wait_and_workers_run_loses_nothing(site):
 
 
 def test_a_broker_that_is_away_while_a_job_ends_finds_its_workers_again(site):
-    """Needs `worker.redis_transport`: kombu's own leaves the worker waiting for good."""
+    """Needs `worker.queue.redis_transport`: kombu's own leaves the worker waiting for good."""
     site.start("schedule")
     site.start("work")
     site.receive("before", images=60)

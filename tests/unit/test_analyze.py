@@ -16,10 +16,10 @@ from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.types import BundleError, Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10
-from worker.analyze import Answer, Workbench, analyze_file
-from worker.analyze_output import Output
-from worker.candidates import Candidate, Kind, output_names, select
 from worker.cli.analyze import _below
+from worker.files.analyze import Answer, Workbench, analyze_file
+from worker.files.candidates import Candidate, Kind, output_names, select
+from worker.files.output import Output
 
 BOXES = (ScoredBox(1, 2, 11, 12, 0.9), ScoredBox(4, 4, 8, 8, 0.2))
 VERSION = "2026-01-01-fake+00000000"
@@ -180,7 +180,7 @@ def test_what_nobody_foresaw_in_one_file_is_one_failed_line(tmp_path: Path, monk
         raise BytesLengthException("SECRET")
         yield
 
-    monkeypatch.setattr("worker.analyze.read_frames", raising)
+    monkeypatch.setattr("worker.files.analyze.read_frames", raising)
     answer = analyze(write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "odd.dcm"), PRESENT)
     assert (answer.outcome, answer.reason) == (Outcome.FAILED, "unexpected error (BytesLengthException)")
 

@@ -10,12 +10,12 @@ from dicom_io.errors import PeerUnreachable
 from tests.databases import Clock, a_job, a_study, an_instance
 from tests.fakes_archive import FakeArchive
 from tests.fakes_worker import Script
-from worker import archive_estimate
-from worker.archive_estimate import estimate_archive
-from worker.archive_parts import ArchiveParts, ArchiveRule
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.studies import current_digest
-from worker.tables import ReanalysisItem
+from worker.db.tables import ReanalysisItem
+from worker.reanalysis import archive_estimate
+from worker.reanalysis.archive_estimate import estimate_archive
+from worker.reanalysis.parts import ArchiveParts, ArchiveRule
+from worker.reanalysis.runs import ARCHIVE, Request
+from worker.study.studies import current_digest
 
 MODEL, DAYS = "2026-09-01-second+89abcdef", {1: "20260227", 2: "20260228", 3: "20260228"}
 LAST_DAYS = Request(ARCHIVE, since=date(2026, 2, 27), until=date(2026, 2, 28))

@@ -9,9 +9,9 @@ from dicom_io.errors import PixelDataTruncated
 from tests.databases import MORNING, an_instance
 from tests.fakes_worker import ABSENT, PRESENT, FakeAnalyzer, FakeFrames
 from tests.unit.test_pipeline import Bench
-from worker.pipeline import ReportRule
-from worker.studies import add_job, current_digest
-from worker.tables import Delivery, Event, Job, Report, Study
+from worker.db.tables import Delivery, Event, Job, Report, Study
+from worker.study.pipeline import ReportRule
+from worker.study.studies import add_job, current_digest
 
 NEWER = "2026-09-01-second+89abcdef"
 

@@ -5,9 +5,9 @@ import pytest
 from dicom_io.archive.dicomweb import DicomwebArchive
 from dicom_io.archive.query_retrieve import DimseArchive
 from tests.databases import sqlite_database
-from worker.archives import build_archive
 from worker.errors import SettingsError
-from worker.settings import load_settings
+from worker.reanalysis.archives import build_archive
+from worker.settings.settings import load_settings
 
 PACS = '{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104, "retrieve": "move"}'
 WEB = '{"name": "web", "url": "https://pacs.example.org/dicom-web/"}'

@@ -8,9 +8,9 @@ from datetime import date, datetime, time
 import pytest
 
 from tests.databases import MORNING
-from worker.archive_walk import LARGEST_MINUTES, walk_of
-from worker.reanalysis_runs import Request
-from worker.tables import ReanalysisRun
+from worker.db.tables import ReanalysisRun
+from worker.reanalysis.runs import Request
+from worker.reanalysis.walk import LARGEST_MINUTES, walk_of
 
 
 def walk(cursor=None, moment=None, minutes=None, **request):

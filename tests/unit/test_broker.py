@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from worker.broker import LONGEST_SOCKET_PATH, EmbeddedBroker, broker_url, socket_path
 from worker.errors import BrokerError
-from worker.settings import load_settings
+from worker.queue.broker import LONGEST_SOCKET_PATH, EmbeddedBroker, broker_url, socket_path
+from worker.settings.settings import load_settings
 
 
 def test_the_socket_lies_in_the_home(tmp_path):

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.databases import MORNING, a_job, a_study
-from worker import changes as module
-from worker.changes import changes, earlier_model
 from worker.cli.root import app
+from worker.operate import model_changes as module
+from worker.operate.model_changes import changes, earlier_model
 
 OLD, NEW, THIRD = "2026-03-01-old+01234567", "2026-03-02-new+89abcdef", "2026-03-03-third+00000000"
 

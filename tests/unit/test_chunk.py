@@ -12,16 +12,16 @@ from dicom_io.types import Frame
 from models.types import ImageError
 from tests.databases import MORNING, a_study, an_instance, sqlite_database
 from tests.fakes_worker import ABSENT, PRESENT, VERSION, FakeAnalyzer, FakeFrames, FakeQueue, FakeStore, fake_report
-from worker import chunk as chunk_module
-from worker import jobs
-from worker.chunk import run_chunk
-from worker.chunk_rule import ChunkRule
+from worker.db.tables import Event, Job, utc_now
 from worker.errors import DatabaseUnavailable, EnvironmentUnfit
-from worker.pipeline import Collaborators, ReportRule
-from worker.shared_analyzer import SharedAnalyzer, _Question
-from worker.studies import add_job, current_digest
-from worker.tables import Event, Job, utc_now
-from worker.tasks import run_archive_chunk
+from worker.queue import chunk as chunk_module
+from worker.queue.chunk import run_chunk
+from worker.queue.chunk_rule import ChunkRule
+from worker.queue.shared_analyzer import SharedAnalyzer, _Question
+from worker.queue.tasks import run_archive_chunk
+from worker.study import jobs
+from worker.study.pipeline import Collaborators, ReportRule
+from worker.study.studies import add_job, current_digest
 
 
 class FakeRuntime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from celery import Celery
 
 from tests.peers import wait_until
-from worker.clock import build_clock
+from worker.queue.beat import build_clock
 
 
 class FakeTurn:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 from tests.builders import build_cr, write_part10
 from tests.databases import MORNING, sqlite_database
 from worker.cli.root import app
-from worker.moments import parse_moment
-from worker.tables import Delivery, Job, Report, Study
+from worker.db.tables import Delivery, Job, Report, Study
+from worker.operate.moments import parse_moment
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTATION = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

@@ -22,15 +22,16 @@ from tests.fakes_worker import PRESENT, SC_CLASS, FakeAnalyzer, FakeQueue, Scrip
 from tests.reporting import BOXES, content_of
 from tests.unit.test_delivery import Bench as DeliveryBench
 from tests.unit.test_pipeline import Bench as PipelineBench
-from worker import file_removal, retries
-from worker.companions import MOST_FRAMES, Companion, CompanionRule, build_companions, chosen_images
+from worker.db.tables import Companion as CompanionRow
+from worker.db.tables import Delivery, Job, Report, Study
 from worker.errors import LeaseLost
-from worker.pipeline import ReportRule
-from worker.results import results
-from worker.settings_companions import CompanionSettings
-from worker.status import snapshot
-from worker.tables import Companion as CompanionRow
-from worker.tables import Delivery, Job, Report, Study
+from worker.operate import retries
+from worker.operate.results import results
+from worker.operate.status import snapshot
+from worker.settings.delivery import DeliverySettings
+from worker.storage import file_removal
+from worker.study.companions import MOST_FRAMES, Companion, CompanionRule, build_companions, chosen_images
+from worker.study.pipeline import ReportRule
 from worker.ui.layers import CHOICES, DEFAULT
 
 FINDINGS = CompanionRule("findings", presentation_state=True)
@@ -53,7 +54,7 @@ def test_by_default_no_image_gets_a_picture():
 
 def test_the_heat_map_is_off_unless_a_site_asks_for_it():
     assert CompanionRule().heat_map is False
-    assert CompanionSettings.model_fields["heat_map"].default is False
+    assert DeliverySettings.model_fields["heat_map"].default is False
     assert [name for name, layers in CHOICES.items() if layers.heat] == ["Heat map", "Both"]
     assert DEFAULT == "Boxes"
 

@@ -19,7 +19,7 @@ from compose_spec import PyCompose
 
 from worker.cli.health import Role
 from worker.cli.root import app
-from worker.settings import SECRETS, Settings
+from worker.settings.settings import SECRETS, Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

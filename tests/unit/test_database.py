@@ -11,10 +11,10 @@ from sqlalchemy import CheckConstraint, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.databases import MORNING
-from worker import tables
-from worker.database import check_revision, upgrade
+from worker.db import tables
+from worker.db.database import check_revision, upgrade
+from worker.db.tables import Base, Event, Instance, Study
 from worker.errors import DatabaseNotUpgraded, DatabaseTooNew
-from worker.tables import Base, Event, Instance, Study
 
 
 def new_study(number=1, **values):

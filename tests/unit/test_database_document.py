@@ -10,8 +10,17 @@ from sqlalchemy import inspect, text
 
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance
 from tests.documents import DATABASE, queries
-from worker.events import record
-from worker.tables import Base, Companion, Delivery, ReanalysisItem, ReanalysisRun, Rejection, ReplacedInstance, Study
+from worker.db.events import record
+from worker.db.tables import (
+    Base,
+    Companion,
+    Delivery,
+    ReanalysisItem,
+    ReanalysisRun,
+    Rejection,
+    ReplacedInstance,
+    Study,
+)
 
 FIRST, SECOND = "2025-11-25-first+01234567", "2026-02-25-second+89abcdef"
 YESTERDAY = datetime(2026, 3, 8, 8, 0, tzinfo=UTC)

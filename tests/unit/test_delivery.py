@@ -10,11 +10,12 @@ from dicom_io.errors import HeaderError, PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.types import CommitmentReport, Destination
 from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, sqlite_database
 from tests.fakes_worker import SR_CLASS, FakePacs, FakeStore, Script, commits, refuses
-from worker import delivery_states, retries
-from worker.commitments import settle
-from worker.delivery import DeliveryCollaborators, deliver
-from worker.delivery_rule import DeliveryRule
-from worker.tables import Delivery, Event, Report
+from worker.db.tables import Delivery, Event, Report
+from worker.delivery import states as delivery_states
+from worker.delivery.commitments import settle
+from worker.delivery.delivery import DeliveryCollaborators, deliver
+from worker.delivery.rule import DeliveryRule
+from worker.operate import retries
 
 RULE = DeliveryRule(commitment_timeout_seconds=60, commitment_attempts=3)
 DOWN = PeerUnreachable("pacs does not answer")

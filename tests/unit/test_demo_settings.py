@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from worker.demo import Demo
+from worker.demo.demo import Demo
 
 
 @pytest.fixture(autouse=True)

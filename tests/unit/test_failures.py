@@ -8,9 +8,9 @@ from sqlalchemy import select
 
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_instance
 from tests.fakes_worker import VERSION
-from worker.delivery_states import REPORT_UNUSABLE
-from worker.failures import FailureGroup, failure_groups, retry_group
-from worker.tables import Companion, Delivery, Job, Report
+from worker.db.tables import Companion, Delivery, Job, Report
+from worker.delivery.states import REPORT_UNUSABLE
+from worker.operate.failures import FailureGroup, failure_groups, retry_group
 
 NOW = MORNING + timedelta(hours=1)
 BROKEN = {"state": "failed", "outcome": "failed", "probability": None}

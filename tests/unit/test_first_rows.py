@@ -14,14 +14,14 @@ from streamlit.testing.v1 import AppTest
 from structlog.testing import capture_logs
 
 from tests.databases import a_job, a_study
-from worker.database import Database
+from worker.db.database import Database
+from worker.db.tables import Event
 from worker.errors import DatabaseUnavailable
-from worker.settings import load_settings
-from worker.tables import Event
+from worker.operate.worklist import PAGE_SIZE, worklist_page
+from worker.settings.settings import load_settings
 from worker.ui import first_rows
 from worker.ui.first_rows import FirstRows
 from worker.ui.worklist_view import asked_for
-from worker.worklist import PAGE_SIZE, worklist_page
 
 PATIENT = "DOE^JANE"
 HOSTILE = '"><img src=x onerror=alert(1)>'
@@ -159,8 +159,8 @@ def test_an_address_means_what_the_page_itself_makes_of_it(address):
     def body(heard):
         import streamlit as st  # noqa: PLC0415 - AppTest runs the body as a script of its own
 
+        from worker.operate.worklist import parse_place  # noqa: PLC0415
         from worker.ui import page_worklist  # noqa: PLC0415
-        from worker.worklist import parse_place  # noqa: PLC0415
 
         heard.append((page_worklist._filters(), parse_place(st.query_params.get("below"))))
 

@@ -13,11 +13,8 @@ from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, count, header, only
 from worker.cli.root import app
-from worker.errors import StudyBusy, UnknownStudy
-from worker.events import record
-from worker.forget import FORGOTTEN, data_of, forget
-from worker.intake import SqlIntake
-from worker.tables import (
+from worker.db.events import record
+from worker.db.tables import (
     Base,
     Companion,
     Delivery,
@@ -32,6 +29,9 @@ from worker.tables import (
     Report,
     Study,
 )
+from worker.errors import StudyBusy, UnknownStudy
+from worker.operate.forget import FORGOTTEN, data_of, forget
+from worker.reception.intake import SqlIntake
 
 LATER = MORNING + timedelta(days=400)
 FILES = (

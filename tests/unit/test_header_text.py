@@ -16,8 +16,8 @@ from dicom_io.header.text import CharacterSet, date, time
 from dicom_io.report.source import read_source
 from tests.builders import build_dx
 from tests.reporting import stored, with_raw
-from worker.columns import fitted
-from worker.tables import Study
+from worker.db.columns import fitted
+from worker.db.tables import Study
 
 HANGUL, HAN, KANJI = "김희중", "王小东", "山田"
 CHARACTER_SETS = [

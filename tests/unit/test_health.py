@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.cli.root import app
-from worker.pulse import STALE_SECONDS, Pulse, age_seconds, beat, pulse_path
+from worker.process.pulse import STALE_SECONDS, Pulse, age_seconds, beat, pulse_path
 
 
 @pytest.fixture(autouse=True)

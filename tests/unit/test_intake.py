@@ -16,10 +16,10 @@ from dicom_io.types import Peer, Registration, StoredFile
 from dicom_io.types import Rejection as Refusal
 from tests.builders import build_dx, coded, part10_bytes
 from tests.databases import MORNING, a_delivery, a_job, count, header, kinds, only
-from worker.intake import SqlIntake
-from worker.results import results
-from worker.studies import CAME_BACK, Models, close_quiet_studies, study_digest
-from worker.tables import Event, Instance, Job, Rejection, Study
+from worker.db.tables import Event, Instance, Job, Rejection, Study
+from worker.operate.results import results
+from worker.reception.intake import SqlIntake
+from worker.study.studies import CAME_BACK, Models, close_quiet_studies, study_digest
 
 PEER = Peer("PACS", "10.0.0.5")
 ENCAPSULATED_PDF = "1.2.840.10008.5.1.4.1.1.104.1"

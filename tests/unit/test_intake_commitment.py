@@ -11,8 +11,8 @@ from dicom_io.receive.intake import CommitmentRefused
 from dicom_io.receive.listener_settings import AllowedCaller
 from dicom_io.types import CommitmentReport, Peer
 from tests.databases import MORNING, a_delivery, a_job, a_study, kinds, only
-from worker.intake import SqlIntake
-from worker.tables import Delivery, Event
+from worker.db.tables import Delivery, Event
+from worker.reception.intake import SqlIntake
 
 TRANSACTION = "2.25.777"
 PACS = Peer("PACS", "10.0.0.5")

@@ -10,9 +10,9 @@ from dicom_io.receive.intake import IntakeUnavailable
 from dicom_io.types import CommitmentReport, Peer, StoredFile
 from dicom_io.types import Rejection as Refusal
 from tests.databases import header
-from worker.database import Database
+from worker.db.database import Database
 from worker.errors import DatabaseUnavailable
-from worker.intake import SqlIntake
+from worker.reception.intake import SqlIntake
 
 PEER = Peer("PACS", "10.0.0.5")
 TRANSACTION = "2.25.777"

@@ -7,12 +7,13 @@ import pytest
 from sqlalchemy import func, select
 
 from tests.databases import MORNING, a_job, a_study, an_instance
-from worker import jobs, retries, studies
-from worker.completion import JobResult, finish
+from worker.db.tables import Event, Instance, Job, Report, Study
 from worker.errors import LeaseLost, UnknownStudy
-from worker.outcomes import failed
-from worker.studies import Models, close_quiet_studies, images_of_digest, study_digest
-from worker.tables import Event, Instance, Job, Report, Study
+from worker.operate import retries
+from worker.study import jobs, studies
+from worker.study.completion import JobResult, finish
+from worker.study.outcomes import failed
+from worker.study.studies import Models, close_quiet_studies, images_of_digest, study_digest
 
 LATER = MORNING + timedelta(hours=1)
 

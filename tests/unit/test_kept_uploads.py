@@ -10,11 +10,11 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.builders import build_dx, part10_bytes, ramp
 from tests.fakes import FakeIntake
-from worker import kept_uploads
+from worker.db.tables import Event, Instance, Rejection
 from worker.errors import DatabaseUnavailable
-from worker.kept_uploads import UNTRACED, KeptUploads, build_kept_uploads
-from worker.settings import load_settings
-from worker.tables import Event, Instance, Rejection
+from worker.reception import kept_uploads
+from worker.reception.kept_uploads import UNTRACED, KeptUploads, build_kept_uploads
+from worker.settings.settings import load_settings
 
 WHOLE = part10_bytes(build_dx(pixels=ramp(40, 60)))
 DIRECTORY = "1.2.840.10008.1.3.10"

@@ -15,7 +15,7 @@ import structlog
 from dicom_io.errors import PixelError
 from tests.builders import build_radiograph
 from tests.databases import header
-from worker.logs import configure_logs
+from worker.process.logs import configure_logs
 
 
 @pytest.fixture

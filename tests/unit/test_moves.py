@@ -6,10 +6,10 @@ from sqlalchemy import select
 from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Peer, StoredFile
 from tests.databases import header
-from worker.intake import SqlIntake
-from worker.moves import MoveLedger
-from worker.studies import Models, close_quiet_studies
-from worker.tables import Instance, Job, Move, Study
+from worker.db.tables import Instance, Job, Move, Study
+from worker.reception.intake import SqlIntake
+from worker.reception.moves import MoveLedger
+from worker.study.studies import Models, close_quiet_studies
 
 STUDY = "2.25.1"
 PUSH = Peer("PACS", "10.0.0.5")

@@ -12,11 +12,11 @@ from typer.testing import CliRunner
 
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance, sqlite_database
 from worker.cli.root import app
-from worker.connection_url import parse_database_url
-from worker.database import open_database
+from worker.db.database import open_database
+from worker.db.tables import Study
 from worker.errors import AmbiguousStudy, UnknownStudy
-from worker.study_names import short_uid, study_named
-from worker.tables import Study
+from worker.settings.connection_url import parse_database_url
+from worker.study.names import short_uid, study_named
 
 ROOT = "1.2.276.0.7230010.3.1.2.8323329.12345.1517875202.9876"
 UIDS = [f"{ROOT}{number:02d}" for number in range(1, 5)]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time
 
 import pytest
 
-from worker.night import NightRule, night_of, parse_crontab
+from worker.settings.night import NightRule, night_of, parse_crontab
 
 BERLIN = NightRule("0 22 * * *", "Europe/Berlin", time(6, 0))
 

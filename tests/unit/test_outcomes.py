@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dicom_io.types import Outcome
-from worker.backoff import delay_seconds
-from worker.outcomes import LONGEST_REASON, ImageOutcome, study_outcome
+from worker.study.backoff import delay_seconds
+from worker.study.outcomes import LONGEST_REASON, ImageOutcome, study_outcome
 
 
 def image(outcome: str, probability: float | None = None, reason: str | None = None) -> ImageOutcome:

@@ -16,8 +16,8 @@ from dicom_io.types import Outcome
 from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.builders import build_dx, part10_bytes, ramp
-from worker.settings import load_settings
-from worker.tables import Event, Instance, Rejection, Study
+from worker.db.tables import Event, Instance, Rejection, Study
+from worker.settings.settings import load_settings
 from worker.ui import page_analyse, viewer
 from worker.ui.keeping import LABEL, PICTURE, STORED
 from worker.ui.model import SharedModel

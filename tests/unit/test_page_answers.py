@@ -11,8 +11,8 @@ from dicom_io.types import Outcome
 from tests.builders import build_cr, ramp
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
 from tests.reporting import build_report, content_of, reported, stored
-from worker.settings import load_settings
-from worker.tables import Study
+from worker.db.tables import Study
+from worker.settings.settings import load_settings
 from worker.ui import page_study
 from worker.ui.visit import Visit
 from worker.ui.words import moment

@@ -8,11 +8,11 @@ from streamlit.testing.v1 import AppTest
 
 from tests.databases import MORNING, a_job, a_study, an_instance
 from tests.fakes_worker import FakeStore
-from worker.reanalysis import step
-from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
-from worker.reanalysis_runs import STORE, Request, change_state, start
-from worker.settings import load_settings
-from worker.tables import Event, Job, ReanalysisItem
+from worker.db.tables import Event, Job, ReanalysisItem
+from worker.reanalysis.limits import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import STORE, Request, change_state, start
+from worker.settings.settings import load_settings
 from worker.ui.visit import Visit
 
 OLD, NEW = "2026-03-01-first+01234567", "2026-09-01-second+89abcdef"

@@ -13,9 +13,9 @@ from streamlit.starlette import App
 from streamlit.testing.v1 import AppTest
 from structlog.testing import capture_logs
 
+from worker.db.tables import Event
 from worker.errors import DatabaseUnavailable
-from worker.settings import load_settings
-from worker.tables import Event
+from worker.settings.settings import load_settings
 from worker.ui import visit as visits
 from worker.ui.serve import NO_DATABASE, SCRIPT, script_error, serve, teller
 from worker.ui.visit import Visit

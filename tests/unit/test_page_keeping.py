@@ -9,11 +9,11 @@ from streamlit.testing.v1 import AppTest
 
 from dicom_io.errors import StoreError
 from tests.builders import build_dx, part10_bytes, ramp
-from worker import kept_uploads
-from worker.candidates import Kind
+from worker.db.tables import Event, Instance
 from worker.errors import DatabaseUnavailable
-from worker.settings import load_settings
-from worker.tables import Event, Instance
+from worker.files.candidates import Kind
+from worker.reception import kept_uploads
+from worker.settings.settings import load_settings
 from worker.ui import keeping
 from worker.ui.keeping import AWAY, LABEL, STORED
 from worker.ui.uploads import KEPT, Analysed

@@ -9,10 +9,10 @@ from streamlit.testing.v1 import AppTest
 
 from tests.databases import MORNING, a_job, a_study
 from tests.fakes_worker import FakeQueue
-from worker.scheduling import PRESENT_FOR, Identity, take
-from worker.settings import load_settings
-from worker.table_base import utc_now
-from worker.tables import Companion, Report, Scheduler
+from worker.db.base import utc_now
+from worker.db.tables import Companion, Report, Scheduler
+from worker.queue.scheduling import PRESENT_FOR, Identity, take
+from worker.settings.settings import load_settings
 from worker.ui import page_operations
 from worker.ui.visit import Visit
 from worker.ui.words import moment

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tests.peers import LOOPBACK, free_port
 from worker.cli.root import app
 from worker.errors import StartRefused
-from worker.settings import load_settings
+from worker.settings.settings import load_settings
 from worker.ui import people as people_file
 from worker.ui.people import FREE_FAILURES, MOST_FAILED_NAMES, People, Person, set_password
 from worker.ui.ways import check_page

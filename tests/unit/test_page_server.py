@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 
-from worker.settings import load_settings
+from worker.settings.settings import load_settings
 from worker.ui import serve
 from worker.ui.people import People, set_password
 from worker.ui.ways import Ways

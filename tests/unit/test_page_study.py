@@ -15,8 +15,8 @@ from dicom_io.types import Box, Outcome, ReportedImage
 from models.types import ImageError, ModelError
 from tests.builders import build_cr, ramp, write_part10
 from tests.databases import a_delivery, a_job, a_study, an_image, an_instance, kinds
-from worker.settings import load_settings
-from worker.tables import Delivery, Event, ImageResult, Job
+from worker.db.tables import Delivery, Event, ImageResult, Job
+from worker.settings.settings import load_settings
 from worker.ui import study_image
 from worker.ui.viewer import drawn
 from worker.ui.visit import Visit

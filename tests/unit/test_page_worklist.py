@@ -7,11 +7,11 @@ from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
 from tests.databases import a_job, a_study
-from worker.settings import load_settings
-from worker.tables import Event
+from worker.db.tables import Event
+from worker.operate.worklist import PAGE_SIZE
+from worker.settings.settings import load_settings
 from worker.ui import page_worklist
 from worker.ui.visit import Visit
-from worker.worklist import PAGE_SIZE
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from tests.fakes_worker import (
     FakeStore,
     fake_report,
 )
-from worker import jobs
-from worker.completion import REPLACED
+from worker.db.tables import Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
 from worker.errors import EnvironmentUnfit, LeaseLost
-from worker.pipeline import Collaborators, ReportRule, analyse_study
-from worker.plan import MIXED_PATIENTS
-from worker.studies import CAME_BACK, add_job, current_digest
-from worker.tables import Delivery, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.study import jobs
+from worker.study.completion import REPLACED
+from worker.study.pipeline import Collaborators, ReportRule, analyse_study
+from worker.study.plan import MIXED_PATIENTS
+from worker.study.studies import CAME_BACK, add_job, current_digest
 
 
 def never() -> None:

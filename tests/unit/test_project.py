@@ -12,7 +12,7 @@ import pytest
 import typer.main
 
 from worker.cli.root import app
-from worker.settings import SECRETS, Settings
+from worker.settings.settings import SECRETS, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", "bonewatch.egg-info"}

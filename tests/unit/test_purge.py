@@ -13,12 +13,12 @@ from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Peer, Registration, StoredFile
 from tests.databases import MORNING, a_study, an_instance, header
 from worker.cli.root import app
+from worker.db.tables import Delivery, Event, Instance, Job, Report, Study
 from worker.errors import FilesDeleted
-from worker.file_removal import PURGED, mark, marked, remove_marked
-from worker.intake import SqlIntake
-from worker.purge import estimate, purge
-from worker.retries import retry_failed, retry_study
-from worker.tables import Delivery, Event, Instance, Job, Report, Study
+from worker.operate.purge import estimate, purge
+from worker.operate.retries import retry_failed, retry_study
+from worker.reception.intake import SqlIntake
+from worker.storage.file_removal import PURGED, mark, marked, remove_marked
 
 LATER = MORNING + timedelta(days=400)
 

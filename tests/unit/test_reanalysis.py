@@ -10,13 +10,11 @@ from sqlalchemy import func, select, update
 
 from tests.databases import MORNING, a_job, a_study, an_instance
 from tests.fakes_worker import FakeStore
-from worker import reanalysis
-from worker import reanalysis_runs as runs
+from worker.db.tables import Job, ReanalysisItem, ReanalysisRun, Study
 from worker.errors import LeaseLost
-from worker.night import NightRule
-from worker.reanalysis import step
-from worker.reanalysis_estimate import ItemFailure, estimate_store, item_failures, yet_to_take_up
-from worker.reanalysis_limits import (
+from worker.reanalysis import reanalysis, runs
+from worker.reanalysis.estimate import ItemFailure, estimate_store, item_failures, yet_to_take_up
+from worker.reanalysis.limits import (
     LANE_FULL,
     LIVE_FIRST,
     NIGHT_FULL,
@@ -25,9 +23,10 @@ from worker.reanalysis_limits import (
     ReanalysisCollaborators,
     ReanalysisRule,
 )
-from worker.reanalysis_runs import Request, RunLease
-from worker.studies import current_digest
-from worker.tables import Job, ReanalysisItem, ReanalysisRun, Study
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import Request, RunLease
+from worker.settings.night import NightRule
+from worker.study.studies import current_digest
 
 OLD, NEW = "2026-03-01-first+01234567", "2026-09-01-second+89abcdef"
 

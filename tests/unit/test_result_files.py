@@ -12,10 +12,10 @@ import pytest
 from pyarrow import parquet
 
 from tests.databases import MORNING
-from worker import result_files
 from worker.errors import ExportRefused
-from worker.result_files import write_csv, write_json, write_parquet
-from worker.results import ResultRow
+from worker.operate import result_files
+from worker.operate.result_files import write_csv, write_json, write_parquet
+from worker.operate.results import ResultRow
 
 NAMES = [field.name for field in fields(ResultRow)]
 ROW = replace(

@@ -10,10 +10,10 @@ from sqlalchemy import inspect, select
 
 from dicom_io.types import Outcome
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
-from worker import results as module
-from worker.results import ResultFilter, ResultRow, jobs, results, view_of
-from worker.studies import add_job, current_digest
-from worker.tables import Job, Report
+from worker.db.tables import Job, Report
+from worker.operate import results as module
+from worker.operate.results import ResultFilter, ResultRow, jobs, results, view_of
+from worker.study.studies import add_job, current_digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ import pytest
 from models.types import BundleError
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.fakes_worker import FakeAnalyzer, FakeQueue
-from worker.bootstrap import Runtime
-from worker.current_bundle import shadow_link_of
+from worker.bundles.promotion import run_in_shadow
+from worker.db.tables import utc_now
 from worker.errors import DatabaseNotUpgraded, EnvironmentUnfit
-from worker.promotion import run_in_shadow
-from worker.settings import load_settings
-from worker.tables import utc_now
+from worker.queue.bootstrap import Runtime
+from worker.settings.current_bundle import shadow_link_of
+from worker.settings.settings import load_settings
 
 
 class Bench(Runtime):

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tests.builders import build_cr, build_dx, uid, write_part10
+from worker.demo.samples import read_samples
 from worker.errors import StartRefused
-from worker.samples import read_samples
 
 
 def test_images_of_one_study_are_pushed_together_with_their_truth(tmp_path: Path) -> None:

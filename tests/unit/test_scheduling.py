@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
+from worker.db.tables import Event, Scheduler, SchedulerLease, utc_now
 from worker.errors import DatabaseUnavailable
-from worker.scheduling import Identity, Turn, give_up, present, take
-from worker.tables import Event, Scheduler, SchedulerLease, utc_now
+from worker.queue.scheduling import Identity, Turn, give_up, present, take
 
 FIRST, SECOND = Identity("1", "first:1"), Identity("2", "second:2")
 
@@ -71,7 +71,7 @@ def test_a_holder_stops_its_clock_before_its_lease_is_over_when_nobody_answers_i
     seconds = Seconds()
     turn = Turn(database, 30, FIRST, seconds)
     turn.ask()
-    monkeypatch.setattr("worker.scheduling.take", lambda *_: (_ for _ in ()).throw(DatabaseUnavailable("away")))
+    monkeypatch.setattr("worker.queue.scheduling.take", lambda *_: (_ for _ in ()).throw(DatabaseUnavailable("away")))
     seconds.now += 26
     turn.ask()
     assert turn.held()

@@ -13,8 +13,8 @@ from dicom_io.header.scope import ScopeRule
 from dicom_io.receive.listener_settings import AllowedCaller, ListenerSettings
 from tests.product import ROOT
 from worker.errors import SettingsError
-from worker.settings import PREFIX, SECRETS, Settings, load_settings
-from worker.settings_store import STORE_SECRETS
+from worker.settings.settings import PREFIX, SECRETS, Settings, load_settings
+from worker.settings.store import STORE_SECRETS
 
 EXAMPLE = ROOT / "deploy" / "env.example"
 PACS = {"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}

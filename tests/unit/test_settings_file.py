@@ -17,9 +17,9 @@ from deploy.make_env_example import TARGET, env_example
 from tests.product import ROOT
 from worker.cli.root import app
 from worker.errors import SettingsError
-from worker.settings import PREFIX, SECRETS, Settings, load_settings, read_settings
-from worker.settings_file import SETTING, template
-from worker.up import roles
+from worker.process.up import roles
+from worker.settings.file import SETTING, template
+from worker.settings.settings import PREFIX, SECRETS, Settings, load_settings, read_settings
 
 PACS = '{ name = "pacs", ae_title = "PACS", host = "10.0.0.5", port = 104 }'
 
@@ -312,7 +312,7 @@ def test_a_role_reads_the_file_of_a_secret_itself(home, monkeypatch):
 
 def test_another_process_reads_the_same_file(home):
     write(home, "dicom_port = 11113")
-    code = "from worker.settings import load_settings; print(load_settings().dicom_port)"
+    code = "from worker.settings.settings import load_settings; print(load_settings().dicom_port)"
     environment = {"HOME": str(home.parent), "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=home.parent, env=environment, capture_output=True, text=True, check=True

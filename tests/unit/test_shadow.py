@@ -9,21 +9,21 @@ from models.types import BundleError
 from tests.databases import MORNING, Clock, a_delivery, a_job, a_study, an_instance, sqlite_database
 from tests.fakes_worker import PRESENT, VERSION, FakeAnalyzer, FakeQueue
 from tests.unit.test_chunk import FakeRuntime
-from worker import jobs
-from worker.changes import changes, earlier_model
-from worker.chunk import run_chunk
-from worker.chunk_rule import ChunkRule
+from worker.db.tables import Event, Job, Report, Study, utc_now
 from worker.errors import EnvironmentUnfit
-from worker.file_removal import settled
-from worker.reanalysis_runs import Request
-from worker.reanalysis_store import unanswered
-from worker.results import jobs as all_jobs
-from worker.results import results
-from worker.retries import needs_analysis, retry_failed, retry_study
-from worker.status import snapshot
-from worker.studies import Models, close_quiet_studies, end_shadows, replan
-from worker.sweep import SweepCollaborators, SweepRule, sweep
-from worker.tables import Event, Job, Report, Study, utc_now
+from worker.operate.model_changes import changes, earlier_model
+from worker.operate.results import jobs as all_jobs
+from worker.operate.results import results
+from worker.operate.retries import needs_analysis, retry_failed, retry_study
+from worker.operate.status import snapshot
+from worker.queue.chunk import run_chunk
+from worker.queue.chunk_rule import ChunkRule
+from worker.queue.sweep import SweepCollaborators, SweepRule, sweep
+from worker.reanalysis.runs import Request
+from worker.reanalysis.store import unanswered
+from worker.storage.file_removal import settled
+from worker.study import jobs
+from worker.study.studies import Models, close_quiet_studies, end_shadows, replan
 
 SHADOW = "2026-04-01-second+89abcdef"
 

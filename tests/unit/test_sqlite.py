@@ -10,10 +10,10 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.databases import MORNING
-from worker.connection_url import driver_arguments, parse_database_url
-from worker.database import Database, current_revision, open_database, upgrade
+from worker.db.database import Database, current_revision, open_database, upgrade
+from worker.db.tables import Instance, Study
 from worker.errors import DatabaseNotUpgraded, DatabaseUnavailable
-from worker.tables import Instance, Study
+from worker.settings.connection_url import driver_arguments, parse_database_url
 
 
 def new_study(number=1, **values):

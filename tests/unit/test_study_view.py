@@ -6,7 +6,7 @@ from datetime import timedelta
 from html.parser import HTMLParser
 
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_image, an_instance
-from worker.tables import Companion, Delivery, Event
+from worker.db.tables import Companion, Delivery, Event
 from worker.ui.report_tree import as_lists
 from worker.ui.study_view import load_study, with_answer
 

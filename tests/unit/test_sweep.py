@@ -10,10 +10,10 @@ from sqlalchemy import func, select, update
 from models.types import BundleError
 from tests.databases import Clock, a_delivery, a_job, a_study, an_instance, sqlite_database
 from tests.fakes_worker import VERSION, FakeQueue
-from worker import jobs
-from worker.status import snapshot
-from worker.sweep import MOST_CHUNKS, SweepCollaborators, SweepRule, sweep
-from worker.tables import Delivery, Job, Study
+from worker.db.tables import Delivery, Job, Study
+from worker.operate.status import snapshot
+from worker.queue.sweep import MOST_CHUNKS, SweepCollaborators, SweepRule, sweep
+from worker.study import jobs
 
 
 class Bench:

@@ -7,16 +7,16 @@ import pytest
 from dicom_io.errors import StoreError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import VERSION, FakeAnalyzer, FakeFrames, FakeQueue, FakeStore, fake_report
-from worker import jobs
-from worker.app import create_app
+from worker.db.tables import Job, utc_now
 from worker.errors import DatabaseUnavailable, EnvironmentUnfit, LeaseLost
-from worker.lease import Heartbeat
-from worker.pipeline import Collaborators, ReportRule
-from worker.queues import ANALYZE, DELIVER, SWEEP
-from worker.settings import load_settings
-from worker.studies import add_job, current_digest
-from worker.tables import Job, utc_now
-from worker.tasks import run_analysis, run_sweep
+from worker.queue.app import create_app
+from worker.queue.tasks import run_analysis, run_sweep
+from worker.settings.settings import load_settings
+from worker.study import jobs
+from worker.study.lease import Heartbeat
+from worker.study.pipeline import Collaborators, ReportRule
+from worker.study.queues import ANALYZE, DELIVER, SWEEP
+from worker.study.studies import add_job, current_digest
 
 
 class FakeRuntime:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from training.site_labels import BoxedImage, Label, SiteDataError
-from worker.candidates import Candidate, Kind
-from worker.truth import Truth, match
+from worker.files.candidates import Candidate, Kind
+from worker.files.labels import Truth, match
 
 
 def test_boxes_of_one_file_under_its_path_and_its_name_are_refused() -> None:

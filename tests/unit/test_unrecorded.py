@@ -22,12 +22,12 @@ from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
 from tests.databases import a_study, an_instance, count, kinds, only
-from worker import unrecorded
-from worker.events import record
-from worker.intake import SqlIntake
-from worker.studies import Models, close_quiet_studies
-from worker.tables import Instance, ReanalysisItem, ReanalysisRun, Rejection, Study
-from worker.unrecorded import AGE, REST, UnrecordedFiles
+from worker.db.events import record
+from worker.db.tables import Instance, ReanalysisItem, ReanalysisRun, Rejection, Study
+from worker.reception.intake import SqlIntake
+from worker.storage import unrecorded
+from worker.storage.unrecorded import AGE, REST, UnrecordedFiles
+from worker.study.studies import Models, close_quiet_studies
 
 PEER = Peer("PACS", "10.0.0.5")
 LARGEST = 1 << 24

@@ -1,5 +1,5 @@
-from worker.settings import load_settings
-from worker.up import roles
+from worker.process.up import roles
+from worker.settings.settings import load_settings
 
 
 def test_the_listener_is_there_before_the_first_report_is_sent_and_until_after_the_last(tmp_path):

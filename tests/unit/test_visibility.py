@@ -13,8 +13,8 @@ from dicom_io.pixels.visibility import STRETCHED, made_visible
 from models.preprocess import stretch as stretch_for_the_model
 from models.types import Decision, ImageAnalysis
 from tests.builders import build_dx, build_sc, ramp, write_part10
-from worker.analyze import Workbench, analyze_file
-from worker.candidates import Candidate, Kind
+from worker.files.analyze import Workbench, analyze_file
+from worker.files.candidates import Candidate, Kind
 
 SPREAD = np.linspace(0, 1, 6000, dtype=np.float32).reshape(60, 100)
 

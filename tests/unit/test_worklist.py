@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from tests.databases import MORNING, a_job, a_study, an_instance
-from worker import worklist
-from worker.tables import Study
-from worker.worklist import Place, WorklistFilter, parse_place, worklist_page
+from worker.db.tables import Study
+from worker.operate import worklist
+from worker.operate.worklist import Place, WorklistFilter, parse_place, worklist_page
 
 EARLIER = "2025-01-01-other+89abcdef"
 

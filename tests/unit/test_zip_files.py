@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.builders import build_cr, part10_bytes
-from worker import zip_files
-from worker.candidates import Kind, output_names, select
 from worker.errors import ZipMemberUnreadable
+from worker.files import zip_files
+from worker.files.candidates import Kind, output_names, select
 
 IMAGE = part10_bytes(build_cr())
 

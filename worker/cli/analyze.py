@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from dicom_io.header.scope import ScopeRule
     from models.analyzer import Analyzer
     from models.bundle import Bundle
-    from worker.analyze_journal import Journal
-    from worker.analyze_output import Output
-    from worker.candidates import Candidate
-    from worker.settings import Settings
+    from worker.files.candidates import Candidate
+    from worker.files.journal import Journal
+    from worker.files.output import Output
+    from worker.settings.settings import Settings
 
 BOXES_SHOWN = 5
 
@@ -82,8 +82,8 @@ def analyze(
     device: Annotated[str | None, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:N.")] = None,
 ) -> None:
     """Analyse files without any service; each answer is printed as it comes. Exit status 1 if any file failed."""
-    from worker.candidates import select
-    from worker.settings import load_settings
+    from worker.files.candidates import select
+    from worker.settings.settings import load_settings
 
     settings = load_settings(bundle=bundle, device=device)
     if out is not None and out.exists() and not out.is_dir():
@@ -161,8 +161,8 @@ class _Model:
     def output(self, folder: Path) -> Output:
         """Return the writer of reports and marked images for a folder."""
         from dicom_io.types import Algorithm
-        from worker.analyze_output import Output
-        from worker.bootstrap import MANUFACTURER
+        from worker.files.output import Output
+        from worker.queue.bootstrap import MANUFACTURER
 
         if folder not in self._outputs:
             model = self._analyzer
@@ -189,7 +189,7 @@ class _Work:
         OSError
             When the folder cannot be written to.
         """
-        from worker.candidates import output_names
+        from worker.files.candidates import output_names
 
         with self._journal() as journal, progress(screen=printer.screen) as bar:
             task = bar.add_task("analysing", total=len(candidates))
@@ -204,7 +204,7 @@ class _Work:
                 bar.advance(task)
 
     def _journal(self) -> AbstractContextManager[Journal | None]:
-        from worker.analyze_journal import Conditions, Journal
+        from worker.files.journal import Conditions, Journal
 
         if self._out is None:
             return nullcontext()
@@ -214,8 +214,8 @@ class _Work:
 
     def _analyse(self, candidate: Candidate, name: Path) -> tuple[dict[str, Any], str | None]:
         from dicom_io.types import Outcome
-        from worker.analyze import Answer, Workbench, analyze_file
         from worker.errors import ZipMemberUnreadable
+        from worker.files.analyze import Answer, Workbench, analyze_file
 
         workbench = Workbench(self._model.analyzer, self._rule, self._minimum_score)
         note = None

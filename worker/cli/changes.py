@@ -14,9 +14,9 @@ from worker.cli.results import Format, check_out, write
 from worker.cli.screen import as_text, coloured, console, say_error, table
 
 if TYPE_CHECKING:
-    from worker.changes import ChangeRow
-    from worker.database import Database
-    from worker.settings import Settings
+    from worker.db.database import Database
+    from worker.operate.model_changes import ChangeRow
+    from worker.settings.settings import Settings
 
 
 def changes(
@@ -38,8 +38,8 @@ def changes(
     home: Home = None,
 ) -> None:
     """List the studies of which two models say different things, newly suspected fractures first."""
-    from worker.changes import ChangeRow
-    from worker.changes import changes as query
+    from worker.operate.model_changes import ChangeRow
+    from worker.operate.model_changes import changes as query
 
     check_out(output, out)
     settings = settings_of(home)
@@ -62,7 +62,7 @@ def changes(
 
 def _models(database: Database, settings: Settings, before: str | None, after: str | None) -> tuple[str, str]:
     from models.manifest import SHIPPED, read_manifest
-    from worker.changes import earlier_model
+    from worker.operate.model_changes import earlier_model
 
     later = after or read_manifest(settings.installed_bundle() or SHIPPED).version
     earlier = before or earlier_model(database, later)
@@ -74,7 +74,7 @@ def _models(database: Database, settings: Settings, before: str | None, after: s
 
 def _beside_shadow(settings: Settings, before: str | None, after: str | None) -> tuple[str, str]:
     from models.manifest import SHIPPED, read_manifest
-    from worker.current_bundle import shadow_bundle
+    from worker.settings.current_bundle import shadow_bundle
 
     folder = shadow_bundle(settings.home)
     if after is None and folder is None:

@@ -19,7 +19,7 @@ def _db() -> None:
 @app.command("upgrade")
 def upgrade(home: Home = None) -> None:
     """Bring the database to this version's tables; make it where there is none. `up` does it by itself."""
-    from worker.database import upgrade as upgrade_database
+    from worker.db.database import upgrade as upgrade_database
 
     url = settings_of(home).sqlalchemy_url()
     before, after = upgrade_database(url)

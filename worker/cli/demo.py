@@ -15,8 +15,8 @@ from worker.cli.errors import ANSWER_IS_NO, INTERRUPTED, NOT_USABLE
 from worker.cli.screen import as_text, coloured, console, progress, say_error, table
 
 if TYPE_CHECKING:
-    from worker.demo import Demo, DemoState
-    from worker.samples import SampleStudy
+    from worker.demo.demo import Demo, DemoState
+    from worker.demo.samples import SampleStudy
 
 LINES_SHOWN = 90
 
@@ -37,10 +37,10 @@ def demo(
     Nothing of yours is touched: it works in a throw-away folder. Exit status 0 only if every study was analysed and
     its report delivered and committed.
     """
-    from worker.demo import Demo
+    from worker.demo.demo import Demo
+    from worker.demo.samples import read_samples
     from worker.errors import ChildFailed, Interrupted
-    from worker.samples import read_samples
-    from worker.stopping import StopRequest
+    from worker.process.stopping import StopRequest
 
     request = StopRequest()
     request.install()

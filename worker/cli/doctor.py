@@ -17,8 +17,8 @@ MARKS = {"good": "[green]✔[/]", "note": "[yellow]•[/]", "bad": "[bold red]�
 
 def doctor(home: Home = None, as_json: Json = False) -> None:
     """Check settings, disk, database, broker, model, listener, every PACS; say what to do. Status 1 if one is bad."""
-    from worker.checks import Verdict, checks
-    from worker.logs import configure_logs
+    from worker.operate.checks import Verdict, checks
+    from worker.process.logs import configure_logs
 
     settings = settings_of(home)
     configure_logs("console", "CRITICAL")  # each check says in words what libraries complain of

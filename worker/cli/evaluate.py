@@ -13,9 +13,9 @@ from worker.cli.options import Json
 from worker.cli.screen import console, print_json, progress, say_error, table
 
 if TYPE_CHECKING:
-    from worker.evaluate import Evaluation
-    from worker.settings import Settings
-    from worker.truth import Matching
+    from worker.files.evaluate import Evaluation
+    from worker.files.labels import Matching
+    from worker.settings.settings import Settings
 
 TRAINING_EXTRA = ("matplotlib", "sklearn", "tqdm")
 SHOWN = 5
@@ -63,7 +63,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled files; exit status 1 if any labelled file could not be measured."""
     _require_training()
-    from worker.settings import load_settings
+    from worker.settings.settings import load_settings
 
     settings = load_settings(bundle=bundle, device=device)
     if out is not None and out.exists() and not out.is_dir():
@@ -98,8 +98,8 @@ def _require_training() -> None:
 
 def _match(paths: list[Path], truth: Path, boxes: Path | None, split: str | None, out: Path | None) -> Matching:
     from training.site_labels import SiteDataError, read_boxes
-    from worker.candidates import select
-    from worker.truth import match, read_truth
+    from worker.files.candidates import select
+    from worker.files.labels import match, read_truth
 
     try:
         truths, boxed = read_truth(truth), read_boxes(boxes) if boxes is not None else []
@@ -127,7 +127,7 @@ def _evaluation(settings: Settings, matching: Matching) -> Evaluation:
     from models.analyzer import Analyzer
     from models.bundle import load_bundle
     from worker.errors import EnvironmentUnfit
-    from worker.evaluate import Evaluation
+    from worker.files.evaluate import Evaluation
 
     try:
         analyzer = Analyzer(load_bundle(folder), settings.device, settings.threads)

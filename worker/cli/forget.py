@@ -13,7 +13,7 @@ from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import console, print_json, say_error
 
 if TYPE_CHECKING:
-    from worker.forget import StudyData
+    from worker.operate.forget import StudyData
 
 
 def forget(
@@ -28,12 +28,12 @@ def forget(
     Refused while images of it arrive, or an analysis or a report of it is on its way. One event stays, without patient
     data: who asked for it, when, and how much it was. What the PACS sends again is a new study to bonewatch.
     """
-    from worker.forget import data_of
-    from worker.forget import forget as remove
-    from worker.person import user
-    from worker.stores import store_of
-    from worker.study_names import study_named
-    from worker.table_base import utc_now
+    from worker.db.base import utc_now
+    from worker.db.person import user
+    from worker.operate.forget import data_of
+    from worker.operate.forget import forget as remove
+    from worker.storage.stores import store_of
+    from worker.study.names import study_named
 
     settings = settings_of(home)
     database = database_of(settings)

@@ -12,7 +12,7 @@ from worker.cli.options import Home, settings_of
 from worker.cli.screen import console, say_error
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.settings.settings import Settings
 
 
 class Role(StrEnum):
@@ -30,7 +30,7 @@ def health(role: Annotated[Role, typer.Argument(help="The role to look at.")], h
     The database, the broker and the PACS have no part in it (`bonewatch doctor` looks at those): a container is not
     better for being restarted while they are away.
     """
-    from worker.pulse import STALE_SECONDS, age_seconds, pulse_path
+    from worker.process.pulse import STALE_SECONDS, age_seconds, pulse_path
 
     settings = settings_of(home)
     if role in (Role.LISTEN, Role.UI):

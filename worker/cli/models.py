@@ -15,8 +15,8 @@ from worker.cli.options import Home, Json, database_of, require_home, settings_o
 from worker.cli.screen import as_text, console, print_json, say_error, table
 
 if TYPE_CHECKING:
-    from worker.bundle_changes import HeldBundle
-    from worker.settings import Settings
+    from worker.bundles.changes import HeldBundle
+    from worker.settings.settings import Settings
 
 app = typer.Typer(
     cls=HelpGroup, help="The models of this machine: list, install, promote, shadow, history.", no_args_is_help=True
@@ -31,7 +31,7 @@ def _models() -> None:
 @app.command("list")
 def list_models(home: Home = None, as_json: Json = False) -> None:
     """List the bundles that ship or were installed, and which of them is used."""
-    from worker.bundle_changes import held_bundles
+    from worker.bundles.changes import held_bundles
 
     settings = settings_of(home)
     if home is not None:
@@ -68,7 +68,7 @@ def install(
     home: Home = None,
 ) -> None:
     """Check a bundle and copy it to this home; nothing uses it until it is promoted."""
-    from worker.promotion import install as copy
+    from worker.bundles.promotion import install as copy
 
     settings = settings_of(home)
     with _home_errors(settings):
@@ -103,8 +103,8 @@ def shadow(
     """Let a second bundle see what is pushed, too: its answers are stored and never sent; record who said so."""
     from datetime import datetime
 
-    from worker.bundle_changes import record_change
-    from worker.promotion import end_shadow, run_in_shadow
+    from worker.bundles.changes import record_change
+    from worker.bundles.promotion import end_shadow, run_in_shadow
 
     settings = settings_of(home)
     if (bundle is None) is not off:
@@ -136,7 +136,7 @@ def history(
     as_json: Json = False,
 ) -> None:
     """List who had which model used or run in shadow, on which machine, newest first."""
-    from worker.bundle_changes import history as query
+    from worker.bundles.changes import history as query
 
     database = database_of(settings_of(home))
     try:
@@ -159,8 +159,8 @@ def make_current(settings: Settings, folder: Path | None) -> None:
     from datetime import datetime
 
     from models.manifest import SHIPPED
-    from worker.bundle_changes import record_change
-    from worker.promotion import promote as change
+    from worker.bundles.changes import record_change
+    from worker.bundles.promotion import promote as change
 
     if settings.bundle is not None:
         advice = "unset it, or let it name the new bundle"
@@ -184,7 +184,7 @@ def make_current(settings: Settings, folder: Path | None) -> None:
 
 def _folder_of(bundle: str, home: Path) -> Path:
     """Return the folder of an installed version, else the folder that has this name."""
-    from worker.bundle_changes import held_bundles
+    from worker.bundles.changes import held_bundles
 
     named = [each.folder for each in held_bundles(home) if each.version == bundle]
     return named[0] if named else Path(bundle)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from worker.database import Database
-    from worker.settings import Settings
+    from worker.db.database import Database
+    from worker.settings.settings import Settings
 
 Home = Annotated[
     Path | None,
@@ -26,7 +26,7 @@ Wide = Annotated[bool, typer.Option("--wide", help="Whole tables with whole UIDs
 
 def settings_of(home: Path | None, **overrides: Any) -> Settings:
     """Return the settings of this site; options win over environment and file."""
-    from worker.settings import load_settings
+    from worker.settings.settings import load_settings
 
     return load_settings(home=home, **overrides)
 
@@ -46,7 +46,7 @@ def require_home(settings: Settings) -> None:
 
 def database_of(settings: Settings, **patience: float) -> Database:
     """Open the database, which must have this version's tables; `patience` is `timeout_seconds`."""
-    from worker.database import open_database
+    from worker.db.database import open_database
 
     if settings.database_url is None:
         require_home(settings)

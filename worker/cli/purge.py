@@ -15,9 +15,9 @@ from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import console, print_json, progress, say_error
 
 if TYPE_CHECKING:
-    from worker.database import Database
-    from worker.purge import Purgeable
-    from worker.settings import Settings
+    from worker.db.database import Database
+    from worker.operate.purge import Purgeable
+    from worker.settings.settings import Settings
 
 DAYS = {"d": 1, "w": 7, "y": 365}
 LONGEST_DAYS = 365 * 200
@@ -38,8 +38,8 @@ def purge(
     Kept, whatever their age: studies with work that waits or runs, whose latest analysis failed, or of which a report
     is not committed by every PACS. Images that come again are kept again.
     """
-    from worker.purge import estimate
-    from worker.table_base import utc_now
+    from worker.db.base import utc_now
+    from worker.operate.purge import estimate
 
     before = utc_now() - _age(older_than)
     settings = settings_of(home)
@@ -58,9 +58,9 @@ def purge(
 
 
 def _purge(database: Database, settings: Settings, before: datetime, found: Purgeable, as_json: bool) -> None:
-    from worker.person import user
-    from worker.purge import purge as files_of
-    from worker.stores import store_of
+    from worker.db.person import user
+    from worker.operate.purge import purge as files_of
+    from worker.storage.stores import store_of
 
     studies = instances = reports = size_bytes = 0
     with progress() as bar:

@@ -18,10 +18,10 @@ from worker.cli.screen import as_text, console, print_json, progress, say_error,
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from worker.database import Database
-    from worker.reanalysis_estimate import Estimate, ItemFailure, RunProgress
-    from worker.reanalysis_runs import Request
-    from worker.settings import Settings
+    from worker.db.database import Database
+    from worker.reanalysis.estimate import Estimate, ItemFailure, RunProgress
+    from worker.reanalysis.runs import Request
+    from worker.settings.settings import Settings
 
 LOOK_EVERY_SECONDS = 0.5
 
@@ -75,7 +75,7 @@ def reanalyze(
 
     The work is done by `schedule` and `work` (or `up`), behind today's studies; this command only asks for it.
     """
-    from worker.reanalysis_runs import Request
+    from worker.reanalysis.runs import Request
 
     request = Request(
         source=source.value,
@@ -106,8 +106,8 @@ def reanalyze(
 
 def _checked(settings: Settings, request: Request) -> Request:
     """Return what is to be asked for, with the modalities that are analysed where an archive would be asked for all."""
-    from worker.bootstrap import archive_request
     from worker.errors import SettingsError
+    from worker.queue.bootstrap import archive_request
 
     if request.source == Source.ARCHIVE and settings.archive is None:
         raise SettingsError("BONEWATCH_ARCHIVE: is not set, so there is no archive to ask")
@@ -115,9 +115,9 @@ def _checked(settings: Settings, request: Request) -> Request:
 
 
 def _ask(database: Database, settings: Settings, request: Request) -> int:
-    from worker.person import user
-    from worker.reanalysis_runs import start
-    from worker.tables import utc_now
+    from worker.db.person import user
+    from worker.db.tables import utc_now
+    from worker.reanalysis.runs import start
 
     version = _model_version(settings)
     run_id = start(database, request, model_version=version, asked_by=user(), now=utc_now())
@@ -134,7 +134,7 @@ def _model_version(settings: Settings) -> str:
 
 
 def _estimate(database: Database, settings: Settings, request: Request, as_json: bool) -> None:
-    from worker.reanalysis_estimate import estimate_store
+    from worker.reanalysis.estimate import estimate_store
 
     version, processes = _model_version(settings), settings.analysis_processes
     if request.source == Source.ARCHIVE:
@@ -148,10 +148,10 @@ def _estimate(database: Database, settings: Settings, request: Request, as_json:
 
 
 def _count_archive(database: Database, settings: Settings, request: Request, version: str) -> Estimate:
-    from worker.archive_estimate import estimate_archive
-    from worker.bootstrap import archive_parts
-    from worker.logs import configure_logs
-    from worker.tables import utc_now
+    from worker.db.tables import utc_now
+    from worker.process.logs import configure_logs
+    from worker.queue.bootstrap import archive_parts
+    from worker.reanalysis.archive_estimate import estimate_archive
 
     configure_logs("console", "WARNING")  # what libraries complain of is no part of the answer
     parts = archive_parts(settings, database)
@@ -178,9 +178,9 @@ def _in_words(found: Estimate) -> str:
 
 
 def _change(database: Database, wanted: dict[str, int | None]) -> None:
-    from worker.person import user
-    from worker.reanalysis_runs import change_state
-    from worker.tables import utc_now
+    from worker.db.person import user
+    from worker.db.tables import utc_now
+    from worker.reanalysis.runs import change_state
 
     for state, run_id in wanted.items():
         if run_id is None:
@@ -192,8 +192,8 @@ def _change(database: Database, wanted: dict[str, int | None]) -> None:
 
 
 def _show(database: Database, as_json: bool) -> None:
-    from worker.reanalysis_estimate import item_failures
-    from worker.reanalysis_estimate import progress as runs
+    from worker.reanalysis.estimate import item_failures
+    from worker.reanalysis.estimate import progress as runs
 
     found = runs(database)
     failures = item_failures(database, [run.run_id for run in found])
@@ -229,7 +229,7 @@ def _row(run: RunProgress) -> tuple[str, ...]:
 
 def _follow(database: Database, run_id: int) -> None:
     """Show how far a run is until it has ended or waits for a person."""
-    from worker.reanalysis_estimate import progress as runs
+    from worker.reanalysis.estimate import progress as runs
 
     with progress() as bar:
         task = bar.add_task(f"re-analysis {run_id}", total=None)

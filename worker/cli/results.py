@@ -31,8 +31,8 @@ from worker.cli.screen import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from worker.changes import ChangeRow
-    from worker.results import ResultRow
+    from worker.operate.model_changes import ChangeRow
+    from worker.operate.results import ResultRow
 
 Row = TypeVar("Row", "ResultRow", "ChangeRow")
 
@@ -85,8 +85,8 @@ def results(
 ) -> None:
     """List results, newest first. Times are of the analysis, or of the arrival where there was none yet."""
     from dicom_io.types import Outcome
-    from worker.results import ResultFilter, ResultRow
-    from worker.results import results as query
+    from worker.operate.results import ResultFilter, ResultRow
+    from worker.operate.results import results as query
 
     wanted = ResultFilter(
         since=_moment("--since", since),
@@ -134,7 +134,7 @@ def _print(rows: list[ResultRow], *, wide: bool, more: bool) -> None:
 
 
 def _print_list(screen: Console, rows: list[ResultRow]) -> None:
-    from worker.study_names import short_uid
+    from worker.study.names import short_uid
 
     columns = ("analysed", "accession", "outcome", "prob.", "boxes", "report")
     entries = [
@@ -189,7 +189,7 @@ def _reason(row: ResultRow) -> str | None:
 
 def write(kind: type[Row], rows: Iterator[Row], form: Format, out: Path | None) -> None:
     """Write every row as it comes: to standard output, or to a file which then says how many there are."""
-    from worker.result_files import whole_file, write_csv, write_json, write_parquet
+    from worker.operate.result_files import whole_file, write_csv, write_json, write_parquet
 
     text = write_csv if form is Format.CSV else write_json
     if out is None:
@@ -213,7 +213,7 @@ def _counted(rows: Iterator[Row], advance: Callable[[], None]) -> Iterator[Row]:
 
 
 def _moment(option: str, text: str | None) -> datetime | None:
-    from worker.moments import parse_moment
+    from worker.operate.moments import parse_moment
 
     if text is None:
         return None

@@ -12,7 +12,7 @@ from worker.cli.options import Home, database_of, settings_of
 from worker.cli.screen import console, say_error
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.settings.settings import Settings
 
 KILLED_PREDECESSOR_SECONDS = 10.0
 
@@ -26,10 +26,10 @@ def up(
 ) -> None:
     """Run everything on this machine: broker, database, listener, analysis, deliveries, page. Ctrl-C stops it."""
     from worker.errors import ChildFailed, Interrupted
-    from worker.home_lock import LOCK_NAME, HomeLock
-    from worker.stopping import StopRequest
-    from worker.supervisor import Supervisor, Surroundings
-    from worker.up import explain, log_folder, make_home, prepare, roles
+    from worker.process.home_lock import LOCK_NAME, HomeLock
+    from worker.process.stopping import StopRequest
+    from worker.process.supervisor import Supervisor, Surroundings
+    from worker.process.up import explain, log_folder, make_home, prepare, roles
 
     request = StopRequest()
     request.install()
@@ -38,7 +38,11 @@ def up(
     make_home(settings)
     lock = HomeLock(settings.run_folder / LOCK_NAME)
     lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
-    version = prepare(settings, page=page)
+    version = prepare(settings)
+    if page:
+        from worker.ui.ways import check_page
+
+        check_page(settings)
     surroundings = Surroundings(
         log_folder(settings),
         say=lambda line: screen.print(escape(line)),
@@ -71,9 +75,9 @@ def up(
 def _greet(settings: Settings, version: str, *, page: bool) -> None:
     from rich.table import Table
 
-    from worker.settings_choices import CHOICES
-    from worker.settings_file import NAME
-    from worker.up import addresses
+    from worker.process.up import addresses
+    from worker.settings.choices import CHOICES
+    from worker.settings.file import NAME
 
     facts = Table.grid(padding=(0, 2))
     facts.add_row("[bold]Enter in your PACS[/]", "")
@@ -108,12 +112,12 @@ def _destinations(settings: Settings) -> str:
 
 def listen(home: Home = None) -> None:
     """Receive studies from a PACS (C-STORE, C-ECHO, answers of storage commitment)."""
-    from worker.bootstrap import build_listener
     from worker.errors import StartRefused
-    from worker.logs import configure_logs
-    from worker.readiness import announce_ready
-    from worker.receptions import RECEPTION_SECONDS
-    from worker.stopping import StopRequest
+    from worker.process.logs import configure_logs
+    from worker.process.readiness import announce_ready
+    from worker.process.stopping import StopRequest
+    from worker.queue.bootstrap import build_listener
+    from worker.reception.receptions import RECEPTION_SECONDS
 
     request = StopRequest()
     request.install()
@@ -148,8 +152,8 @@ def schedule(home: Home = None) -> None:
 
 def _serve(role: str, settings: Settings) -> None:
     from models.manifest import SHIPPED, read_manifest
-    from worker.app import run_worker
-    from worker.logs import configure_logs
+    from worker.process.logs import configure_logs
+    from worker.queue.app import run_worker
 
     configure_logs(settings.log_format, settings.log_level)
     read_manifest(settings.installed_bundle() or SHIPPED)
@@ -160,10 +164,10 @@ def _serve(role: str, settings: Settings) -> None:
 
 def broker(home: Home = None) -> None:
     """Run the embedded broker alone; `up` does."""
-    from worker.broker import EmbeddedBroker
     from worker.errors import BrokerError
-    from worker.readiness import announce_ready
-    from worker.stopping import StopRequest
+    from worker.process.readiness import announce_ready
+    from worker.process.stopping import StopRequest
+    from worker.queue.broker import EmbeddedBroker
 
     request = StopRequest()
     request.install()

@@ -13,7 +13,7 @@ from worker.cli.options import Home, Json
 from worker.cli.screen import console, print_json, say_error
 
 if TYPE_CHECKING:
-    from worker.settings import Settings
+    from worker.settings.settings import Settings
 
 MASK = "********"
 
@@ -23,8 +23,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write it anew; the old one is kept beside it.")] = False,
 ) -> None:
     """Write the settings file: every setting with its default and what it does, none of them set. Asks nothing."""
-    from worker.settings import file_to_write
-    from worker.settings_file import write_template
+    from worker.settings.file import write_template
+    from worker.settings.settings import file_to_write
 
     path = file_to_write(home)
     try:
@@ -44,7 +44,7 @@ def init(
 
 def settings(home: Home = None, as_json: Json = False) -> None:
     """Print every setting that is in force and where its value comes from; secrets are masked."""
-    from worker.settings import PREFIX, read_settings
+    from worker.settings.settings import PREFIX, read_settings
 
     found, set_by = read_settings(home=home)
     rows = [
@@ -69,7 +69,7 @@ def settings(home: Home = None, as_json: Json = False) -> None:
 
 
 def _file(found: Settings) -> str:
-    from worker.settings_file import NAME
+    from worker.settings.file import NAME
 
     if found.config is None:
         return f"none; {found.home / NAME} would be read, and bonewatch init writes it"
@@ -78,8 +78,8 @@ def _file(found: Settings) -> str:
 
 def _values(found: Settings) -> dict[str, Any]:
     """Return each setting's value as JSON has it, in the order of the settings file, secrets as a mask."""
-    from worker.settings import SECRETS
-    from worker.settings_file import names_in_template
+    from worker.settings.file import names_in_template
+    from worker.settings.settings import SECRETS
 
     values = found.model_dump(mode="json", exclude_none=True)
     values |= {name: MASK for name in SECRETS if name in values}

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from worker.results import JobRow
-    from worker.settings import Settings
-    from worker.status import Status
+    from worker.operate.results import JobRow
+    from worker.operate.status import Status
+    from worker.settings.settings import Settings
 
 
 STUDY = "its Study Instance UID or accession number"
@@ -54,10 +54,10 @@ class JobState(StrEnum):
 
 def status(wide: Wide = False, home: Home = None, as_json: Json = False) -> None:
     """Show queues, running work, states, failures with their reasons, waiting deliveries and disk space."""
-    from worker.app import create_app
-    from worker.queues import CeleryQueue
-    from worker.status import snapshot
-    from worker.study_names import short_uid
+    from worker.operate.status import snapshot
+    from worker.queue.app import create_app
+    from worker.study.names import short_uid
+    from worker.study.queues import CeleryQueue
 
     settings = settings_of(home)
     database = database_of(settings)
@@ -126,7 +126,7 @@ def _reanalysis(found: Status) -> str:
 def _show_held(screen: Console, found: Status, shown: Callable[[str], str]) -> None:
     if not found.held_studies:
         return
-    from worker.patients import WHAT_TO_DO
+    from worker.study.patients import WHAT_TO_DO
 
     screen.print("\n[bold]Wait for a decision[/]")
     entries = [
@@ -191,8 +191,8 @@ def jobs(
     as_json: Json = False,
 ) -> None:
     """List jobs with their states, newest first: one for each analysis of a study, retries included."""
-    from worker.results import jobs as query
-    from worker.study_names import study_named
+    from worker.operate.results import jobs as query
+    from worker.study.names import study_named
 
     database = database_of(settings_of(home))
     try:
@@ -214,7 +214,7 @@ def jobs(
 
 
 def _show_job_list(screen: Console, rows: Sequence[JobRow]) -> None:
-    from worker.study_names import short_uid
+    from worker.study.names import short_uid
 
     columns = ("job", "made", "accession", "state", "outcome", "lane", "tries", "sec.")
     entries = [
@@ -270,8 +270,8 @@ def retry(
     the work.
     """
     from models.manifest import SHIPPED, read_manifest
-    from worker.retries import needs_analysis, retry_failed, retry_study, revive_deliveries
-    from worker.study_names import study_named
+    from worker.operate.retries import needs_analysis, retry_failed, retry_study, revive_deliveries
+    from worker.study.names import study_named
 
     if (study is None) is not all_failed:
         say_error("name one study, or give --all-failed", "bonewatch retry STUDY | bonewatch retry --all-failed")

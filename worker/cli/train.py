@@ -16,8 +16,8 @@ from worker.cli.screen import console, print_json, progress, say_error, table
 
 if TYPE_CHECKING:
     from training.site_data import Leniency, Survey
-    from worker.settings import Settings
-    from worker.train import Tables
+    from worker.files.train import Tables
+    from worker.settings.settings import Settings
 
 NAMES_SHOWN = 10
 LEAST_TO_TELL = 30
@@ -67,7 +67,7 @@ def check(
     """Read images, labels and boxes and say what there is and what is wrong; nothing is trained or written."""
     with _data_errors():
         from training.site_data import Leniency
-        from worker.train import Tables
+        from worker.files.train import Tables
 
         leniency = Leniency(skip_unreadable, skip_unmatched, clip_boxes)
         found = _survey(path, Tables(labels, boxes), leniency, settings_of(None), work=None, leave_out=None)
@@ -127,7 +127,7 @@ def run(
         raise typer.Exit(WRONG_USE)
     with _data_errors(), _work_folder(work, out) as decoded:
         from training.site_data import Leniency
-        from worker.train import Tables
+        from worker.files.train import Tables
 
         leniency = Leniency(skip_unreadable, skip_unmatched, clip_boxes)
         found = _survey(path, Tables(labels, boxes), leniency, settings, work=decoded, leave_out=out)
@@ -164,7 +164,7 @@ def _survey(
     path: Path, tables: Tables, leniency: Leniency, settings: Settings, *, work: Path | None, leave_out: Path | None
 ) -> Survey:
     from models.analyzer import check_pixels
-    from worker.train import Desk, find_files, survey_site
+    from worker.files.train import Desk, find_files, survey_site
 
     if tables.labels is None and tables.boxes is None:
         say_error("there is nothing to learn from", "give --labels, --boxes or both")
@@ -250,7 +250,7 @@ def _as_json(found: Survey) -> dict[str, Any]:
 def _show(found: Survey, *, stderr: bool = False) -> None:
     from rich.markup import escape
 
-    from worker.train import words_of
+    from worker.files.train import words_of
 
     for findings, style in ((found.problems, "bold red"), (found.notes, "yellow")):
         screen = console(stderr=stderr or findings is found.problems)

@@ -23,7 +23,7 @@ class RoleChoice(StrEnum):
 
 def ui(home: Home = None) -> None:
     """Serve the web page: analyse an X-ray, worklist, studies, operations, the model's card."""
-    from worker.logs import configure_logs
+    from worker.process.logs import configure_logs
     from worker.ui.serve import serve
     from worker.ui.ways import check_page
 

@@ -22,15 +22,15 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from dicom_io.network.incident import incident
-from worker.database import Database
+from worker.db.database import Database
 from worker.errors import DatabaseError
-from worker.settings import Settings
+from worker.operate.worklist import WorklistFilter, worklist_page
+from worker.settings.settings import Settings
 from worker.ui.login import NAME_HEADER, ROLE_HEADER
 from worker.ui.rows import CSS, Row
 from worker.ui.visit import Visit
 from worker.ui.words import NOTICE
 from worker.ui.worklist_view import COLUMNS, asked_for, table_row, table_words, turn_words
-from worker.worklist import WorklistFilter, worklist_page
 
 log = structlog.get_logger(__name__)
 

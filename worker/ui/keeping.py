@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dicom_io.errors import StoreError
 from dicom_io.network.incident import incident
-from worker.candidates import Kind
-from worker.database import Database
+from worker.db.database import Database
 from worker.errors import DatabaseError
-from worker.kept_uploads import KeptUploads, build_kept_uploads
-from worker.settings import Settings
+from worker.files.candidates import Kind
+from worker.reception.kept_uploads import KeptUploads, build_kept_uploads
+from worker.settings.settings import Settings
 from worker.ui.uploads import KEPT, Analysed
 from worker.ui.visit import Visit, plain
 

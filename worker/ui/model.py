@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.manifest import SHIPPED, Manifest, read_manifest
 from models.types import ImageAnalysis
-from worker.settings import Settings
+from worker.settings.settings import Settings
 
 if TYPE_CHECKING:
     from models.analyzer import Analyzer

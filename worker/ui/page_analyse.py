@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from dicom_io.pixels.limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
-from worker.analyze import Answer, FrameAnswer
-from worker.outcomes import ImageOutcome, gravest, joined, study_outcome
+from worker.files.analyze import Answer, FrameAnswer
+from worker.study.outcomes import ImageOutcome, gravest, joined, study_outcome
 from worker.ui.answer import answer_words, show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken

@@ -8,10 +8,10 @@ from itertools import islice
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from worker.changes import ChangeRow, changes, earlier_model
-from worker.reanalysis_estimate import RunProgress, estimate_store, progress, yet_to_take_up
-from worker.reanalysis_runs import STORE, RunView, change_state, load
-from worker.table_base import utc_now
+from worker.db.base import utc_now
+from worker.operate.model_changes import ChangeRow, changes, earlier_model
+from worker.reanalysis.estimate import RunProgress, estimate_store, progress, yet_to_take_up
+from worker.reanalysis.runs import STORE, RunView, change_state, load
 from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit
 from worker.ui.words import duration, moment, outcome_words

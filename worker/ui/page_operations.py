@@ -13,21 +13,25 @@ import streamlit as st
 from dicom_io.types import Destination
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
-from worker.app import create_app
-from worker.checks import Verdict, check_destination
-from worker.companion_tables import NAMES
-from worker.failures import FailureGroup, failure_groups, retry_group
-from worker.patients import WHAT_TO_DO
-from worker.queues import CeleryQueue
-from worker.scheduling import PRESENT_FOR
-from worker.status import Status, recent_workers, snapshot
-from worker.table_base import utc_now
+from worker.db.base import utc_now
+from worker.db.tables import OBJECT_NAMES
+from worker.operate.checks import Verdict, check_destination
+from worker.operate.failures import FailureGroup, failure_groups, retry_group
+from worker.operate.status import Status, recent_workers, snapshot
+from worker.queue.app import create_app
+from worker.queue.scheduling import PRESENT_FOR
+from worker.study.patients import WHAT_TO_DO
+from worker.study.queues import CeleryQueue
 from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit
 from worker.ui.words import duration, moment
 
 REFRESH = timedelta(seconds=10)
-KINDS = {"analysis": "Analysis", "delivery": "Delivery", **{kind: name.capitalize() for kind, name in NAMES.items()}}
+KINDS = {
+    "analysis": "Analysis",
+    "delivery": "Delivery",
+    **{kind: name.capitalize() for kind, name in OBJECT_NAMES.items()},
+}
 MESSAGE = "retried"
 NUMBER_WIDTH = 150
 """Pixels: two numbers stand side by side on a phone, all of them on a desk."""

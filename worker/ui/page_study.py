@@ -12,12 +12,11 @@ from dicom_io.report.outline import report_outline
 from models.decision import OperatingPoints
 from models.manifest import SHIPPED, read_manifest
 from models.types import ModelError
-from worker.companion_tables import NAMES, Companion
+from worker.db.tables import OBJECT_NAMES, Companion, Delivery, Job
 from worker.errors import FilesDeleted, StudyHeld, UnknownStudy
-from worker.patients import WHAT_TO_DO
-from worker.retries import can_send_again, retry_study, revive_deliveries
-from worker.stores import store_of
-from worker.tables import Delivery, Job
+from worker.operate.retries import can_send_again, retry_study, revive_deliveries
+from worker.storage.stores import store_of
+from worker.study.patients import WHAT_TO_DO
 from worker.ui.answer import show_outcome, show_probability
 from worker.ui.downloads import offer_file
 from worker.ui.report_tree import as_lists
@@ -217,7 +216,7 @@ def _deliveries(deliveries: Sequence[Delivery]) -> None:
 
 def _companion(visit: Visit, companion: Companion, found: StudyView) -> None:
     """Offer a picture that goes with the report, or say why there is none."""
-    name = f"{NAMES[companion.kind].capitalize()} {companion.number}"
+    name = f"{OBJECT_NAMES[companion.kind].capitalize()} {companion.number}"
     if companion.path is None or companion.file_deleted_at is not None:
         st.text(f"{name}: {companion.reason or 'its file was deleted here after every PACS had committed it'}")
         return

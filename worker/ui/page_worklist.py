@@ -7,6 +7,7 @@ from datetime import date, datetime, time, timedelta
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from worker.operate.worklist import WorklistFilter, WorklistPage, parse_place, worklist_page
 from worker.ui.rows import show_rows
 from worker.ui.visit import Visit, plain
 from worker.ui.worklist_view import (
@@ -23,7 +24,6 @@ from worker.ui.worklist_view import (
     table_words,
     turn_words,
 )
-from worker.worklist import WorklistFilter, WorklistPage, parse_place, worklist_page
 
 REFRESH = timedelta(seconds=10)
 CHOSEN, SEEN = "chosen-outcome", "seen-worklist"

@@ -25,12 +25,12 @@ from streamlit import runtime
 from streamlit.starlette import App
 
 from dicom_io.network.incident import incident
-from worker.database import Database
+from worker.db.base import utc_now
+from worker.db.database import Database
+from worker.db.events import record
 from worker.errors import DatabaseError
-from worker.events import record
-from worker.readiness import announce_ready
-from worker.settings import Settings
-from worker.table_base import utc_now
+from worker.process.readiness import announce_ready
+from worker.settings.settings import Settings
 from worker.ui.assets import Assets, AssetServer
 from worker.ui.closed_pages import ClosedPages
 from worker.ui.first_rows import WAIT_SECONDS, FirstRows

@@ -13,9 +13,9 @@ from dicom_io.pixels.frames import read_displayed
 from dicom_io.report.drawing import Marks, mark_image, marks_of
 from dicom_io.types import Box, Outcome, ReportedImage
 from models.types import ModelError
-from worker.settings import Settings
-from worker.stores import store_of
-from worker.tables import ImageResult, Instance
+from worker.db.tables import ImageResult, Instance
+from worker.settings.settings import Settings
+from worker.storage.stores import store_of
 from worker.ui.answer import answer_words
 from worker.ui.downloads import offer_file
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken

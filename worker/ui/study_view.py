@@ -11,11 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, selectinload
 
 from dicom_io.types import Outcome
-from worker.companion_tables import NAMES, Companion
-from worker.database import Database
-from worker.outcomes import gravity
-from worker.results import ResultFilter, ResultRow, results
-from worker.tables import ANSWER, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.db.database import Database
+from worker.db.tables import ANSWER, OBJECT_NAMES, Companion, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.operate.results import ResultFilter, ResultRow, results
+from worker.study.outcomes import gravity
 
 MOST_EVENTS = 500
 # Page views are the visitors' trace, not the study's.
@@ -165,7 +164,7 @@ def _steps(job: Job) -> list[tuple[datetime | None, str]]:
     if job.report is not None:
         objects = [
             ("", job.report.deliveries),
-            *((NAMES[each.kind] + " ", each.deliveries) for each in job.report.companions),
+            *((OBJECT_NAMES[each.kind] + " ", each.deliveries) for each in job.report.companions),
         ]
         for name, deliveries in objects:
             for delivery in deliveries:

@@ -16,8 +16,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
 from dicom_io.pixels.frames import Levels, read_frames, read_levels
-from worker.analyze import Answer, FrameAnswer, Workbench, analyze_file
-from worker.candidates import Kind, select
+from worker.files.analyze import Answer, FrameAnswer, Workbench, analyze_file
+from worker.files.candidates import Kind, select
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 

@@ -9,10 +9,10 @@ from typing import Any
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from worker.database import Database, open_database
-from worker.events import record
-from worker.settings import Settings, load_settings
-from worker.table_base import utc_now
+from worker.db.base import utc_now
+from worker.db.database import Database, open_database
+from worker.db.events import record
+from worker.settings.settings import Settings, load_settings
 from worker.ui.login import NAME_HEADER, ROLE_HEADER
 
 # Everything that Markdown gives a meaning; emoji shortcodes, colours and formulas too.

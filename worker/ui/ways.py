@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.errors import StartRefused
-from worker.settings import Settings
+from worker.process.up import check_port
+from worker.settings.settings import Settings
 from worker.ui.people import People
 from worker.ui.single_sign_on import Provider, read_provider
-from worker.up import check_port
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ from dataclasses import fields
 
 from starlette.datastructures import QueryParams
 
-from worker.results import ResultRow
+from worker.operate.results import ResultRow
+from worker.operate.worklist import WAITING, Place, WorklistFilter, parse_place
 from worker.ui.rows import Row
 from worker.ui.words import OUTCOMES, duration, moment, outcome_words, short_model
-from worker.worklist import WAITING, Place, WorklistFilter, parse_place
 
 EVERYTHING = "all"
 CHOICES = {

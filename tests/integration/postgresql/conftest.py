@@ -8,8 +8,8 @@ import pytest
 
 from tests.databases import emptied
 from tests.servers import postgres_server
-from worker.connection_url import parse_database_url
-from worker.database import open_database, upgrade
+from worker.db.database import open_database, upgrade
+from worker.settings.connection_url import parse_database_url
 
 
 def pytest_collection_modifyitems(items):

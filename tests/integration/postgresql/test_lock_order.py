@@ -6,8 +6,8 @@ import time
 from sqlalchemy import select, text, update
 
 from tests.databases import MORNING, a_job, a_study
-from worker import studies
-from worker.tables import Job, Study
+from worker.db.tables import Job, Study
+from worker.study import studies
 
 PATIENCE_SECONDS = 60.0
 

@@ -7,8 +7,8 @@ import pytest
 from tests.archive_nights import NEW
 from tests.fakes_archive import FakeArchive
 from tests.fakes_worker import FakeStore
-from worker.archive_parts import ArchiveParts, ArchiveRule
-from worker.reanalysis_limits import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis.limits import ReanalysisCollaborators, ReanalysisRule
+from worker.reanalysis.parts import ArchiveParts, ArchiveRule
 
 
 @pytest.fixture

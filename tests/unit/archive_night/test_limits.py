@@ -12,12 +12,12 @@ from sqlalchemy import select
 from tests.archive_nights import DAY, NEW, ask, count, files, items, limited, night, the_run
 from tests.databases import MORNING, a_delivery
 from tests.fakes_worker import Script
-from worker import reanalysis_runs as runs
-from worker.reanalysis import step
-from worker.reanalysis_limits import DISK_FULL, LANE_FULL, ReanalysisRule
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.studies import Models, close_quiet_studies
-from worker.tables import Job, ReanalysisItem
+from worker.db.tables import Job, ReanalysisItem
+from worker.reanalysis import runs
+from worker.reanalysis.limits import DISK_FULL, LANE_FULL, ReanalysisRule
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import ARCHIVE, Request
+from worker.study.studies import Models, close_quiet_studies
 
 
 @pytest.mark.parametrize("killed_at", [0, 1, 3, 5])

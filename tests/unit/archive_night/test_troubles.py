@@ -11,10 +11,10 @@ from sqlalchemy import select
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from tests.archive_nights import DAY, ask, count, files, items, limited, night, the_run
 from tests.fakes_worker import Script
-from worker.archive_parts import MOST_ATTEMPTS
-from worker.reanalysis import step
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.tables import ReanalysisItem
+from worker.db.tables import ReanalysisItem
+from worker.reanalysis.parts import MOST_ATTEMPTS
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import ARCHIVE, Request
 
 
 def test_a_study_that_went_since_it_was_found_fails_at_once_with_the_reason(database, parts, archive):

@@ -9,11 +9,11 @@ from sqlalchemy import select, update
 
 from tests.archive_nights import DAY, NEW, NEWER, OLD, ask, count, files, items, night, the_run
 from tests.databases import MORNING, a_job, a_study, an_instance
-from worker import reanalysis_runs as runs
-from worker.reanalysis import step
-from worker.reanalysis_runs import ARCHIVE, Request
-from worker.studies import current_digest
-from worker.tables import BROUGHT, Instance, Job, Study
+from worker.db.tables import LIVE_SOURCES, Instance, Job, Study
+from worker.reanalysis import runs
+from worker.reanalysis.reanalysis import step
+from worker.reanalysis.runs import ARCHIVE, Request
+from worker.study.studies import current_digest
 
 
 def test_a_night_finds_retrieves_analyses_and_deletes_what_it_brought(database, parts, archive):
@@ -82,7 +82,7 @@ def test_a_study_that_was_purged_is_retrieved_and_its_copy_goes_again(database, 
     assert files(database) == 0
 
 
-@pytest.mark.parametrize("source", BROUGHT)
+@pytest.mark.parametrize("source", LIVE_SOURCES)
 def test_a_study_that_is_brought_here_while_it_is_retrieved_keeps_its_files(database, parts, archive, source):
     archive.studies = {1: DAY}
     ask(parts)

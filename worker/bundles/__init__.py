@@ -1,0 +1,1 @@
+"""Which model bundle answers, and how that changes."""

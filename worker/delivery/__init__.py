@@ -1,0 +1,1 @@
+"""Sending reports to the PACS until it has committed to them."""

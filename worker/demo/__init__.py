@@ -1,0 +1,1 @@
+"""The demonstration: sample studies through a whole bonewatch on this machine."""

@@ -1,0 +1,1 @@
+"""Files without an archive: analyse, evaluate and train on folders."""

@@ -1,0 +1,1 @@
+"""Celery: the app, its tasks, its schedule and its broker."""

@@ -1,0 +1,1 @@
+"""Analysing the archive again at night."""

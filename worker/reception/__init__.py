@@ -1,0 +1,1 @@
+"""What becomes of an object that was received."""

@@ -1,0 +1,1 @@
+"""What an administrator sets, and where each value comes from."""

@@ -1,0 +1,1 @@
+"""A study and its jobs: from what is stored to one committed result."""

@@ -1,0 +1,141 @@
+"""The report's companions: which images get a marked image or a presentation state, and what came of it.
+
+A companion shows what the report says. It is never worth a report: whatever goes wrong with one is its own reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from dicom_io.errors import DicomError
+from dicom_io.pixels.frames import DisplayedFrame, read_displayed
+from dicom_io.report.capture import build_capture
+from dicom_io.report.companion import CompanionContent
+from dicom_io.report.presentation import build_presentation
+from dicom_io.report.structured_report import Report, ReportContent
+from dicom_io.types import Outcome, ReportedImage, ReportReference
+from models.types import ImageError
+from worker.errors import EnvironmentUnfit
+from worker.settings.delivery import MarkedImages
+from worker.study.outcomes import gravity, shortened
+
+log = structlog.get_logger(__name__)
+
+Kind = Literal["capture", "presentation"]
+ANSWERED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
+MOST_FRAMES = 8
+"""Frames of one study that get companions, the gravest first: a series of hundreds must not become as many pictures."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompanionRule:
+    """Which companions a site wants. `marked_image` findings: of images that are not absent."""
+
+    marked_image: MarkedImages = "never"
+    presentation_state: bool = False
+    heat_map: bool = False
+
+    def kinds(self, image: ReportedImage, shown: DisplayedFrame | None = None) -> tuple[Kind, ...]:
+        """Return what an image gets; a presentation state only where boxes are on a grey image."""
+        found: list[Kind] = []
+        if self.marked_image == "always" or (self.marked_image == "findings" and image.outcome is not Outcome.ABSENT):
+            found.append("capture")
+        grey = shown is None or shown.softcopy is not None
+        if self.presentation_state and image.boxes and grey:
+            found.append("presentation")
+        return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A companion that was built, or the reason why it could not be."""
+
+    kind: Kind
+    number: int
+    report: Report | None = None
+    reason: str | None = None
+
+
+Explain = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def build_companions(
+    content: ReportContent, report: ReportReference, rule: CompanionRule, explain: Explain | None
+) -> Iterator[Companion]:
+    """Build the companions of a report, one after the other.
+
+    1. Choose the frames: those with findings; of an instance without, its first if marked images are wanted always.
+    2. Read each once, with its heat map if that is wanted.
+    3. Build what it gets. What cannot be built comes with its reason.
+    """
+    counts: dict[Kind, int] = {"capture": 0, "presentation": 0}
+    heat = explain if rule.heat_map else None
+    for image in chosen_images(content.images, rule):
+        shown = _shown(image)
+        for kind in rule.kinds(image, None if isinstance(shown, str) else shown):
+            counts[kind] += 1
+            if isinstance(shown, str):
+                yield Companion(kind, counts[kind], reason=shown)
+                continue
+            companion = CompanionContent(
+                image=image,
+                number=counts[kind],
+                report=report,
+                algorithm=content.algorithm,
+                content_datetime=content.content_datetime,
+            )
+            yield _made(companion, kind, shown, heat)
+
+
+def _shown(image: ReportedImage) -> DisplayedFrame | str:
+    """Read a frame; a str is the reason why that cannot be."""
+    try:
+        return read_displayed(image.path, image.frame_number)
+    except DicomError as error:
+        return shortened(str(error))
+    except OSError as error:
+        return f"the image's file cannot be read: {error.strerror}"
+    except Exception as error:  # noqa: BLE001 - as below
+        return f"unexpected error ({type(error).__name__})"
+
+
+def _made(content: CompanionContent, kind: Kind, shown: DisplayedFrame, heat: Explain | None) -> Companion:
+    try:
+        if kind == "presentation":
+            return Companion(kind, content.number, build_presentation(content, shown))
+        if heat is not None:
+            content = replace(content, heat=heat(shown.frame.pixels))
+        return Companion(kind, content.number, build_capture(content, shown))
+    except (DicomError, ImageError) as error:
+        return Companion(kind, content.number, reason=shortened(str(error)))
+    except EnvironmentUnfit:
+        raise
+    except Exception as error:  # noqa: BLE001 - a picture must never cost the report that it goes with
+        # The name alone: messages of foreign errors may quote a header.
+        return Companion(kind, content.number, reason=f"unexpected error ({type(error).__name__})")
+
+
+def chosen_images(images: Sequence[ReportedImage], rule: CompanionRule) -> list[ReportedImage]:
+    """Return the images that get companions, in the order of the report."""
+    wanted = [image for image in images if image.outcome in ANSWERED and rule.kinds(image)]
+    # Of an instance, frames without findings are worth one picture, and only where no other frame of it has any.
+    shown = {image.path for image in wanted if image.outcome is not Outcome.ABSENT}
+    chosen = []
+    for image in wanted:
+        if image.outcome is Outcome.ABSENT:
+            if image.path in shown:
+                continue
+            shown.add(image.path)
+        chosen.append(image)
+    wanted = chosen
+    if len(wanted) <= MOST_FRAMES:
+        return wanted
+    log.info("companions of the gravest frames only", frames=len(wanted), most=MOST_FRAMES)
+    gravest = sorted(wanted, key=lambda each: gravity(each.outcome, each.probability))
+    return [image for image in wanted if image in gravest[:MOST_FRAMES]]
