@@ -21,8 +21,6 @@ MACHINES = ["/wor" + "k/", "/ro" + "ot/", "/tmp/" + r"\w", "/hom" + r"e/\w"]
 MACHINE_PATHS = re.compile(r"(?<![\w.}])(?:" + "|".join(MACHINES) + ")")
 REGISTRIES = ["pypi" + r"\.org", "pythonhosted" + r"\.org", "download" + r"\.pytorch", "/simple" + "/"]
 REGISTRY_HOSTS = re.compile("|".join(REGISTRIES))
-LARGEST_FILE = 300
-PACKAGES = ("deploy", "dicom_io", "models", "training", "worker")
 # A container has paths of its own: they name no machine.
 OF_CONTAINERS = {"deploy/Dockerfile", "docker-compose.yml"}
 
@@ -145,10 +143,3 @@ def test_constraints_pin_every_dependency_exactly():
     assert not missing
     loose = [line for line in texts()["constraints.txt"].splitlines() if line and not re.match(r"#|[\w.-]+==", line)]
     assert not loose
-
-
-def test_python_files_stay_readable_in_length():
-    ours = [name for name in texts() if name.endswith(".py") and name.split("/")[0] in PACKAGES]
-    longest = {name: len(texts()[name].splitlines()) for name in ours}
-    # About 300 lines is the aim; a tenth more is no reason to tear a story apart.
-    assert not {name: lines for name, lines in longest.items() if lines > LARGEST_FILE * 1.1}
