@@ -16,7 +16,7 @@ PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium s
 ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 PYTEST_ARGS ?=
 
-.PHONY: help setup demo test check lint types imports format models-report bench-archive peers lock clean
+.PHONY: help setup demo test check lint types imports house format models-report bench-archive peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ imports: setup  ## the directions of the design
 	$(BIN)/lint-imports
 
 check: lint types imports test  ## what CI runs
+
+house: setup  ## measures of the code's structure: rooms, lines, imports, settings
+	@$(BIN)/python -m tests.house
 
 format: setup  ## let ruff put the code in order
 	$(BIN)/ruff check --fix .

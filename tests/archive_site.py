@@ -83,7 +83,7 @@ def archive_site(folder: Path, studies: int, **settings: object) -> Iterator[Arc
     """Run the Orthanc and fill it; what was started of bonewatch is killed at the end."""
     bundle = write_tiny_bundle(folder / "bundle")
     pace = {"reanalysis_queries_a_minute": 6000, "reanalysis_retrievals_a_minute": 6000}
-    bonewatch = Bonewatch(folder / "home", bundle=str(bundle), reanalysis_lease_seconds=4, **(pace | settings))
+    bonewatch = Bonewatch(folder / "home", bundle=str(bundle), lease_seconds=4, **(pace | settings))
     with orthanc(folder / "pacs", bonewatch.port, dicomweb=True) as pacs:
         for number in range(studies):
             pacs.upload(write_part10(radiograph(number), folder / f"{number}.dcm"))

@@ -38,7 +38,6 @@ class Site:
             "bundle": str(_quiet_bundle(folder / "bundle")),
             "quiet_seconds": 0.2,
             "sweep_seconds": 0.5,
-            "requeue_seconds": 1,
             "lease_seconds": 3,
             "threads": 1,
             "minimum_free_bytes": 0,

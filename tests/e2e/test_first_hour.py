@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
 DOCUMENT = ROOT / "docs" / "first-hour.md"
 # What the document leaves at its default, and a test must not wait for.
-HURRY = {"quiet_seconds": 2, "sweep_seconds": 1, "minimum_free_bytes": 0, "commitment_wait_seconds": 2}
+HURRY = {"quiet_seconds": 2, "sweep_seconds": 1, "minimum_free_bytes": 0}
 
 
 @dataclass

@@ -42,7 +42,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("nights")
     bundle = write_tiny_bundle(folder / "bundle")
     bonewatch = Bonewatch(
-        folder / "home", bundle=str(bundle), reanalysis_lease_seconds=4, reanalysis_waiting=10, archive_reports="always"
+        folder / "home", bundle=str(bundle), lease_seconds=4, reanalysis_waiting=10, archive_reports="always"
     )
     with orthanc(folder / "pacs", bonewatch.port) as pacs:
         bonewatch.settings["destinations"] = [pacs.destination()]

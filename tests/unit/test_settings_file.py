@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from deploy.make_env_example import TARGET, env_example
+from deploy.write_settings import DOCUMENT, TARGET, document, env_example
 from tests.product import ROOT
 from worker.cli.root import app
 from worker.errors import SettingsError
@@ -208,8 +208,9 @@ def test_every_setting_of_the_file_has_a_comment_before_it():
             assert lines[number - 1].startswith("#"), line
 
 
-def test_the_example_of_an_environment_is_made_from_the_same_text():
-    assert TARGET.read_text(encoding="utf-8") == env_example(), "python deploy/make_env_example.py"
+def test_the_example_of_an_environment_and_the_document_are_made_from_the_same_text():
+    assert TARGET.read_text(encoding="utf-8") == env_example(), "python deploy/write_settings.py"
+    assert DOCUMENT.read_text(encoding="utf-8") == document(), "python deploy/write_settings.py"
 
 
 def test_init_writes_a_file_that_sets_nothing_and_only_its_owner_can_read(home, tmp_path):

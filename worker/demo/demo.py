@@ -206,7 +206,6 @@ class Demo:
             "destinations": json.dumps([destination]),
             "quiet_seconds": 2,
             "sweep_seconds": 1,
-            "requeue_seconds": 5,
             "delivery_backoff_seconds": 1,
             "minimum_free_bytes": 0,
             "marked_image": "findings",

@@ -151,8 +151,8 @@ class Runtime:
     def chunk_rule(self, analyzer: Analyzer) -> ChunkRule:
         """Return how much archive work a worker takes on with this model."""
         settings = self.settings
-        at_once = settings.archive_at_once or max(AT_ONCE, analyzer.batch_size)
-        return ChunkRule(settings.archive_chunk, settings.archive_chunk_seconds, min(at_once, settings.archive_chunk))
+        at_once = max(AT_ONCE, analyzer.batch_size)
+        return ChunkRule(settings.archive_chunk, at_once=min(at_once, settings.archive_chunk))
 
     def deliverer(self) -> DeliveryCollaborators:
         """Return what a delivery works with."""
@@ -170,12 +170,10 @@ class Runtime:
         """Return how patient deliveries are."""
         settings = self.settings
         return DeliveryRule(
-            lease_seconds=settings.delivery_lease_seconds,
+            # A delivery may wait for the PACS at each of its steps, and an analysis renews its lease
+            lease_seconds=2 * settings.lease_seconds,
             backoff_seconds=settings.delivery_backoff_seconds,
-            backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
-            commitment_wait_seconds=settings.commitment_wait_seconds,
             commitment_timeout_seconds=settings.commitment_timeout_seconds,
-            commitment_attempts=settings.commitment_attempts,
         )
 
     def sweeper(self) -> SweepCollaborators:
@@ -188,7 +186,7 @@ class Runtime:
             shadow_version=self.shadow_version,
             rule=SweepRule(
                 settings.quiet_seconds,
-                settings.requeue_seconds,
+                2 * settings.sweep_seconds,
                 settings.maximum_attempts,
                 chunk=settings.archive_chunk,
             ),
@@ -264,14 +262,11 @@ def reanalysis_rule(settings: Settings) -> ReanalysisRule:
     crontab = settings.reanalysis_crontab
     return ReanalysisRule(
         night=None if crontab is None else NightRule(crontab, settings.reanalysis_time_zone, settings.reanalysis_end),
-        night_requests=tuple(
-            archive_request(settings, Request(source, direction=settings.reanalysis_order))
-            for source in settings.reanalysis_sources
-        ),
+        night_requests=tuple(archive_request(settings, Request(source)) for source in settings.reanalysis_sources),
         studies_a_night=settings.reanalysis_studies_a_night,
         live_limit=settings.reanalysis_live_limit,
         waiting=settings.reanalysis_waiting,
-        lease_seconds=settings.reanalysis_lease_seconds,
+        lease_seconds=settings.lease_seconds,
     )
 
 

@@ -13,5 +13,5 @@ class ChunkRule:
     """So many studies a chunk, claimed within so many seconds, so many of them at once."""
 
     studies: int
-    seconds: float
-    at_once: int
+    seconds: float = 5.0
+    at_once: int = AT_ONCE

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from dicom_io.archive.archive import Archive, Receive
 from dicom_io.archive.dicomweb import DicomwebArchive
 from dicom_io.archive.dicomweb_session import DicomwebServer
+from dicom_io.archive.find import MAXIMUM_PDU
 from dicom_io.archive.query_retrieve import Announce, DimseArchive, RetrieveRule
 from dicom_io.network.wire import Bounds
 from dicom_io.types import Destination
@@ -66,7 +67,7 @@ def _dimse(settings: Settings, archive: ArchiveSetting, announce: Announce) -> D
         timeout_seconds=settings.archive_timeout_seconds,
     )
     bounds = Bounds(
-        maximum_pdu=settings.maximum_pdu,
+        maximum_pdu=MAXIMUM_PDU,
         maximum_instance_bytes=settings.maximum_instance_bytes,
         network_timeout_seconds=settings.archive_timeout_seconds,
         message_timeout_seconds=settings.archive_total_seconds,

@@ -24,8 +24,5 @@ def build_reception(settings: Settings, database: Database) -> Reception:
 
 def build_intake(settings: Settings, database: Database) -> SqlIntake:
     """Return the way into the database."""
-    rule = DeliveryRule(
-        backoff_seconds=settings.delivery_backoff_seconds,
-        backoff_maximum_seconds=settings.delivery_backoff_maximum_seconds,
-    )
+    rule = DeliveryRule(backoff_seconds=settings.delivery_backoff_seconds)
     return SqlIntake(database, settings.scope(), rule.backoff, answerers=settings.answerers())

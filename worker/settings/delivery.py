@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 from dicom_io.receive.listener_settings import AllowedCaller
@@ -21,13 +21,8 @@ class DeliverySettings(BaseSettings):
         NoDecode,
         Field(description='[{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5", "port": 104}]'),
     ] = ()
-    destination_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
-    delivery_lease_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
     delivery_backoff_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
-    delivery_backoff_maximum_seconds: Annotated[Seconds, Field(description="seconds")] = 600.0
-    commitment_wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False, description="seconds")] = 5.0
     commitment_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 300.0
-    commitment_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
     report_out_of_scope: Annotated[bool, Field(description="true or false")] = False
     report_failed: Annotated[bool, Field(description="true or false")] = True
     # Pictures beside the report. None unless a site asks: each is one more object for ever
@@ -47,12 +42,6 @@ class DeliverySettings(BaseSettings):
         if len(set(names)) != len(names):
             raise ValueError("has two destinations of the same name")
         return value
-
-    @model_validator(mode="after")
-    def _consistent(self) -> DeliverySettings:
-        if self.delivery_backoff_maximum_seconds < self.delivery_backoff_seconds:
-            raise ValueError("BONEWATCH_DELIVERY_BACKOFF_MAXIMUM_SECONDS: is below BONEWATCH_DELIVERY_BACKOFF_SECONDS")
-        return self
 
     def answerers(self) -> dict[str, tuple[AllowedCaller, ...]]:
         """Return whose storage commitment results are believed, by the name of the destination."""

@@ -24,11 +24,9 @@ class ReanalysisSettings(BaseSettings):
     reanalysis_sources: Annotated[
         tuple[Source, ...], NoDecode, Field(min_length=1, description="store, archive, or both with a comma between")
     ] = ("store",)
-    reanalysis_order: Annotated[Literal["newest", "oldest"], Field(description="newest or oldest")] = "newest"
     reanalysis_studies_a_night: Annotated[int | None, Field(ge=1, description="a count; unset for no limit")] = None
     reanalysis_live_limit: Annotated[int, Field(ge=0, description="a count")] = 20
     reanalysis_waiting: Count = 200
-    reanalysis_lease_seconds: Annotated[float, Field(gt=0, le=3600, description="seconds, up to 3600")] = 60.0
 
     reanalysis_queries_a_minute: Annotated[int, Field(ge=1, le=6000, description="a count, up to 6000")] = 60
     reanalysis_retrievals_a_minute: Annotated[int, Field(ge=1, le=6000, description="a count, up to 6000")] = 60
@@ -36,10 +34,6 @@ class ReanalysisSettings(BaseSettings):
     reanalysis_disk_bytes: Annotated[int, Field(ge=1024**2, description="bytes, a mebibyte at least")] = 20 * 1024**3
 
     archive_chunk: Annotated[int, Field(ge=1, le=1000, description="a count of studies")] = 8
-    archive_chunk_seconds: Annotated[float, Field(gt=0, le=600, description="seconds, up to 600")] = 5.0
-    archive_at_once: Annotated[
-        int | None, Field(ge=1, le=64, description="a count of studies; unset for 2, or the model's batch on a GPU")
-    ] = None
     archive_reports: Annotated[Literal["always", "changed", "never"], Field(description="always, changed or never")] = (
         "changed"
     )

@@ -22,10 +22,6 @@ class ReceptionSettings(BaseSettings):
         tuple[AllowedCallerSetting, ...], NoDecode, Field(description="AE titles, each with @host or without")
     ] = ()
     maximum_associations: Annotated[int, Field(ge=1, le=1000, description="a count")] = 20
-    maximum_pdu: Annotated[int, Field(ge=4096, le=16 * 1024**2, description="bytes")] = 131072
-    network_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 60.0
-    acse_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
-    message_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 1800.0
     minimum_free_bytes: Annotated[int, Field(ge=0, description="bytes")] = 1024**3
     maximum_instance_bytes: Annotated[int, Field(ge=1024**2, description="bytes, a mebibyte at least")] = 1024**3
     stop_seconds: Annotated[Seconds, Field(description="seconds")] = 20.0
@@ -44,10 +40,6 @@ class ReceptionSettings(BaseSettings):
             require_called_ae_title=self.require_called_ae_title,
             allowed_callers=tuple(AllowedCaller(each.ae_title, each.host) for each in self.allowed_callers),
             maximum_associations=self.maximum_associations,
-            maximum_pdu=self.maximum_pdu,
-            acse_timeout_seconds=self.acse_timeout_seconds,
-            network_timeout_seconds=self.network_timeout_seconds,
-            message_timeout_seconds=self.message_timeout_seconds,
             shutdown_seconds=self.stop_seconds,
             minimum_free_bytes=self.minimum_free_bytes,
             maximum_instance_bytes=self.maximum_instance_bytes,

@@ -93,7 +93,6 @@ class Settings(
     # Studies and jobs
     quiet_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
     sweep_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
-    requeue_seconds: Annotated[Seconds, Field(description="seconds")] = 10.0
     lease_seconds: Annotated[Seconds, Field(description="seconds")] = 120.0
     maximum_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
     scheduler_lease_seconds: Annotated[float, Field(ge=1, le=3600, description="seconds, 1 to 3600")] = 15.0
@@ -193,7 +192,6 @@ class Settings(
                 port=each.port,
                 calling_ae_title=self.ae_title,
                 confirm=each.confirm,
-                timeout_seconds=self.destination_timeout_seconds,
             )
             for each in self.destinations
         )

@@ -29,7 +29,6 @@ class StoreSettings(BaseSettings):
     store_key: Annotated[SecretStr | None, Field(description="the access key's id")] = None
     store_secret: Annotated[SecretStr | None, Field(description="the access key's secret")] = None
     store_cache_bytes: Annotated[int, Field(ge=64 * 1024**2, description="bytes, 64 MiB at least")] = 10 * 1024**3
-    store_timeout_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
 
     @field_validator("store_url")
     @classmethod
@@ -77,5 +76,4 @@ class StoreSettings(BaseSettings):
             key=None if self.store_key is None else self.store_key.get_secret_value(),
             secret=None if self.store_secret is None else self.store_secret.get_secret_value(),
             cache_bytes=self.store_cache_bytes,
-            timeout_seconds=self.store_timeout_seconds,
         )
