@@ -15,6 +15,8 @@ PEERS := orthanc orthanc-dicomweb dcmtk dicom3tools redis-server postgresql chro
 PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium sqlite3
 ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 PYTEST_ARGS ?=
+# One process a core, each computing on one thread; the tests of a file stay in one process
+PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup demo test check lint types imports house format models-report bench-archive peers lock clean
 
@@ -44,7 +46,7 @@ demo: setup  ## push the sample studies through a whole bonewatch on this machin
 	@$(BIN)/bonewatch demo
 
 test: setup  ## all tests; those that need an outside program are skipped where `make peers` was not run
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(PARALLEL) $(PYTEST_ARGS)
 
 lint: setup  ## ruff
 	$(BIN)/ruff check .

@@ -5,12 +5,29 @@ from __future__ import annotations
 import logging
 import signal
 import warnings
+from pathlib import Path
 
 import pytest
 import structlog
 
 from tests import processes
 from tests.databases import Clock, sqlite_database
+
+TESTS = Path(__file__).parent
+LONGEST_FIRST = ("e2e", "integration", "unit")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep together in one process what shares a PostgreSQL, a page or a file; begin with what takes longest."""
+    for item in items:
+        if "postgresql" in item.path.parts:
+            group = "postgresql"
+        elif "page_site" in item.fixturenames:
+            group = "page"
+        else:
+            group = str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)

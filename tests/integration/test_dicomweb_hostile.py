@@ -11,7 +11,8 @@ import zlib
 
 import pytest
 
-from dicom_io.archive.archive import StudyQuery, dicomweb_session
+from dicom_io.archive import dicomweb_session
+from dicom_io.archive.archive import StudyQuery
 from dicom_io.archive.dicomweb import DicomwebArchive
 from dicom_io.archive.dicomweb_session import DicomwebServer
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
