@@ -68,7 +68,7 @@ format: setup  ## let ruff put the code in order
 	$(BIN)/ruff format .
 
 models-report: setup  ## write docs/models.md and its pictures from training/results and the shipped bundle
-	@$(BIN)/python -m training.models_report --out docs
+	@$(BIN)/python -m training.bundle.models_report --out docs
 
 bench-archive: setup  ## measure lanes, scaling, the plan of a million studies and the queries (an hour; tests/bench)
 	$(BIN)/python -m tests.bench.lanes

@@ -28,11 +28,11 @@ from dicom_io.pixels.frames import read_frames
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
 from models.types import ImageAnalysis, ScoredBox
-from training.checks import Check
-from training.dataset import Radiograph, load
-from training.findings import LIBRARIES, Desk, Finding
-from training.metrics import iou
-from training.robustness import choose
+from training.data.dataset import Radiograph, load
+from training.evaluate.metrics import iou
+from training.experiments.checks import Check
+from training.experiments.findings import LIBRARIES, Finding, ResultWriter
+from training.experiments.robustness import choose
 
 FloatArray = NDArray[np.float32]
 MEDIAN_PROBABILITY, LARGEST_PROBABILITY, MEDIAN_PIXELS = 0.02, 0.1, 2.0
@@ -188,10 +188,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True, help="folder for check-encodings.json")
     given = parser.parse_args()
-    desk = Desk(given.out, given.data)
+    writer = ResultWriter(given.out, given.data)
     found = check(given.bundle, choose(load(given.data, "valid"), given.images))
     finding: Finding = found.finding("encodings")
-    path = desk.write(
+    path = writer.write(
         "check-encodings", Finding(finding.words, finding.config, finding.metrics, (*LIBRARIES, "pydicom"))
     )
     print(path, json.dumps(found.metrics, indent=1), found.verdict, sep="\n")

@@ -8,9 +8,9 @@ import numpy as np
 
 from models.decision import Calibration, OperatingPoints
 from models.types import ScoredBox
-from training.dataset import Radiograph
-from training.figures import measure
-from training.predictions import Prediction
+from training.data.dataset import Radiograph
+from training.evaluate.figures import measure
+from training.evaluate.predictions import Prediction
 
 CALIBRATION = Calibration(-1.0, 0.8, 0.3)
 POINTS = OperatingPoints(0.1, 0.6, 0.5)

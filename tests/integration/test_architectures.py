@@ -11,13 +11,21 @@ from torchvision.models import resnet18
 
 from models.preprocess import Preprocessing
 from tests.training_data import write_data
-from training import architectures
-from training.architectures import Config, Places, batches, judge, train_step
-from training.chips import Album
-from training.dataset import load
+from training.data.chips import ImageCache
+from training.data.dataset import load
 from training.errors import CannotTrain
+from training.experiments import architectures
+from training.experiments.architectures import Config, Places, batches, judge, train_step
+from training.experiments.torchvision_networks import (
+    Architecture,
+    Task,
+    build,
+    load_backbone,
+    load_model,
+    names,
+    save_model,
+)
 from training.hardware import Hardware
-from training.torchvision_networks import Architecture, Task, build, load_backbone, load_model, names, save_model
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 SIDE = 64
@@ -45,13 +53,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def album(data: Path) -> Album:
-    return Album(load(data, "train"), Preprocessing(SIDE))
+def cache(data: Path) -> ImageCache:
+    return ImageCache(load(data, "train"), Preprocessing(SIDE))
 
 
 @pytest.mark.parametrize(("name", "task"), KINDS)
 def test_it_builds_learns_a_step_and_comes_back_from_its_file_as_it_was(
-    name: str, task: Task, album: Album, tmp_path: Path
+    name: str, task: Task, cache: ImageCache, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
     architecture = Architecture(name, task, SIDE)
@@ -59,7 +67,7 @@ def test_it_builds_learns_a_step_and_comes_back_from_its_file_as_it_was(
     before = [parameter.detach().clone() for parameter in model.parameters()]
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
 
-    loss = train_step(model, architecture, optimizer, next(batches(album, SIDE, Config(batch=2, fractured=1.0))), CPU)
+    loss = train_step(model, architecture, optimizer, next(batches(cache, SIDE, Config(batch=2, fractured=1.0))), CPU)
     save_model(model, architecture, tmp_path)
     restored, described = load_model(tmp_path)
 
@@ -111,7 +119,7 @@ def test_a_bright_square_is_learnt(data: Path) -> None:
     model = build(architecture).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
 
-    for batch in batches(Album(load(data, "train"), Preprocessing(SIDE)), SIDE, config):
+    for batch in batches(ImageCache(load(data, "train"), Preprocessing(SIDE)), SIDE, config):
         train_step(model, architecture, optimizer, batch, CPU)
 
     assert judge(model, architecture, load(data, "train"), CPU)["auc"] > 0.85

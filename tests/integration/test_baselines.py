@@ -9,8 +9,8 @@ import pytest
 
 from tests.bundles import write_tiny_bundle
 from tests.training_data import write_data, write_vgg
-from training import baselines, basic_cnn, checks, robustness
-from training.baseline_sets import parts_of, read_pool
+from training.experiments import baselines, basic_cnn, checks, robustness
+from training.experiments.baseline_sets import parts_of, read_pool
 from training.hardware import Hardware
 
 

@@ -9,7 +9,7 @@ import pytest
 from models.types import Decision, ImageAnalysis, ScoredBox
 from tests.bundles import write_tiny_bundle
 from tests.training_data import write_data
-from training.dataset import load
+from training.data.dataset import load
 
 
 @pytest.fixture(scope="module")

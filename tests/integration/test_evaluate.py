@@ -16,8 +16,8 @@ from models.bundle import load_bundle
 from tests.builders import build_dx, part10_bytes, uid, write_part10
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.training_data import write_data
-from training import evaluate, predictions
-from training.dataset import load
+from training.data.dataset import load
+from training.evaluate import evaluate, predictions
 from worker.cli import evaluate as command
 from worker.cli.root import app
 from worker.files.evaluate import Recorder

@@ -15,9 +15,9 @@ from models.preprocess import Preprocessing
 from models.vgg import VGG16Trunk
 from models.views import View
 from tests.training_data import write_data
-from training.dataset import load
-from training.export_bundle import Recipe, assemble, export, fracatlas_label, stretched, view_of
-from training.parts import Design, Part, averaged, read_part, write_part
+from training.bundle.export import Recipe, assemble, export, fracatlas_label, stretched, view_of
+from training.bundle.parts import Design, Part, averaged, read_part, write_part
+from training.data.dataset import load
 
 WIDTH = 0.0625
 TINY = Preprocessing(longest_side=128)

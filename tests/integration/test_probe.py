@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from models.classifier import CLASSIFIERS, PooledHead, pool
 from models.vgg import VGG16Trunk
 from tests.training_data import write_data, write_vgg
-from training.classifier_options import Config, Places
-from training.dataset import load
+from training.bundle.parts import read_part
+from training.classifier.options import Config, Places
+from training.classifier.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features, some_of
+from training.classifier.train import run
+from training.data.dataset import load
 from training.hardware import Hardware
-from training.parts import read_part
-from training.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features, some_of
-from training.train_classifier import run
 
 TINY = Config(stage="probe", longest_side=128, probe=ProbeConfig(heads=2, hidden=16, epochs=2))
 CPU = Hardware(torch.device("cpu"), torch.float32)

@@ -10,7 +10,7 @@ import models.analyzer
 from models.analyzer import Analyzer
 from models.bundle import SHIPPED, load_bundle, read_manifest
 from models.images import read_image
-from training.models_report import BARS
+from training.bundle.models_report import BARS
 
 MISSED = {"true boxes found at 0.5 false boxes an image"}
 PICTURES = Path(__file__).parents[1] / "data" / "fracatlas"

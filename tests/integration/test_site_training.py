@@ -16,10 +16,10 @@ from typer.testing import Result
 from models.bundle import load_bundle
 from tests.builders import build_dx, write_part10
 from tests.site import PATIENTS, Site, as_dicom, as_picture, run, write_lively_bundle, write_site
-from training import site as site_training
-from training import train_detector
-from training.site_classifier import Features
-from training.site_detector import config_for
+from training.detector import train as train_detector
+from training.site import training as site_training
+from training.site.classifier import Features
+from training.site.detector import config_for
 from worker.settings.current_bundle import current_bundle
 
 

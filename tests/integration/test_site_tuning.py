@@ -16,18 +16,18 @@ from models.preprocess import normalise, prepare
 from models.types import ScoredBox
 from tests.bundles import WIDTH
 from tests.site import Site, as_picture, write_lively_bundle, write_site
-from training.calibration import FALSE_BOXES_AN_IMAGE, calibrate_boxes
-from training.dataset import Radiograph
+from training.data.dataset import Radiograph
+from training.evaluate.calibration import FALSE_BOXES_AN_IMAGE, calibrate_boxes
+from training.evaluate.metrics import auc, match
+from training.evaluate.predictions import Prediction, boxes_of, rescored
 from training.hardware import Hardware
-from training.metrics import auc, match
-from training.predictions import Prediction, boxes_of, rescored
-from training.site import calibrate_on
-from training.site_classifier import Features, HeadConfig, judge, tune_classifier
-from training.site_comparison import difference_interval, verdict
-from training.site_detector import config_for, tune_detector
-from training.site_labels import read_boxes, read_labels
-from training.site_progress import Progress
-from training.site_split import Split, split_by_patient
+from training.site.classifier import Features, HeadConfig, judge, tune_classifier
+from training.site.comparison import difference_interval, verdict
+from training.site.detector import config_for, tune_detector
+from training.site.labels import read_boxes, read_labels
+from training.site.progress import Progress
+from training.site.split import Split, split_by_patient
+from training.site.training import calibrate_on
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 

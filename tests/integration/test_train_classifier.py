@@ -16,16 +16,16 @@ from models.classifier import CLASSIFIERS, LocationMapClassifier, pool
 from models.preprocess import normalise, prepare
 from models.vgg import VGG16Trunk
 from tests.training_data import VGG_WIDTH, write_data, write_vgg
-from training import train_classifier
-from training.classifier_options import Config, Places, read_options
-from training.dataset import load
+from training.bundle.parts import Design, read_part, write_part
+from training.classifier import train as train_classifier
+from training.classifier.fine_tuning import Tuning, points_at
+from training.classifier.options import Config, Places, read_options
+from training.classifier.probe import ProbeConfig
+from training.classifier.train import Training, run
+from training.data.dataset import load
+from training.data.samples import TrainingSample
 from training.errors import CannotTrain
-from training.fine_tuning import Tuning, points_at
 from training.hardware import Hardware
-from training.lessons import Lesson
-from training.parts import Design, read_part, write_part
-from training.probe import ProbeConfig
-from training.train_classifier import Training, run
 
 TINY = Config(
     longest_side=128, epochs=2, batch=8, probe=ProbeConfig(heads=2, hidden=16, epochs=2), tuning=Tuning(auxiliary=0.1)
@@ -59,8 +59,8 @@ def begun(places: Places, name: str, config: Config = TINY) -> Training:
     return Training(replace(places, run=places.run.with_name(name)), config, CPU)
 
 
-def some(training: Training, count: int) -> list[list[Lesson]]:
-    return list(training.lessons().batches(training.batch, range(training.step, training.step + count)))
+def some(training: Training, count: int) -> list[list[TrainingSample]]:
+    return list(training.sampler().batches(training.batch, range(training.step, training.step + count)))
 
 
 def test_a_run_leaves_its_record_its_curves_and_a_network_that_can_be_read_again(straight: Path) -> None:
@@ -99,27 +99,27 @@ def test_the_exported_network_answers_as_the_trained_one_did(straight: Path, pla
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
     training = begun(places, "again")
     training.judge()
-    for lessons in some(training, 5):
-        training.learn(lessons)
+    for samples in some(training, 5):
+        training.learn(samples)
     training.save()
 
     run(replace(places, run=training.places.run), TINY)
 
     first, second = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (straight, training.places.run))
     assert second["step"] == first["step"] == 16
-    for kind in ("learner", "average"):
+    for kind in ("model", "average"):
         for name, tensor in first[kind].items():
             assert torch.equal(tensor, second[kind][name]), name
 
 
 def test_heads_learn_first_then_the_last_two_blocks_and_the_lower_ones_never(places: Places) -> None:
     training = begun(places, "gently")
-    before = {name: tensor.clone() for name, tensor in training.learner.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     changed = []
 
-    for lessons in some(training, training.epoch + 1):
-        training.learn(lessons)
-        now = training.learner.state_dict()
+    for samples in some(training, training.epoch + 1):
+        training.learn(samples)
+        now = training.model.state_dict()
         changed.append({name for name in before if not torch.equal(before[name], now[name])})
 
     assert any(name.startswith("classifier.head.location") for name in changed[0])
@@ -139,10 +139,10 @@ def test_a_block_s_rate_falls_with_its_depth(places: Places) -> None:
 def test_a_few_steps_on_the_same_images_lower_every_loss(places: Places) -> None:
     tuning = Tuning(rate=5e-3, block_rate=1e-3, warmup=1, auxiliary=1.0)
     training = begun(places, "overfit", replace(TINY, epochs=5, frozen_epochs=0, tuning=tuning))
-    lessons = some(training, 1)[0]
+    samples = some(training, 1)[0]
 
     for _ in range(training.total):
-        training.learn(lessons)
+        training.learn(samples)
 
     for name in ("loss_image", "loss_location", "loss_body_parts"):
         losses = [loss[name] for loss in training.losses]
@@ -154,7 +154,7 @@ def test_other_optimizers_learn_from_chips_too(optimizer: str, places: Places) -
     tuning = Tuning(optimizer=optimizer, warmup=1)
     training = begun(places, optimizer, replace(TINY, chips=64, frozen_epochs=0, tuning=tuning))
 
-    losses = [training.learn(lessons) for lessons in some(training, 2)]
+    losses = [training.learn(samples) for samples in some(training, 2)]
 
     assert np.isfinite(losses).all()
     assert "loss_body_parts" not in training.losses[0]
@@ -180,7 +180,7 @@ def test_fine_tuning_moves_the_logit_by_what_the_head_was_fitted_on(places: Plac
 
     training = begun(places, "fewer-both", config)
 
-    moved = training.learner.classifier.head.pooled.outer.bias
+    moved = training.model.classifier.head.pooled.outer.bias
     torch.testing.assert_close(moved, fitted - math.log(2), rtol=0, atol=0.06)  # two fractured ones to one normal
 
 
@@ -188,7 +188,7 @@ def test_fine_tuning_begins_with_the_fitted_answer_and_a_silent_map(places: Plac
     there = replace(places, run=places.run.with_name("start"))
     run(there, replace(TINY, stage="probe"))
     training = begun(replace(places, start=there.run), "from_start", replace(TINY, stage="finetune"))
-    head = training.learner.classifier.head
+    head = training.model.classifier.head
     torch.nn.init.zeros_(head.location[2].weight)
 
     maps = torch.rand(3, 32, 8, 7)
@@ -211,7 +211,7 @@ def test_a_run_goes_on_from_another_one_s_network(architecture: str, straight: P
     training = begun(replace(places, weights=None, start=start), f"next_{architecture}")
 
     for name, tensor in read_part(start, "classifier").network.items():
-        assert torch.equal(tensor, training.learner.classifier.state_dict()[name]), name
+        assert torch.equal(tensor, training.model.classifier.state_dict()[name]), name
     assert np.isfinite(training.learn(some(training, 1)[0]))
 
 
@@ -225,7 +225,7 @@ def test_the_map_s_peak_touches_a_box_or_does_not() -> None:
 
 def test_losses_that_are_no_numbers_stop_the_run(places: Places) -> None:
     training = begun(places, "broken")
-    torch.nn.init.constant_(training.learner.classifier.head.peaks.bias, float("nan"))
+    torch.nn.init.constant_(training.model.classifier.head.peaks.bias, float("nan"))
 
     with pytest.raises(FloatingPointError, match="try lower rates"):
         training.learn(some(training, 1)[0])
@@ -244,11 +244,11 @@ def test_it_learns_in_mixed_precision_too(straight: Path, places: Places) -> Non
     there = replace(places, run=places.run.with_name("bfloat16"), start=straight)
     training = Training(there, replace(TINY, stage="finetune"), Hardware(torch.device("cpu"), torch.bfloat16))
 
-    for lessons in some(training, 2):
-        training.learn(lessons)
+    for samples in some(training, 2):
+        training.learn(samples)
 
     assert np.isfinite([list(loss.values()) for loss in training.losses]).all()
-    assert all(each.dtype == torch.float32 for each in training.learner.parameters())
+    assert all(each.dtype == torch.float32 for each in training.model.parameters())
 
 
 def test_a_folder_that_holds_another_configuration_s_run_is_refused(straight: Path, places: Places) -> None:

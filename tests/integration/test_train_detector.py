@@ -14,15 +14,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.training_data import write_data, write_efficientnet, write_mobilenet, write_vgg
-from training.augment import Geometry
-from training.chips import Album, Chip, Cutter
-from training.dataset import load
-from training.detector_options import BATCH, Config, Places, read_options
-from training.detector_start import build
+from training.bundle.parts import averaged, read_part, write_part
+from training.data.augment import Geometry
+from training.data.chips import Chip, Cutter, ImageCache
+from training.data.dataset import load
+from training.detector.options import BATCH, Config, Places, read_options
+from training.detector.start import build
+from training.detector.train import Training, album_of, batches, cutter_of, draw, run
 from training.errors import CannotTrain
 from training.hardware import Hardware
-from training.parts import averaged, read_part, write_part
-from training.train_detector import Training, album_of, batches, cutter_of, draw, run
 
 TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2)
 
@@ -41,8 +41,8 @@ def straight(places: Places) -> Path:
     return places.run
 
 
-def album(places: Places) -> Album:
-    return Album(load(places.data, "train"), TINY.preprocessing)
+def image_cache(places: Places) -> ImageCache:
+    return ImageCache(load(places.data, "train"), TINY.preprocessing)
 
 
 def test_a_run_leaves_its_record_and_a_network_that_can_be_read_again(straight: Path, places: Places) -> None:
@@ -81,7 +81,7 @@ def test_it_learns_in_mixed_precision_too(places: Places) -> None:
     there = replace(places, run=places.run.with_name("bfloat16"))
     training = Training(there, TINY, Hardware(torch.device("cpu"), torch.bfloat16))
 
-    losses = [training.learn(chips) for chips in batches(album(places), TINY, 0)]
+    losses = [training.learn(chips) for chips in batches(image_cache(places), TINY, 0)]
 
     assert len(losses) == TINY.steps
     assert np.isfinite(losses).all()
@@ -91,7 +91,7 @@ def test_it_learns_in_mixed_precision_too(places: Places) -> None:
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
     again = replace(places, run=places.run.with_name("again"))
     training = Training(again, TINY, Hardware.find())
-    for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
+    for chips, _ in zip(batches(image_cache(places), TINY, 0), range(2), strict=False):
         training.learn(chips)
     training.judge({"valid": load(places.data, "valid")})
     training.save()
@@ -107,7 +107,7 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straigh
 def test_a_run_that_was_interrupted_after_its_best_evaluation_keeps_that_one_s_figures(places: Places) -> None:
     there = replace(places, run=places.run.with_name("past_the_best"))
     training = Training(there, TINY, Hardware.find())
-    for chips, _ in zip(batches(album(places), TINY, 0), range(2), strict=False):
+    for chips, _ in zip(batches(image_cache(places), TINY, 0), range(2), strict=False):
         training.learn(chips)
     training.judge({"valid": load(places.data, "valid")})
     training.best = 1.0
@@ -130,7 +130,7 @@ def test_the_first_layers_stay_as_imagenet_left_them_and_the_others_learn(straig
 def test_a_few_steps_on_the_same_chips_lower_the_loss(places: Places) -> None:
     config = replace(TINY, steps=30, rate=2e-3, backbone_rate=1e-3)
     training = Training(replace(places, run=places.run.with_name("overfit")), config, Hardware.find())
-    chips = draw(album(places), Cutter(config.chip, Geometry()), config, 0)
+    chips = draw(image_cache(places), Cutter(config.chip, Geometry()), config, 0)
 
     losses = [training.learn(chips) for _ in range(config.steps)]
 
@@ -255,7 +255,7 @@ def test_a_second_block_is_measured_beside_valid_and_both_choose_together(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune = [replace(item, split="tune") for item in load(places.data, "train")[:6]]
-    monkeypatch.setattr("training.train_detector.for_tuning", lambda _: tune)
+    monkeypatch.setattr("training.detector.train.for_tuning", lambda _: tune)
     there = replace(places, run=tmp_path)
 
     run(there, TINY)

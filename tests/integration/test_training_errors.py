@@ -11,8 +11,10 @@ from torch import nn
 
 from models.trunk import Trunk
 from tests.training_data import write_data, write_mobilenet, write_vgg
-from training import architectures, train_classifier, train_detector
-from training.chips import Chip
+from training.classifier import train as train_classifier
+from training.data.chips import Chip
+from training.detector import train as train_detector
+from training.experiments import architectures
 from training.hardware import Hardware
 
 CPU = Hardware(torch.device("cpu"), torch.float32)

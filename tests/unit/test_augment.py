@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.augment import CHANGES, Geometry, develop, invert, paste, place
+from training.data.augment import CHANGES, Geometry, develop, invert, paste, place
 
 SIZE = (220, 260)  # rows, columns
 

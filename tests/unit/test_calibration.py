@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from models.types import ScoredBox
-from training import calibration
-from training.dataset import Radiograph
-from training.predictions import Prediction, probability_of
+from training.data.dataset import Radiograph
+from training.evaluate import calibration
+from training.evaluate.predictions import Prediction, probability_of
 from training.runs import rate_at
 
 

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.augment import carry
-from training.baseline_sets import Pool, draw_balanced, grouped, parts_of
-from training.baselines import best_f1
-from training.checks import Material, frame_of, shortcut, shuffled
-from training.dataset import Radiograph
-from training.near_duplicates import SIDE, Pair, block_of, find_pairs, groups_of, summarise
-from training.robustness import CHANGES, choose, turn
-from training.texture import Texture, kept, square
+from training.data.augment import carry
+from training.data.dataset import Radiograph
+from training.data.near_duplicates import SIDE, Pair, block_of, find_pairs, groups_of, summarise
+from training.data.texture import Texture, kept, square
+from training.experiments.baseline_sets import Pool, draw_balanced, grouped, parts_of
+from training.experiments.baselines import best_f1
+from training.experiments.checks import Material, frame_of, shortcut, shuffled
+from training.experiments.robustness import CHANGES, choose, turn
 
 
 def radiograph(number: int, *, split: str = "train", fractured: bool = False, truncated: bool = False) -> Radiograph:

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from models.preprocess import Preprocessing
-from training.augment import Geometry, paste
-from training.chips import Album, Chip, Cutter, FileAlbum, Look
-from training.dataset import Radiograph
+from training.data.augment import Geometry, paste
+from training.data.chips import Chip, Cutter, FileAlbum, ImageCache, Look
+from training.data.dataset import Radiograph
 
 SIZE = 64
 BOX = (60.0, 30.0, 76.0, 50.0)
@@ -17,7 +17,7 @@ BOX = (60.0, 30.0, 76.0, 50.0)
 PREPARATION = Preprocessing(160, denoise="none")
 
 
-def album(folder: Path, kind: type[Album] = Album, preparation: Preprocessing = PREPARATION) -> Album:
+def cache(folder: Path, kind: type[ImageCache] = ImageCache, preparation: Preprocessing = PREPARATION) -> ImageCache:
     random = np.random.default_rng(0)
     radiographs = []
     for name, boxes in (("fractured", (BOX,)), ("normal", ())):
@@ -31,7 +31,7 @@ def album(folder: Path, kind: type[Album] = Album, preparation: Preprocessing = 
 
 
 def test_a_chip_around_a_fracture_shows_one(tmp_path: Path) -> None:
-    images = album(tmp_path)
+    images = cache(tmp_path)
     cutter = Cutter(SIZE, Geometry(degrees=0))
 
     for seed in range(20):
@@ -41,7 +41,7 @@ def test_a_chip_around_a_fracture_shows_one(tmp_path: Path) -> None:
 
 
 def test_a_box_of_a_chip_lies_on_the_bright_square(tmp_path: Path) -> None:
-    images = album(tmp_path)
+    images = cache(tmp_path)
     cutter = Cutter(SIZE, Geometry(degrees=0))
     inside, outside = [], []
 
@@ -58,7 +58,7 @@ def test_a_box_of_a_chip_lies_on_the_bright_square(tmp_path: Path) -> None:
 
 
 def test_a_chip_of_a_normal_image_has_no_box_and_is_the_generator_s_alone(tmp_path: Path) -> None:
-    images = album(tmp_path)
+    images = cache(tmp_path)
     image = images.get(images.normal[0])
 
     first, second = (Cutter(SIZE, Geometry()).anywhere(image, np.random.default_rng(5)) for _ in range(2))
@@ -68,13 +68,13 @@ def test_a_chip_of_a_normal_image_has_no_box_and_is_the_generator_s_alone(tmp_pa
 
 
 def test_an_image_is_prepared_once(tmp_path: Path) -> None:
-    images = album(tmp_path)
+    images = cache(tmp_path)
 
     assert images.get(images.normal[0]) is images.get(images.normal[0])
 
 
 def test_a_pasted_fracture_keeps_its_box_and_the_ground_stays_as_it_was_elsewhere(tmp_path: Path) -> None:
-    images = album(tmp_path)
+    images = cache(tmp_path)
     ground = np.full((SIZE, SIZE), 0.3, np.float32)
     shown = np.full((SIZE, SIZE), 0.6, np.float32)
     shown[30:34, 20:40] = 1.0  # a line across the box
@@ -92,12 +92,12 @@ def test_a_pasted_fracture_keeps_its_box_and_the_ground_stays_as_it_was_elsewher
 
 def still(side: int, monkeypatch: pytest.MonkeyPatch) -> Cutter:
     """Return a cutter that only enlarges, to one longest side."""
-    monkeypatch.setattr("training.chips.develop", lambda pixels, _random: pixels)
+    monkeypatch.setattr("training.data.chips.develop", lambda pixels, _random: pixels)
     return Cutter(SIZE, Geometry(degrees=0, zoom=1.0, mirrored=0, upside_down=0), Look((side, side), PREPARATION))
 
 
 def test_a_file_is_kept_as_it_is_and_a_larger_one_reduced(tmp_path: Path) -> None:
-    kept, reduced = (album(tmp_path, FileAlbum, Preprocessing(side)) for side in (400, 80))
+    kept, reduced = (cache(tmp_path, FileAlbum, Preprocessing(side)) for side in (400, 80))
 
     assert kept.get(kept.fractured[0]).pixels.shape == (160, 120)
     assert reduced.get(reduced.fractured[0]).pixels.shape == (80, 60)
@@ -108,7 +108,7 @@ def test_a_file_is_kept_as_it_is_and_a_larger_one_reduced(tmp_path: Path) -> Non
 def test_a_box_has_the_size_that_the_drawn_side_gives_it_and_lies_on_its_square(
     side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = album(tmp_path, FileAlbum)
+    images = cache(tmp_path, FileAlbum)
     cutter = still(side, monkeypatch)
 
     for seed in range(5):
@@ -125,7 +125,7 @@ def test_a_box_has_the_size_that_the_drawn_side_gives_it_and_lies_on_its_square(
 def test_changes_happen_at_the_file_s_resolution_before_it_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = album(tmp_path, FileAlbum)
+    images = cache(tmp_path, FileAlbum)
     cutter = still(320, monkeypatch)
     sides = []
 
@@ -133,7 +133,7 @@ def test_changes_happen_at_the_file_s_resolution_before_it_is_enlarged(
         sides.append(pixels.shape)
         return pixels
 
-    monkeypatch.setattr("training.chips.develop", note)
+    monkeypatch.setattr("training.data.chips.develop", note)
     cutter.anywhere(images.get(images.normal[0]), np.random.default_rng(0))
 
     assert sides == [(SIZE // 2, SIZE // 2)]
@@ -149,7 +149,7 @@ def test_noise_is_reduced_in_a_chip_as_in_an_image() -> None:
 
 
 def test_a_fracture_is_pasted_at_a_scale_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = album(tmp_path, FileAlbum)
+    images = cache(tmp_path, FileAlbum)
     cutter = replace(still(160, monkeypatch), look=Look((80, 240), PREPARATION))
     ground, image = images.get(images.normal[0]), images.get(images.fractured[0])
 

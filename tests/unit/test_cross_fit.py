@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from tests.predictions import many
-from training.calibration import calibrate, choose_points
-from training.cross_fit import FOLDS, cross_fitted
-from training.figures import measure
+from training.evaluate.calibration import calibrate, choose_points
+from training.evaluate.cross_fit import FOLDS, cross_fitted
+from training.evaluate.figures import measure
 
 
 def test_what_two_good_networks_say_stands_nearly_as_it_is() -> None:

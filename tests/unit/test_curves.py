@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from training import curves
+from training.evaluate import curves
 
 DETECTOR = [
     {"step": 10, "loss_objectness": 0.5, "map50": 0.1, "free_response": {"0.5": 0.3}, "seconds": 1.0},

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.training_data import write_data
-from training.dataset import copies, for_training, for_tuning, load, tune_block
+from training.data.dataset import copies, for_training, for_tuning, load, tune_block
 from training.errors import CannotTrain
 
 PARTS = ("hand", "leg", "hip", "shoulder", "mixed")
@@ -116,7 +116,7 @@ def as_fracatlas(folder: Path) -> dict[str, str]:
 
 
 def tune_rows() -> dict[str, str]:
-    with (Path(__file__).parents[2] / "training" / "tune.csv").open(newline="") as file:
+    with (Path(__file__).parents[2] / "training" / "data" / "tune.csv").open(newline="") as file:
         return {row["file_name"]: row["use"] for row in csv.DictReader(file)}
 
 

@@ -13,8 +13,8 @@ from models.explain import grad_cam, register
 from models.preprocess import fit
 from tests.bundles import write_tiny_bundle
 from tests.training_data import write_data
-from training.dataset import load
-from training.heat import forgetful, likeness, measure, share_inside
+from training.data.dataset import load
+from training.experiments.heat import forgetful, likeness, measure, share_inside
 
 WIDTH = 0.0625
 CELLS = torch.rand(1, 32, 8, 6, generator=torch.Generator().manual_seed(1))

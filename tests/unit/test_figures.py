@@ -6,10 +6,10 @@ import pytest
 
 from models.decision import BoxCalibration, Calibration, OperatingPoints
 from tests.predictions import CALIBRATION, POINTS, many, one
-from training.dataset import copies
-from training.evaluate import cascade_row, report
-from training.figures import measure, measure_boxes
-from training.predictions import Prediction
+from training.data.dataset import copies
+from training.evaluate.evaluate import cascade_row, report
+from training.evaluate.figures import measure, measure_boxes
+from training.evaluate.predictions import Prediction
 
 PLAIN = Calibration(0, 1, 0)
 

@@ -12,9 +12,9 @@ from models.detector import DETECTORS
 from models.manifest import SHIPPED, Manifest, read_manifest
 from tests.bundles import write_tiny_bundle
 from tests.predictions import figures
-from training.card import HEADS, card
-from training.models_report import BARS, RESULTS, draw, read_results, render
-from training.report_parts import tables_of
+from training.bundle.card import HEADS, card
+from training.bundle.models_report import BARS, RESULTS, draw, read_results, render
+from training.bundle.report_parts import tables_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 COST = {

@@ -7,8 +7,8 @@ from PIL import Image
 
 from models.decision import Calibration
 from tests.predictions import POINTS, figures, one
-from training.figures import measure
-from training.plots import draw_free_response, draw_history, draw_roc, drawable, save, write_plots
+from training.evaluate.figures import measure
+from training.evaluate.plots import draw_free_response, draw_history, draw_roc, drawable, save, write_plots
 
 ALL = ["roc", "precision_recall", "reliability", "free_response", "scores"]
 

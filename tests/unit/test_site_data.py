@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from training.dataset import Radiograph
-from training.site_data import Leniency, Patients, Picture, Survey, Surveyor, survey
-from training.site_labels import BoxedImage, Label, SiteDataError, read_boxes, read_labels
-from training.site_split import PARTS, split_by_patient
+from training.data.dataset import Radiograph
+from training.site.data import Leniency, Patients, Picture, Survey, Surveyor, survey
+from training.site.labels import BoxedImage, Label, SiteDataError, read_boxes, read_labels
+from training.site.split import PARTS, split_by_patient
 
 LENIENT = Leniency(skip_unreadable=True, skip_unmatched=True, clip_boxes=True)
 

@@ -7,8 +7,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from sklearn.metrics import roc_auc_score
 
-from training.image_curves import precision_recall_area, precision_recall_points, roc_points
-from training.metrics import (
+from training.evaluate.image_curves import precision_recall_area, precision_recall_points, roc_points
+from training.evaluate.metrics import (
     BoxesOfImage,
     auc,
     auc_difference_interval,

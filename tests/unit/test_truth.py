@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from training.site_labels import BoxedImage, Label, SiteDataError
+from training.site.labels import BoxedImage, Label, SiteDataError
 from worker.files.candidates import Candidate, Kind
 from worker.files.labels import Truth, match
 

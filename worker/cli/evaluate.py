@@ -97,7 +97,7 @@ def _require_training() -> None:
 
 
 def _match(paths: list[Path], truth: Path, boxes: Path | None, split: str | None, out: Path | None) -> Matching:
-    from training.site_labels import SiteDataError, read_boxes
+    from training.site.labels import SiteDataError, read_boxes
     from worker.files.candidates import select
     from worker.files.labels import match, read_truth
 
@@ -139,7 +139,7 @@ def _evaluation(settings: Settings, matching: Matching) -> Evaluation:
 def _write(result: dict[str, Any], out: Path) -> None:
     import json
 
-    from training.plots import write_plots
+    from training.evaluate.plots import write_plots
 
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ def _show(result: dict[str, Any], out: Path | None) -> None:
 
 
 def _show_figures(figures: dict[str, Any], cost: dict[str, Any]) -> None:
-    from training.tables import GROUP_HEAD, GROUPS, box_rows, cost_rows, decision_rows, group_rows, image_rows
+    from training.evaluate.tables import GROUP_HEAD, GROUPS, box_rows, cost_rows, decision_rows, group_rows, image_rows
 
     screen = console()
     rows = [*image_rows(figures), *box_rows(figures["boxes"]), *cost_rows(cost)]

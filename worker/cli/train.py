@@ -15,7 +15,7 @@ from worker.cli.options import Home, Json, settings_of
 from worker.cli.screen import console, print_json, progress, say_error, table
 
 if TYPE_CHECKING:
-    from training.site_data import Leniency, Survey
+    from training.site.data import Leniency, Survey
     from worker.files.train import Tables
     from worker.settings.settings import Settings
 
@@ -66,7 +66,7 @@ def check(
 ) -> None:
     """Read images, labels and boxes and say what there is and what is wrong; nothing is trained or written."""
     with _data_errors():
-        from training.site_data import Leniency
+        from training.site.data import Leniency
         from worker.files.train import Tables
 
         leniency = Leniency(skip_unreadable, skip_unmatched, clip_boxes)
@@ -126,7 +126,7 @@ def run(
         say_error(f"--work {work} lies among the images", "name a folder outside of them")
         raise typer.Exit(WRONG_USE)
     with _data_errors(), _work_folder(work, out) as decoded:
-        from training.site_data import Leniency
+        from training.site.data import Leniency
         from worker.files.train import Tables
 
         leniency = Leniency(skip_unreadable, skip_unmatched, clip_boxes)
@@ -164,21 +164,21 @@ def _survey(
     path: Path, tables: Tables, leniency: Leniency, settings: Settings, *, work: Path | None, leave_out: Path | None
 ) -> Survey:
     from models.analyzer import check_pixels
-    from worker.files.train import Desk, find_files, survey_site
+    from worker.files.train import ReadingContext, find_files, survey_site
 
     if tables.labels is None and tables.boxes is None:
         say_error("there is nothing to learn from", "give --labels, --boxes or both")
         raise typer.Exit(WRONG_USE)
     candidates = find_files(path, leave_out).candidates
-    desk = Desk(settings.scope(), check_pixels, work)
+    context = ReadingContext(settings.scope(), check_pixels, work)
     with progress() as bar:
         task = bar.add_task("reading", total=len(candidates))
-        return survey_site(candidates, tables, leniency, desk, lambda: bar.advance(task))
+        return survey_site(candidates, tables, leniency, context, lambda: bar.advance(task))
 
 
 def _is_unfinished(out: Path) -> bool:
     with _data_errors():
-        from training.site_progress import is_unfinished
+        from training.site.progress import is_unfinished
 
         return is_unfinished(out)
 
@@ -186,7 +186,7 @@ def _is_unfinished(out: Path) -> bool:
 def _adapt(found: Survey, settings: Settings, out: Path, chosen: dict[str, int]) -> dict[str, Any]:
     from datetime import datetime
 
-    from training.site import SiteConfig, SitePlaces, adapt
+    from training.site.training import SiteConfig, SitePlaces, adapt
 
     date = datetime.now().astimezone().date().isoformat()
     config = SiteConfig(date=date, device=settings.device, **chosen)
@@ -198,7 +198,7 @@ def _work_folder(work: Path | None, out: Path) -> Iterator[Path]:
     """Give a folder for decoded images; patients' images stay behind only where somebody asked for it."""
     import shutil
 
-    from training.site_progress import DECODED
+    from training.site.progress import DECODED
 
     folder = work or out / DECODED
     try:
@@ -212,7 +212,7 @@ def _work_folder(work: Path | None, out: Path) -> Iterator[Path]:
 def _data_errors() -> Iterator[None]:
     """Put what is wrong with data or installation into words."""
     try:
-        from training.site_labels import SiteDataError
+        from training.site.labels import SiteDataError
 
         try:
             yield
@@ -231,8 +231,8 @@ def _data_errors() -> Iterator[None]:
 
 def _counts(found: Survey, seed: int) -> tuple[dict[str, dict[str, int]], str | None]:
     """Count all images and those of each part; the obstacle says why there can be no parts."""
-    from training.site_labels import SiteDataError
-    from training.site_split import count, split_by_patient
+    from training.site.labels import SiteDataError
+    from training.site.split import count, split_by_patient
 
     counts = {"all": count(found.radiographs)}
     try:
@@ -271,7 +271,7 @@ def _show_counts(counts: dict[str, dict[str, int]], obstacle: str | None) -> Non
 
 
 def _show_comparison(comparison: dict[str, Any], out: Path) -> None:
-    from training.site_comparison import rows
+    from training.site.comparison import rows
 
     _show_counts(comparison["counts"], None)
     screen = console()

@@ -2,7 +2,7 @@
 
 1. Each file is decoded and analysed as `analyze` does; what fails or is out of scope is listed and never a negative.
 2. A multi-frame image is judged by its gravest frame; a fractured one says nothing of boxes, as truth names no frame.
-3. `training.figures` measures what is left, patient by patient where every image's patient is known.
+3. `training.evaluate.figures` measures what is left, patient by patient where every image's patient is known.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from models.analyzer import Analyzer
 from models.decision import decide
 from models.manifest import Manifest
 from models.types import ImageAnalysis
-from training.dataset import Radiograph
-from training.figures import measure
-from training.predictions import Prediction, cost_of, probability_of, rescored
-from training.site_data import Patients
+from training.data.dataset import Radiograph
+from training.evaluate.figures import measure
+from training.evaluate.predictions import Prediction, cost_of, probability_of, rescored
+from training.site.data import Patients
 from worker.files.analyze import Answer, Pixels, Workbench, analyze_file
 from worker.files.labels import Matched, Matching
 

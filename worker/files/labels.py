@@ -1,6 +1,6 @@
 """What a site says of its images, matched with the files to be analysed; nothing is left out without being listed.
 
-The tables are those of training (`training.site_labels`); here they also may say view, metal and split.
+The tables are those of training (`training.site.labels`); here they also may say view, metal and split.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 
 from dicom_io.errors import DicomError
 from dicom_io.header.header import read_header
-from training.dataset import VIEWS
-from training.site_labels import WORDS, Box, BoxedImage, Label, SiteDataError, read_labels
+from training.data.dataset import VIEWS
+from training.site.labels import WORDS, Box, BoxedImage, Label, SiteDataError, read_labels
 from worker.files.candidates import Candidate, Kind
 
 
@@ -55,7 +55,7 @@ def read_truth(path: Path) -> list[Truth]:
     Raises
     ------
     SiteDataError
-        See `training.site_labels.read_labels`.
+        See `training.site.labels.read_labels`.
     OSError
         The file cannot be read.
     """

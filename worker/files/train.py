@@ -22,8 +22,8 @@ from dicom_io.pixels.frames import read_frames
 from dicom_io.types import InstanceHeader
 from models.images import load_picture
 from models.types import ImageError
-from training.site_data import Finding, Leniency, Patients, Picture, Survey, Surveyor, survey
-from training.site_labels import SiteDataError, read_boxes, read_labels
+from training.site.data import Finding, Leniency, Patients, Picture, Survey, Surveyor, survey
+from training.site.labels import SiteDataError, read_boxes, read_labels
 from worker.files.candidates import Candidate, Kind, Selection, select
 
 Pixels = NDArray[np.float32]
@@ -41,7 +41,7 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class ReadingContext:
     """What files are read with: the scope rule, a check of the pixels, the folder for decoded images (None: none)."""
 
     rule: ScopeRule
@@ -70,7 +70,11 @@ def find_files(folder: Path, leave_out: Path | None) -> Selection:
 
 
 def survey_site(
-    candidates: Sequence[Candidate], tables: Tables, leniency: Leniency, desk: Desk, progress: Callable[[], None]
+    candidates: Sequence[Candidate],
+    tables: Tables,
+    leniency: Leniency,
+    context: ReadingContext,
+    progress: Callable[[], None],
 ) -> Survey:
     """Read every file and both tables, and say what can be trained on and what cannot.
 
@@ -91,7 +95,7 @@ def survey_site(
     others: list[str] = []
     for candidate in candidates:
         try:
-            pictures.append(read_picture(candidate, desk, patients))
+            pictures.append(read_picture(candidate, context, patients))
         except OutOfScope as reason:
             others.append(f"{candidate.name.as_posix()}: {reason}")
         except (DicomError, ImageError) as error:
@@ -104,7 +108,7 @@ def survey_site(
     return survey(surveyor, labels, boxed, patients)
 
 
-def read_picture(candidate: Candidate, desk: Desk, patients: Patients) -> Picture:
+def read_picture(candidate: Candidate, context: ReadingContext, patients: Patients) -> Picture:
     """Decode one file.
 
     Raises
@@ -119,20 +123,20 @@ def read_picture(candidate: Candidate, desk: Desk, patients: Patients) -> Pictur
         raise ImageError(candidate.obstacle)
     if candidate.kind is Kind.PICTURE:
         picture = load_picture(candidate.path)
-        pixels = desk.check_pixels(picture.pixels)
+        pixels = context.check_pixels(picture.pixels)
         rows, columns = pixels.shape
         digest = _digest(_sixteen_bits(pixels))
         return Picture(name, candidate.path, rows, columns, digest, orientation=picture.orientation)
     try:
         header = read_header(candidate.path)
-        pixels = desk.check_pixels(_only_frame(candidate.path, header, desk.rule))
+        pixels = context.check_pixels(_only_frame(candidate.path, header, context.rule))
     except OSError as error:
         raise ImageError(f"the file cannot be read: {error.strerror}") from error
     grey = _sixteen_bits(pixels)
     digest = _digest(grey)
     return Picture(
         name=name,
-        path=candidate.path if desk.work is None else _write(grey, desk.work / f"{digest[:32]}.png"),
+        path=candidate.path if context.work is None else _write(grey, context.work / f"{digest[:32]}.png"),
         rows=pixels.shape[0],
         columns=pixels.shape[1],
         digest=digest,

@@ -1,4 +1,4 @@
-"""The curves of a model's card, drawn from the points in its bundle (`training.figures.curves_of`)."""
+"""The curves of a model's card, drawn from the points in its bundle (`training.evaluate.figures.curves_of`)."""
 
 from __future__ import annotations
 

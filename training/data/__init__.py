@@ -1,0 +1,1 @@
+"""Images and labels: data sets, augmentation, chips and samples."""

@@ -1,0 +1,1 @@
+"""What only the log of experiments needs: baselines, other networks, robustness, heat maps."""

@@ -1,0 +1,1 @@
+"""Fitting the shipped model to a site's own images."""
