@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import BasicTextSRStorage, RLELossless
@@ -126,3 +128,15 @@ def write_all(folder: Path) -> dict[str, Path]:
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     return {name: folder / name for name in contents}
+
+
+def filled_jpeg(first_row: int) -> bytes:
+    """Return a JPEG that ends in what decoders make of zeros, saved once more: every code of it is sound."""
+    down, across = np.mgrid[0:300, 0:260]
+    pixels = (down / 3 + across / 3 + np.random.default_rng(0).normal(0, 2, down.shape)).clip(1, 255).astype(np.uint8)
+    pattern = np.full((8, 8), 40, np.uint8)
+    pattern[3:5, 3:5] = 44
+    pixels[first_row:] = np.tile(pattern, (40, 40))[: 300 - first_row, :260]
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()

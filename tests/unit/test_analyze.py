@@ -1,5 +1,6 @@
 """The logic of `analyze` with a model that says what it is told."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from pydicom.errors import BytesLengthException
 from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.types import BundleError, Decision, ImageAnalysis, ImageError, ScoredBox
+from tests.bad_input import filled_jpeg
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10
 from worker.cli.analyze import _below
 from worker.files.analyze import Answer, Workbench, analyze_file
@@ -302,3 +304,17 @@ def test_output_of_an_earlier_run_is_not_searched(tmp_path: Path) -> None:
     picture(tmp_path / "out" / "marked.png")
     path = picture(tmp_path / "hand.png")
     assert [each.path for each in select([tmp_path], leave_out=tmp_path / "out").candidates] == [path]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_with_a_pattern_that_is_repeated_is_not_analysed(orientation, tmp_path):
+    path = tmp_path / "filled.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    with Image.open(io.BytesIO(filled_jpeg(200))) as picture:
+        picture.save(path, quality="keep", exif=exif)
+
+    answer = analyze(path, ABSENT).as_json()
+
+    assert answer["outcome"] == "failed"
+    assert "one pattern is repeated" in answer["reason"]

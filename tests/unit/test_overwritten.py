@@ -1,10 +1,12 @@
 """Native pixels overwritten in part are damaged; the constant parts of sound radiographs are not."""
 
+import imagecodecs
 import numpy as np
 import pytest
 
 from dicom_io.errors import PixelDataDamaged
 from dicom_io.pixels.overwritten import check_overwritten
+from tests.bad_input import filled_jpeg
 from tests.builders import build_cr
 
 y, x = np.mgrid[0:300, 0:260]
@@ -29,6 +31,12 @@ def test_a_stretch_of_noise_is_damage():
 
     with pytest.raises(PixelDataDamaged, match="noise"):
         check_overwritten(overwritten(noise, 30_000, 38_000))
+
+
+@pytest.mark.parametrize("first_row", [80, 200, 272])
+def test_a_pattern_that_is_repeated_is_damage(first_row):
+    with pytest.raises(PixelDataDamaged, match="pattern"):
+        check_overwritten(imagecodecs.jpeg8_decode(filled_jpeg(first_row)).astype(np.int32))
 
 
 def test_a_damaged_native_image_is_refused(read):

@@ -19,6 +19,7 @@ from dicom_io.header.scope import ScopeRule, out_of_scope_reason
 from dicom_io.pixels.codestream import DamagedCodestream, jpeg_size, whole_jpeg
 from dicom_io.pixels.frames import read_frames
 from dicom_io.pixels.jpeg_entropy import check_jpeg
+from dicom_io.pixels.overwritten import check_overwritten
 from dicom_io.pixels.visibility import made_visible
 from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
 from models.images import load_picture
@@ -145,9 +146,18 @@ def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
 def _analyze_picture(path: Path, workbench: Workbench) -> Answer:
     picture = load_picture(path)
     _check_sequential_jpeg(path.read_bytes())
+    for pixels in [picture.pixels] if picture.orientation == 1 else _turned(picture.pixels):
+        check_overwritten(pixels)
     pixels, warnings = made_visible(picture.pixels)
     answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), workbench)
     return replace(answer, orientation=picture.orientation)
+
+
+def _turned(pixels: Pixels) -> Iterator[Pixels]:
+    """Yield a picture that was turned upright in every way in which it may have been stored."""
+    for each in (pixels, pixels[::-1], pixels[:, ::-1], pixels[::-1, ::-1]):
+        yield each
+        yield each.T
 
 
 def _check_sequential_jpeg(data: bytes) -> None:
