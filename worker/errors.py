@@ -5,7 +5,7 @@
     ├── DatabaseError                the database cannot be used
     │   ├── DatabaseUnavailable      it does not answer, is locked or full; try again later
     │   ├── DatabaseNotUpgraded      it has no schema or an older one: `bonewatch db upgrade`
-    │   └── DatabaseTooNew           a newer bonewatch has upgraded it; this one must not touch it
+    │   └── DatabaseOfAnotherVersion a bonewatch that this one does not know has made it; it must not be touched
     ├── BrokerError                  the embedded broker cannot be started or stopped
     ├── QueueUnavailable             the broker does not answer; SQL still holds the work, the sweep sends it later
     ├── LeaseLost                    the job belongs to somebody else by now; everything done here is dropped
@@ -64,8 +64,8 @@ class DatabaseNotUpgraded(DatabaseError):
     code = "database_not_upgraded"
 
 
-class DatabaseTooNew(DatabaseError):
-    """It has the schema of a newer bonewatch."""
+class DatabaseOfAnotherVersion(DatabaseError):
+    """It has a schema that this bonewatch does not know."""
 
     code = "database_too_new"
 

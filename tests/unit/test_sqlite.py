@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import stat
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
 from tests.databases import MORNING
-from worker.db.database import Database, current_revision, open_database, upgrade
+from worker.db.database import (
+    MIGRATIONS,
+    Database,
+    _scripts,
+    check_revision,
+    current_revision,
+    open_database,
+    upgrade,
+)
 from worker.db.tables import Instance, Study
 from worker.errors import DatabaseNotUpgraded, DatabaseUnavailable
 from worker.settings.connection_url import driver_arguments, parse_database_url
@@ -125,3 +134,45 @@ def test_a_body_part_is_counted_by_its_index(database):
         words = str(part.compile(session.get_bind(), compile_kwargs={"literal_binds": True}))
         (step,) = session.execute(text(f"EXPLAIN QUERY PLAN {words}")).all()
     assert "ix_instances_part" in step.detail
+
+
+NEXT_MIGRATION = """
+from alembic import op
+revision, down_revision, branch_labels, depends_on = "0002", "0001", None, None
+
+def upgrade():
+    op.execute("CREATE TABLE added (id INTEGER)")
+    op.execute("{statement}")
+"""
+
+
+@pytest.fixture
+def next_version(monkeypatch, tmp_path):
+    """Return what gives this bonewatch one more migration, which ends with a statement."""
+
+    def make(statement):
+        folder = shutil.copytree(MIGRATIONS, tmp_path / "migrations")
+        (folder / "versions" / "0002_next.py").write_text(NEXT_MIGRATION.format(statement=statement))
+        monkeypatch.setattr("worker.db.database.MIGRATIONS", folder)
+        _scripts.cache_clear()
+
+    yield make
+    _scripts.cache_clear()
+
+
+def test_a_schema_of_the_past_names_the_command_that_upgrades_it(database, next_version):
+    next_version("CREATE TABLE added_too (id INTEGER)")
+    with pytest.raises(DatabaseNotUpgraded, match=r"older schema 0001, not 0002.*bonewatch db upgrade"):
+        check_revision(database)
+
+    assert upgrade(database.url) == ("0001", "0002")
+    check_revision(database)
+
+
+def test_an_upgrade_that_fails_leaves_nothing_half_done(database, next_version):
+    next_version("INSERT INTO no_such_table VALUES (1)")
+    with pytest.raises(DatabaseUnavailable, match="no_such_table"):
+        upgrade(database.url)
+
+    assert current_revision(database) == "0001"
+    assert "added" not in inspect(database.engine).get_table_names()

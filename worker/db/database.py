@@ -30,7 +30,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from worker.errors import DatabaseNotUpgraded, DatabaseTooNew, DatabaseUnavailable
+from worker.errors import DatabaseNotUpgraded, DatabaseOfAnotherVersion, DatabaseUnavailable
 from worker.settings.connection_url import SQLITE, driver_arguments
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def open_database(url: URL, timeout_seconds: float = 30.0) -> Database:
 
     Raises
     ------
-    worker.errors.DatabaseNotUpgraded, worker.errors.DatabaseTooNew
+    worker.errors.DatabaseNotUpgraded, worker.errors.DatabaseOfAnotherVersion
         When it has another one.
     worker.errors.DatabaseUnavailable
         When it does not answer.
@@ -167,7 +167,7 @@ def check_revision(database: Database) -> None:
 
     Raises
     ------
-    worker.errors.DatabaseNotUpgraded, worker.errors.DatabaseTooNew, worker.errors.DatabaseUnavailable
+    worker.errors.DatabaseNotUpgraded, worker.errors.DatabaseOfAnotherVersion, worker.errors.DatabaseUnavailable
     """
     _compare(_scripts(), current_revision(database), database.url)
 
@@ -183,9 +183,10 @@ def _compare(scripts: ScriptDirectory, revision: str | None, url: URL) -> None:
     if revision == head:
         return
     if revision is not None and revision not in {script.revision for script in scripts.walk_revisions()}:
-        raise DatabaseTooNew(
-            f"the database {url} was upgraded by a newer bonewatch (schema {revision}, this one knows {head}): "
-            "install that version, or restore the backup made before the upgrade"
+        raise DatabaseOfAnotherVersion(
+            f"the database {url} is of another bonewatch, a newer one or one before the first release "
+            f"(schema {revision}, this one knows {head}): install that version, or restore the backup made before "
+            "the upgrade"
         )
     state = "has no tables yet" if revision is None else f"has the older schema {revision}, not {head}"
     raise DatabaseNotUpgraded(f"the database {url} {state}: run `bonewatch db upgrade`")
@@ -205,7 +206,7 @@ def upgrade(url: URL) -> tuple[str | None, str]:
 
     Raises
     ------
-    worker.errors.DatabaseTooNew, worker.errors.DatabaseUnavailable
+    worker.errors.DatabaseOfAnotherVersion, worker.errors.DatabaseUnavailable
     """
     if url.drivername == SQLITE:
         _prepare_file(url)
