@@ -76,7 +76,6 @@ bench-archive: setup  ## measure lanes, scaling, the plan of a million studies a
 	$(BIN)/python -m tests.bench.plan
 	-$(BIN)/python -m tests.bench.million
 	$(BIN)/python -m tests.bench.worklist
-	$(BIN)/python -m tests.bench.first_row
 
 peers:  ## install the outside programs that the tests against real peers use (Debian packages; needs root)
 	@missing=0; for program in $(PEER_PROGRAMS); do command -v "$$program" >/dev/null || missing=1; done; \

@@ -18,9 +18,6 @@ from tests.product import SAMPLES
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
-# The browser's programs with the bytes that came over the network for each; nought are out of its cache.
-FETCHED = """() => Object.fromEntries(performance.getEntriesByType("resource")
-  .filter((each) => each.name.endsWith(".js")).map((each) => [each.name, each.transferSize]))"""
 OUTCOMES = re.compile("Fracture suspected|Unclear: look closely|No fracture found")
 
 
@@ -46,18 +43,6 @@ def test_only_name_and_password_lead_in_and_logging_out_leads_out(visit, page_si
     expect(visitor.page.get_by_role("button", name="Log in")).to_be_visible()
     assert events(page_site, "page_login_failed")
     assert events(page_site, "page_login")
-
-
-def test_the_programs_come_while_one_types(visit, page_site):
-    visitor = visit(role=None)
-    visitor.page.goto(f"{page_site.address}/login", wait_until="networkidle")
-    named = set(visitor.page.evaluate(FETCHED))
-    assert len(named) > 20
-    visitor.log_in("viewer", PASSWORD)
-    visitor.rest()
-    fetched = visitor.page.evaluate(FETCHED)
-    assert named <= fetched.keys()
-    assert {name for name in named if fetched[name]} == set()
 
 
 @pytest.mark.parametrize(

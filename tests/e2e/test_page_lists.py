@@ -64,23 +64,6 @@ def test_filters_stand_in_the_address_and_a_patient_id_of_markup_is_shown_as_tex
     assert shown(page, 3) == ["BROKEN"]
 
 
-def test_rows_come_in_the_page_itself_before_any_program_has_run(visit, page_site):
-    visitor = visit(programs=False)
-    visitor.page.goto(f"{visitor.address}/?outcome=failed")
-    expect(studies(visitor.page)).to_be_visible()
-    assert shown(visitor.page, 3) == ["BROKEN"]
-    visitor.page.goto(f"{visitor.address}/")
-    assert HOSTILE_ID in shown(visitor.page, 3)
-    assert visitor.page.locator("img[src=x]").count() == 0
-    visitor.shoot("worklist-first-rows", animations="allow")  # these rows leave after a while
-    studies(visitor.page).get_by_role("link").first.click()
-    expect(visitor.page).to_have_url(re.compile("study.uid="))
-    stranger = visit(None, programs=False)
-    stranger.page.goto(f"{stranger.address}/")
-    expect(stranger.page.get_by_role("button", name="Log in")).to_be_visible()
-    assert studies(stranger.page).count() == 0
-
-
 def test_a_long_worklist_is_paged_through_without_a_gap(visit, database):
     with database.write() as session:
         for number in range(PAGED):

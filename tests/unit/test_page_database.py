@@ -17,9 +17,9 @@ from worker.db.tables import Event
 from worker.errors import DatabaseUnavailable
 from worker.settings.settings import load_settings
 from worker.ui import visit as visits
-from worker.ui.serve import NO_DATABASE, SCRIPT, script_error, serve, teller
+from worker.ui.login_methods import LoginMethods
+from worker.ui.serve import NO_DATABASE, SCRIPT, audit_recorder, script_error, serve
 from worker.ui.visit import Visit
-from worker.ui.ways import Ways
 
 PATIENT = "DOE^JANE"
 RICH = "logger.enableRich"
@@ -42,7 +42,7 @@ def events(database):
 def test_while_the_database_is_locked_only_who_logs_in_waits(database):
     async def log_in_and_others():
         with database.write():
-            login = asyncio.create_task(teller(database)("page_login", "ada"))
+            login = asyncio.create_task(audit_recorder(database)("page_login", "ada"))
             await asyncio.sleep(0)
             await asyncio.to_thread(str)  # another visitor's turn comes
             assert not login.done()
@@ -103,7 +103,7 @@ def served(tmp_path, database, monkeypatch):
     monkeypatch.setattr(logger, "disabled", False)
     monkeypatch.setattr(logger, "handle", written.append)
     monkeypatch.setattr(App, "run", lambda _, config: set_option(RICH, config.get(RICH, True)))
-    serve(load_settings(home=tmp_path), database, Ways())
+    serve(load_settings(home=tmp_path), database, LoginMethods())
     yield written
     set_option(RICH, with_rich)
 

@@ -14,8 +14,8 @@ from worker.cli.root import app
 from worker.errors import StartRefused
 from worker.settings.settings import load_settings
 from worker.ui import people as people_file
+from worker.ui.login_methods import check_page
 from worker.ui.people import FREE_FAILURES, MOST_FAILED_NAMES, People, Person, set_password
-from worker.ui.ways import check_page
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 

@@ -12,8 +12,8 @@ from starlette.datastructures import Headers
 
 from worker.settings.settings import load_settings
 from worker.ui import serve
+from worker.ui.login_methods import LoginMethods
 from worker.ui.people import People, set_password
-from worker.ui.ways import Ways
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 OVER_TLS, IN_THE_CLEAR = ("https://bonewatch.example", "http://localhost:8501")
@@ -27,7 +27,7 @@ def built(tmp_path, monkeypatch, database):
     people = People(tmp_path / "passwords")
 
     def building(provider=None, **given):
-        return serve.build_app(load_settings(home=tmp_path, **given), database, Ways(people, provider))
+        return serve.build_app(load_settings(home=tmp_path, **given), database, LoginMethods(people, provider))
 
     return building
 

@@ -20,5 +20,5 @@ class Place:
 def test_a_press_is_an_operators_or_none(role, acts):
     place = Place()
 
-    assert Visit(None, None, "ada", role).offers("Pause", ". Now.", place, key="one") is acts
+    assert Visit(None, None, "ada", role).operator_button("Pause", ". Now.", place, key="one") is acts
     assert place.shown == [("Pause", {"disabled": not acts, "help": "For operators. Now.", "key": "one"})]

@@ -24,17 +24,17 @@ class RoleChoice(StrEnum):
 def ui(home: Home = None) -> None:
     """Serve the web page: analyse an X-ray, worklist, studies, operations, the model's card."""
     from worker.process.logs import configure_logs
+    from worker.ui.login_methods import check_page
     from worker.ui.serve import serve
-    from worker.ui.ways import check_page
 
     settings = settings_of(home)
     configure_logs(settings.log_format, settings.log_level)
-    ways = check_page(settings)
+    methods = check_page(settings)
     # The page's script runs in this process and reads its settings from the environment.
     os.environ.update(settings.as_environment())
     database = database_of(settings)
     try:
-        serve(settings, database, ways)
+        serve(settings, database, methods)
     finally:
         database.close()
 

@@ -1,6 +1,6 @@
-"""The door of the page: nothing behind it answers anybody who has not logged in, the WebSocket included.
+"""The login of the page: nothing behind it answers anybody who has not logged in, the WebSocket included.
 
-Who looks is told to the Streamlit script in two headers that are set here, after what a client sent of them is dropped.
+The Streamlit script learns who looks from two headers that are set here; what a client sent of them is dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import structlog
@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_io.network.incident import incident
 from worker.errors import DatabaseError
+from worker.ui.login_methods import LoginMethods
 from worker.ui.people import People, Person
 from worker.ui.single_sign_on import LoginRefused, Provider
-from worker.ui.ways import Ways
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +44,7 @@ SECURITY_HEADERS = {
 }
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>bonewatch: log in</title>__HINTS__<style>
+<title>bonewatch: log in</title><style>
 :root { color-scheme: light dark; font-family: system-ui, sans-serif; line-height: 1.5 }
 main { max-width: 22rem; margin: 12vh auto; padding: 0 1rem } h1 { font-size: 1.5rem }
 label { display: block; margin-top: 1rem } input { width: 100%; padding: .6rem; font: inherit; box-sizing: border-box }
@@ -61,24 +61,14 @@ FORM = """<form method="post" action="/login"><input type="hidden" name="next" v
 <button type="submit">Log in</button></form>"""
 
 
-class Programs(Protocol):
-    """The browser's programs: the same for everybody, anybody's to read, fetched by the login's page already."""
-
-    hints: bytes
-
-    def __contains__(self, path: object) -> bool:
-        """Say whether this is the path of one."""
-
-
 @dataclass
-class Door:
+class LoginMiddleware:
     """ASGI middleware behind a session: lets through who has logged in, or everybody where no login is wanted."""
 
     app: ASGIApp
-    ways: Ways
+    methods: LoginMethods
     login_seconds: float
-    told: Callable[[str, str], Awaitable[None]]
-    programs: Programs
+    audit: Callable[[str, str], Awaitable[None]]
     clock: Callable[[], float] = time.time
     _one_password_at_a_time: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
     _failure_told_at: float = -math.inf
@@ -93,10 +83,10 @@ class Door:
         # Taken now: Streamlit puts a session of its own into the scope.
         path, session = scope["path"], scope["session"]
         person = self._person(session)
-        if scope["type"] == "http" and not self.ways.is_open and path in OWN_PATHS:
+        if scope["type"] == "http" and not self.methods.is_open and path in OWN_PATHS:
             response = await self._on_record(Request(scope, receive))
             await response(scope, receive, _hardened(path, send))
-        elif person is not None or path == "/_stcore/health" or _reads(scope, self.programs):
+        elif person is not None or path == "/_stcore/health":
             _name_visitor(scope, person)
             await self.app(scope, self._watched(session, person, receive), _hardened(path, send))
         elif scope["type"] == "websocket":
@@ -119,13 +109,13 @@ class Door:
         return receiving
 
     def _person(self, session: Mapping[str, Any]) -> Person | None:
-        if self.ways.is_open:
+        if self.methods.is_open:
             return Person("local", "operator")
         if not self._holds(session):
             return None
         name, role = session["name"], session.get("role")
         if role is None:  # a password: its file is asked every time, so that whoever is taken out is out
-            return None if self.ways.people is None else self.ways.people.find(name)
+            return None if self.methods.people is None else self.methods.people.find(name)
         return Person(name, role)
 
     def _holds(self, session: Mapping[str, Any]) -> bool:
@@ -143,13 +133,13 @@ class Door:
         path, after = request.url.path, request.query_params.get("next", "/")
         if path == "/logout":
             return await self._leave(request)
-        if request.method == "POST" and path == "/login" and self.ways.people is not None:
-            return await self._with_password(request, self.ways.people)
+        if request.method == "POST" and path == "/login" and self.methods.people is not None:
+            return await self._with_password(request, self.methods.people)
         if request.method != "GET":
             return PlainTextResponse("not allowed", 405)
-        if path != "/login" and self.ways.provider is not None:
+        if path != "/login" and self.methods.provider is not None:
             go = self._to_provider if path == "/login/provider" else self._from_provider
-            return await go(request, self.ways.provider)
+            return await go(request, self.methods.provider)
         return self._page(after)
 
     async def _with_password(self, request: Request, people: People) -> Response:
@@ -189,7 +179,7 @@ class Door:
 
     async def _enter(self, request: Request, who: dict[str, str], after: str) -> Response:
         request.session.clear()
-        await self.told("page_login", who["name"])
+        await self.audit("page_login", who["name"])
         request.session.update(who, id=secrets.token_hex(16), until=self.clock() + self.login_seconds)
         return RedirectResponse(_inside(after), 303)
 
@@ -200,7 +190,7 @@ class Door:
             kept = {each: until for each, until in self._logged_out.items() if now < until}
             self._logged_out = {**kept, login["id"]: login["until"]}
             try:
-                await self.told("page_logout", login["name"])
+                await self.audit("page_logout", login["name"])
             except (DatabaseError, SQLAlchemyError) as error:  # who leaves must not be kept, here or at the provider
                 log.warning("logout_not_recorded", **incident(error))
         return RedirectResponse(await self._out(login), 303)
@@ -210,7 +200,7 @@ class Door:
 
         While they are logged in there, the next person at this machine would come in under their name.
         """
-        provider = self.ways.provider if "role" in login else None
+        provider = self.methods.provider if "role" in login else None
         address = None if provider is None else await to_thread.run_sync(provider.farewell)
         return address or "/login"
 
@@ -218,17 +208,16 @@ class Door:
         """Record a failed login, once a second at most: strangers must not fill the database."""
         if self.clock() - self._failure_told_at >= 1:
             self._failure_told_at = self.clock()
-            await self.told("page_login_failed", "")
+            await self.audit("page_login_failed", "")
 
     def _page(self, after: str, alert: str | None = None, status: int = 200) -> HTMLResponse:
         inside = _inside(after)
         words = f'<p role="alert">{html.escape(alert)}</p>' if alert else ""
-        form = FORM.replace("__NEXT__", html.escape(inside)) if self.ways.people is not None else ""
-        if self.ways.provider is not None:
-            label = html.escape(self.ways.provider.settings.label)
+        form = FORM.replace("__NEXT__", html.escape(inside)) if self.methods.people is not None else ""
+        if self.methods.provider is not None:
+            label = html.escape(self.methods.provider.settings.label)
             form += f'<p><a class="button" href="/login/provider?next={quote(inside, safe="")}">{label}</a></p>'
-        page = PAGE.replace("__HINTS__", self.programs.hints.decode())
-        return HTMLResponse(page.replace("__ALERT__", words).replace("__FORM__", form), status)
+        return HTMLResponse(PAGE.replace("__ALERT__", words).replace("__FORM__", form), status)
 
 
 def _inside(address: str) -> str:
@@ -236,10 +225,6 @@ def _inside(address: str) -> str:
     parts = urlsplit(address)
     inside = address.startswith("/") and not address.startswith(("//", "/\\")) and not parts.netloc and not parts.scheme
     return address if inside and address.isprintable() else "/"
-
-
-def _reads(scope: Scope, programs: Programs) -> bool:
-    return scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in programs
 
 
 def _away(scope: Scope) -> Response:

@@ -30,7 +30,7 @@ COLUMNS = ("Change", "Before", "Now", "Probability", "Patient", "Accession", "An
 def show(visit: Visit, study_page: StreamlitPage) -> None:
     """Show the page."""
     st.title("Archive night")
-    visit.looked("archive night")
+    visit.record_view_once("archive night")
     _runs(visit)
     st.subheader("What changed")
     _changes(visit, study_page)
@@ -70,7 +70,7 @@ def _going(visit: Visit, run: RunProgress) -> None:
     to, label = ("running", "Resume") if run.state == "paused" else ("paused", "Pause")
     left, right = st.columns(2)
     more = ". Studies that a worker has begun are finished."
-    if visit.offers(label, more, left, key=f"{to}-{run.run_id}", width="stretch"):
+    if visit.operator_button(label, more, left, key=f"{to}-{run.run_id}", width="stretch"):
         visit.pressed(f"{label.lower()} re-analysis {run.run_id}")
         if change_state(visit.database, run.run_id, to, who=visit.name, now=utc_now()):
             st.rerun(scope="fragment")

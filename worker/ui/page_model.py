@@ -26,7 +26,7 @@ GROUPS = (
 def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Model")
-    visit.looked("model")
+    visit.record_view_once("model")
     try:
         manifest = read_manifest(visit.settings.installed_bundle() or SHIPPED)
     except ModelError as error:

@@ -40,7 +40,7 @@ NUMBER_WIDTH = 150
 def show(visit: Visit) -> None:
     """Show the page."""
     st.title("Operations")
-    visit.looked("operations")
+    visit.record_view_once("operations")
     _now(visit)
     st.subheader("Failed, by reason")
     _failures(visit)
@@ -178,7 +178,7 @@ def _failure(visit: Visit, group: FailureGroup) -> None:
         )
         return
     key = hashlib.sha256(f"{group.kind}{group.reason}".encode()).hexdigest()
-    if not visit.offers(f"Do {group.count} again", ".", button, key=key):
+    if not visit.operator_button(f"Do {group.count} again", ".", button, key=key):
         return
     visit.pressed(f"retry {group.kind}: {group.reason}")
     try:
@@ -198,7 +198,7 @@ def _pacs(visit: Visit) -> None:
         st.text("No destination is set: reports are kept and sent nowhere (BONEWATCH_DESTINATIONS).")
     for destination in destinations:
         more = ": C-ECHO, and which reports it accepts."
-        if visit.offers(f"Call {destination.name}", more, key=f"echo-{destination.name}"):
+        if visit.operator_button(f"Call {destination.name}", more, key=f"echo-{destination.name}"):
             _call(visit, destination)
 
 

@@ -44,7 +44,7 @@ def show(visit: Visit) -> None:
     if found is None:
         st.warning("Nobody has sent a study of this UID.")
         return
-    visit.looked("study", found.result.study_id)
+    visit.record_view_once("study", found.result.study_id)
     _summary(visit, found)
     chosen = _chosen(visit, found)
     answer, way, reports, earlier = st.tabs(["Images", "Time line", "Report", "Answers of all models"])
@@ -78,11 +78,11 @@ def _summary(visit: Visit, found: StudyView) -> None:
     if result.update_pending:
         st.info("A newer answer is on its way.")
     with st.container(horizontal=True):
-        if can_send_again(visit.database, result.study_instance_uid) and visit.offers(
+        if can_send_again(visit.database, result.study_instance_uid) and visit.operator_button(
             "Send again", ": the same report, to where it did not arrive."
         ):
             _send_again(visit, found)
-        if visit.offers("Analyse again", ": a new job with the present model."):
+        if visit.operator_button("Analyse again", ": a new job with the present model."):
             _analyse_again(visit, found)
 
 

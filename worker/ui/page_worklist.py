@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields
 from datetime import date, datetime, time, timedelta
 
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from worker.operate.worklist import WorklistFilter, WorklistPage, parse_place, worklist_page
-from worker.ui.rows import show_rows
+from worker.operate.results import ResultRow
+from worker.operate.worklist import WAITING, Place, WorklistFilter, WorklistPage, parse_place, worklist_page
+from worker.ui.rows import Row, show_rows
 from worker.ui.visit import Visit, plain
-from worker.ui.worklist_view import (
-    BELOW,
-    CHOICES,
-    COLUMNS,
-    DAYS,
-    EVERYTHING,
-    LONGEST_WORD,
-    OUTCOME,
-    POSITIVE_FIRST,
-    TEXTS,
-    table_row,
-    table_words,
-    turn_words,
-)
+from worker.ui.words import OUTCOMES, duration, moment, outcome_words, short_model
 
+LONGEST_WORD = 64
+EVERYTHING = "all"
+CHOICES = {
+    EVERYTHING: "All",
+    **{name: " ".join(words) for name, words in OUTCOMES.items()},
+    WAITING: outcome_words(None),
+}
+TEXTS = {"text": "Patient ID, accession number or study UID", "body_part": "Body part", "model": "Model"}
+DAYS = {"since": "Received from", "until": "Received up to"}
+BELOW, OUTCOME, POSITIVE_FIRST = "below", "outcome", "positive"
+COLUMNS = ("Outcome", "Probability", "Patient", "Accession", "Body part", "Received", "Turnaround", "Report", "Model")
 REFRESH = timedelta(seconds=10)
 CHOSEN, SEEN = "chosen-outcome", "seen-worklist"
 
@@ -74,14 +75,14 @@ def _filters() -> WorklistFilter:
 
 def _leave_trace(visit: Visit, wanted: WorklistFilter) -> None:
     """Record each turn to another page or search: who, which filters, and where; never what was searched for."""
-    visit.looked("worklist")
+    visit.record_view_once("worklist")
     place = parse_place(st.query_params.get(BELOW))
     now = (wanted, place)
     before = st.session_state.get(SEEN, (WorklistFilter(), None))
     st.session_state[SEEN] = now
     if now == before:
         return
-    visit.pressed(f"worklist: {turn_words(wanted, place)}")
+    visit.pressed(f"worklist: {_turn_words(wanted, place)}")
 
 
 def _midnight(day: date) -> datetime:
@@ -108,8 +109,8 @@ def _table(visit: Visit, study_page: StreamlitPage, wanted: WorklistFilter) -> N
     place = parse_place(st.query_params.get(BELOW))
     page = worklist_page(visit.database, wanted, place)
     if page.rows:
-        rows = [table_row(row, visit.patient) for row in page.rows]
-        chosen = show_rows(table_words(wanted), COLUMNS, rows, "worklist")
+        rows = [_table_row(row, visit.patient) for row in page.rows]
+        chosen = show_rows(_table_words(wanted), COLUMNS, rows, "worklist")
         if chosen is not None:
             st.switch_page(study_page, query_params={"uid": chosen})
     elif page.looked_at_all:
@@ -130,3 +131,34 @@ def _paging(page: WorklistPage, *, is_first: bool) -> None:
     if page.onward is not None and onward.button(words, width="stretch"):
         st.query_params[BELOW] = str(page.onward)
         st.rerun()
+
+
+def _turn_words(wanted: WorklistFilter, place: Place | None) -> str:
+    """Return which page this is and which filters were used, never what was searched for."""
+    used = [TEXTS.get(each.name, each.name.replace("_", " ")) for each in fields(wanted) if getattr(wanted, each.name)]
+    page = "newest page" if place is None else f"page below study {place.below}"
+    return f"{page}; filters: {'; '.join(used) or 'none'}"
+
+
+def _table_words(wanted: WorklistFilter) -> str:
+    """Return what a screen reader calls the table."""
+    return f"Studies, {'positive first' if wanted.positive_first else 'newest first'}"
+
+
+def _table_row(row: ResultRow, patient: Callable[[str | None], str]) -> Row:
+    """Return a study's row; `patient` is how this site shows a patient's identifier."""
+    pending = " (newer answer on its way)" if row.update_pending else ""
+    if row.held_reason is not None:
+        pending = " (waits for a decision)"
+    cells = (
+        outcome_words(row.outcome) + pending,
+        "-" if row.probability is None else f"{row.probability:.2f}",
+        patient(row.patient_id),
+        row.accession_number or "-",
+        row.body_part or "-",
+        moment(row.received_at),
+        duration(row.turnaround_seconds),
+        row.report_state,
+        short_model(row.model_version),
+    )
+    return Row(cells, row.study_instance_uid, row.outcome or "")

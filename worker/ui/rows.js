@@ -12,9 +12,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const shown = JSON.stringify(data);
   if (root.shown === shown) return; // a refresh that brought nothing new moves nothing
   root.shown = shown;
-  const first = document.getElementById("first-rows"); // the page came with the same rows (worker.ui.first_rows)
-  const focused = (root.getRootNode().activeElement ?? first?.shadowRoot?.activeElement)?.dataset?.uid;
-  first?.remove(); // before: what lies below it takes no focus
+  const focused = root.getRootNode().activeElement?.dataset?.uid;
   root.replaceChildren();
 
   const table = make("table", root);

@@ -9,11 +9,10 @@ from pathlib import Path
 import streamlit as st
 
 _FOLDER = Path(__file__).parent
-CSS = (_FOLDER / "rows.css").read_text(encoding="utf-8")
 _table = st.components.v2.component(
     "bonewatch_rows",
     html='<div class="rows"></div>',
-    css=CSS,
+    css=(_FOLDER / "rows.css").read_text(encoding="utf-8"),
     js=(_FOLDER / "rows.js").read_text(encoding="utf-8"),
 )
 

@@ -1,4 +1,4 @@
-"""The page's server: Streamlit behind the door."""
+"""The page's server: Streamlit behind the login."""
 
 from __future__ import annotations
 
@@ -31,17 +31,15 @@ from worker.db.events import record
 from worker.errors import DatabaseError
 from worker.process.readiness import announce_ready
 from worker.settings.settings import Settings
-from worker.ui.assets import Assets, AssetServer
-from worker.ui.closed_pages import ClosedPages
-from worker.ui.first_rows import WAIT_SECONDS, FirstRows
-from worker.ui.login import Door
-from worker.ui.upload_room import Room, UploadRoom, held_by_streamlit
-from worker.ui.ways import Ways
+from worker.ui.login import LoginMiddleware
+from worker.ui.login_methods import LoginMethods
+from worker.ui.stale_sessions import StaleSessions
+from worker.ui.upload_quota import Quota, UploadQuota, held_by_streamlit
 
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")
 COOKIE = "bonewatch"
-TELLERS = 4
+AUDIT_THREADS = 4
 NO_DATABASE = (
     "The database cannot be used now, so this page is not complete, and what was pressed last may not have been done. "
     "Try again in a minute. If it stays so, tell your administrator: the log of the page's service has the reason."
@@ -49,26 +47,21 @@ NO_DATABASE = (
 PAGES = tuple(f"worker.ui.{file.stem}" for file in sorted(SCRIPT.parent.glob("page_*.py")))
 
 
-def build_app(settings: Settings, database: Database, ways: Ways) -> App:
+def build_app(settings: Settings, database: Database, methods: LoginMethods) -> App:
     """Return the ASGI application."""
-    assets = Assets()
-    first_rows = FirstRows(settings, Database(database.url, timeout_seconds=WAIT_SECONDS))
 
     @asynccontextmanager
     async def lifespan(_app: App) -> AsyncIterator[dict[str, Any]]:
         for page in PAGES:  # the first visitor must not wait for what they import
             import_module(page)
-        await assets.prepare()
-        await first_rows.prepare()
-        watching = asyncio.create_task(_closed_pages().watch())
+        watching = asyncio.create_task(_stale_sessions().watch())
         announce_ready()
         yield {}
         watching.cancel()
-        first_rows.database.close()
 
     # Somebody else's page must not reach ours by a name of its own that leads here (DNS rebinding). Of an IPv6 address
     # the middleware compares what stands before its first colon.
-    hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if ways.is_open else ["*"]
+    hosts = ["localhost", "127.0.0.1", "[", settings.ui_host] if methods.is_open else ["*"]
     return App(
         SCRIPT,
         routes=[Route("/worklist", _to_worklist)],
@@ -81,44 +74,46 @@ def build_app(settings: Settings, database: Database, ways: Ways) -> App:
                 max_age=settings.ui_login_minutes * 60,
                 # Not strict: the way back from an identity provider begins on the provider's page.
                 same_site="lax",
-                https_only=settings.ui_secure_cookie or ways.is_behind_tls,
+                https_only=settings.ui_secure_cookie or methods.is_behind_tls,
             ),
             Middleware(
-                Door, ways=ways, login_seconds=settings.ui_login_minutes * 60, told=teller(database), programs=assets
+                LoginMiddleware,
+                methods=methods,
+                login_seconds=settings.ui_login_minutes * 60,
+                audit=audit_recorder(database),
             ),
             Middleware(
-                UploadRoom,
-                room=Room(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
+                UploadQuota,
+                quota=Quota(settings.ui_uploads, settings.ui_upload_megabytes * 2**20),
                 held=held_by_streamlit,
             ),
-            Middleware(AssetServer, assets=assets, first_rows=first_rows),
         ],
         lifespan=lifespan,
         on_script_error=script_error,
     )
 
 
-def teller(database: Database) -> Callable[[str, str], Awaitable[None]]:
-    """Return what records an event of the door: in a thread, for all visitors share the event loop."""
+def audit_recorder(database: Database) -> Callable[[str, str], Awaitable[None]]:
+    """Return what records an event of the login: in a thread, for all visitors share the event loop."""
     # Of their own: while the database is locked, they must not take the threads that everything else runs in.
-    limiter = CapacityLimiter(TELLERS)
+    limiter = CapacityLimiter(AUDIT_THREADS)
 
-    def tell(kind: str, by: str) -> None:
+    def write(kind: str, by: str) -> None:
         with database.write() as session:
             record(session, kind, utc_now(), by=by)
 
-    async def telling(kind: str, by: str) -> None:
-        await to_thread.run_sync(tell, kind, by, limiter=limiter)
+    async def record_in_thread(kind: str, by: str) -> None:
+        await to_thread.run_sync(write, kind, by, limiter=limiter)
 
-    return telling
+    return record_in_thread
 
 
-def serve(settings: Settings, database: Database, ways: Ways) -> None:
+def serve(settings: Settings, database: Database, methods: LoginMethods) -> None:
     """Serve until told to stop."""
     # Streamlit's own log of a page that failed is the whole traceback, whose words may be a patient's; ours says where.
     # Without Rich it goes through the logger.
     logging.getLogger("streamlit.error_util").disabled = True
-    build_app(settings, database, ways).run(
+    build_app(settings, database, methods).run(
         config={
             "server.address": settings.ui_host,
             "server.port": settings.ui_port,
@@ -126,7 +121,7 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
             "server.fileWatcherType": "none",
             "server.maxUploadSize": settings.ui_upload_megabytes,
             "server.enableStaticServing": False,
-            # The bound on uploads and the hints know their addresses at the root alone.
+            # The quota of uploads knows their address at the root alone.
             "server.baseUrlPath": "",
             "browser.gatherUsageStats": False,
             "client.showErrorDetails": "none",
@@ -140,8 +135,8 @@ def serve(settings: Settings, database: Database, ways: Ways) -> None:
     )
 
 
-def _closed_pages() -> ClosedPages:
-    return ClosedPages(
+def _stale_sessions() -> StaleSessions:
+    return StaleSessions(
         held_by_streamlit,
         lambda session: runtime.get_instance().is_active_session(session),
         lambda session: runtime.get_instance().close_session(session),

@@ -39,7 +39,7 @@ class Visit:
         """Whether this person may press what changes something."""
         return self.role == "operator"
 
-    def offers(self, label: str, help_text: str, place: DeltaGenerator | None = None, **more: Any) -> bool:
+    def operator_button(self, label: str, help_text: str, place: DeltaGenerator | None = None, **more: Any) -> bool:
         """Show a button that only an operator can press; returns whether one has.
 
         A viewer's is greyed out, and what a browser sends of its press all the same is none.
@@ -54,7 +54,7 @@ class Visit:
             return "-"
         return MASK if self.settings.ui_mask_patients else text
 
-    def looked(self, what: str, study_id: int | None = None) -> None:
+    def record_view_once(self, what: str, study_id: int | None = None) -> None:
         """Record a look, once for each page, study and session."""
         seen = st.session_state.setdefault("looked", set())
         if (what, study_id) not in seen:

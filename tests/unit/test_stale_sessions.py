@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.databases import Clock
-from worker.ui import closed_pages
-from worker.ui.closed_pages import CLOSED_SECONDS, ClosedPages
+from worker.ui import stale_sessions
+from worker.ui.stale_sessions import CLOSED_SECONDS, StaleSessions
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def looking(pages, closed):
         closed.append(session)
         del pages[session]
 
-    watch = ClosedPages(pages.keys, pages.get, close, lambda: clock().timestamp())
+    watch = StaleSessions(pages.keys, pages.get, close, lambda: clock().timestamp())
 
     def look(seconds=0.0):
         clock.advance(seconds)
@@ -61,7 +61,7 @@ def test_who_comes_back_in_time_finds_everything(looking, closed, pages):
 
 
 def test_a_look_that_fails_is_not_the_last(monkeypatch):
-    monkeypatch.setattr(closed_pages, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(stale_sessions, "LOOK_SECONDS", 0)
     looks = []
 
     def holding():
@@ -73,5 +73,5 @@ def test_a_look_that_fails_is_not_the_last(monkeypatch):
         return ()
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(ClosedPages(holding, bool, print).watch())
+        asyncio.run(StaleSessions(holding, bool, print).watch())
     assert looks == [0, 1, 2]

@@ -2,7 +2,7 @@
 
 It is posted to directly as well, so the widget's own counting binds nobody. A file that has no room is refused before a
 byte of it is read; room is free again when a file is taken away, and soon after its page was closed
-(`worker.ui.closed_pages`).
+(`worker.ui.stale_sessions`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Held = Mapping[str, Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Quota:
     """How much may lie there: `files` of one session (one open page), `total_bytes` of one person's sessions.
 
     `file_bytes` is the most that a single file may have.
@@ -48,11 +48,11 @@ class _Upload:
 
 
 @dataclass
-class UploadRoom:
+class UploadQuota:
     """ASGI middleware behind the door: refuses an upload (413) that has no room beside what lies there and arrives."""
 
     app: ASGIApp
-    room: Room
+    quota: Quota
     held: Callable[[], Held]
     _arriving: dict[object, _Upload] = field(default_factory=dict)
     _owners: dict[str, str] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class UploadRoom:
         length = headers.get("content-length", "")
         # Of a request with both, the server reads the chunks and leaves the length standing.
         says_size = "transfer-encoding" not in headers and length.isdecimal() and len(length) < 20
-        return int(length) if says_size else self.room.file_bytes
+        return int(length) if says_size else self.quota.file_bytes
 
     def _refusal(self, coming: _Upload, name: str) -> str | None:
         # One event loop serves all requests, and nothing is awaited here: no other upload comes in between.
@@ -92,10 +92,10 @@ class UploadRoom:
         open_sessions = {each.session for each in (*here, *others, coming)}
         self._owners = {session: owner for session, owner in self._owners.items() if session in open_sessions}
         self._owners.setdefault(coming.session, name)
-        if sum(each.session == coming.session for each in others) >= self.room.files:
-            return f"{self.room.files} files are here already: take some away first"
+        if sum(each.session == coming.session for each in others) >= self.quota.files:
+            return f"{self.quota.files} files are here already: take some away first"
         together = sum(each.size for each in others if self._owners.get(each.session) == name)
-        if together + coming.size > self.room.total_bytes:
+        if together + coming.size > self.quota.total_bytes:
             return "your files are too large together: take some away first, here and on other pages that are open"
         return None
 

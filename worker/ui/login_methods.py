@@ -12,7 +12,7 @@ from worker.ui.single_sign_on import Provider, read_provider
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class LoginMethods:
     """Every way in that this site has set."""
 
     people: People | None = None
@@ -29,25 +29,25 @@ class Ways:
         return self.provider is not None and self.provider.settings.page.startswith("https:")
 
 
-def check_page(settings: Settings) -> Ways:
-    """Return the ways in; none where only this machine reaches the page and no login is wanted.
+def check_page(settings: Settings) -> LoginMethods:
+    """Return the methods in; none where only this machine reaches the page and no login is wanted.
 
     Raises
     ------
     worker.errors.StartRefused
         The page would show patients to whoever reaches it, or its port or one of its files cannot be used.
     """
-    ways = Ways(
+    methods = LoginMethods(
         None if settings.ui_password_file is None else People(settings.ui_password_file),
         None if settings.ui_login_file is None else Provider(read_provider(settings.ui_login_file)),
     )
-    if ways.is_open and not settings.ui_is_local:
+    if methods.is_open and not settings.ui_is_local:
         raise StartRefused(
             f"the page would listen on {settings.ui_host} and show patients to everybody there: make people with "
             "`bonewatch page-password` and set BONEWATCH_UI_PASSWORD_FILE, or set BONEWATCH_UI_LOGIN_FILE, or leave "
             "BONEWATCH_UI_HOST unset"
         )
     check_port(settings.ui_host, settings.ui_port, "BONEWATCH_UI_PORT")
-    if ways.people is not None:
-        ways.people.find("")
-    return ways
+    if methods.people is not None:
+        methods.people.find("")
+    return methods

@@ -23,7 +23,7 @@ CLOSED_SECONDS = 90.0
 
 
 @dataclass
-class ClosedPages:
+class StaleSessions:
     """Closes the sessions that hold uploads and have been without a browser for a while."""
 
     holding: Callable[[], Collection[str]]
@@ -48,4 +48,4 @@ class ClosedPages:
             try:
                 self.look()
             except Exception as error:  # noqa: BLE001 - an upload that stays is no reason to forget no other
-                log.warning("closed_pages_not_forgotten", **incident(error))
+                log.warning("stale_sessions_not_closed", **incident(error))

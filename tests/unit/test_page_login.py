@@ -1,12 +1,10 @@
-"""The door of the page: what reaches the application behind it, and as whom."""
+"""The login of the page: what reaches the application behind it, and as whom."""
 
 from __future__ import annotations
 
 import asyncio
 import html
-import re
 from contextlib import contextmanager
-from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
@@ -18,19 +16,17 @@ from structlog.testing import capture_logs
 from tests.identity_provider import identity_provider, serving
 from tests.peers import LOOPBACK, free_port
 from worker.errors import DatabaseUnavailable
-from worker.ui.assets import Assets
-from worker.ui.login import AWAY, NAME_HEADER, ROLE_HEADER, Door
+from worker.ui.login import AWAY, NAME_HEADER, ROLE_HEADER, LoginMiddleware
+from worker.ui.login_methods import LoginMethods
 from worker.ui.people import People, set_password
 from worker.ui.single_sign_on import Provider, read_provider
-from worker.ui.ways import Ways
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 HOUR = 3600
-PROGRAMS = Assets()
 
 
 async def inside(scope, receive, send):
-    """The application behind the door: says who it was told is there."""
+    """The application behind the login: says who it was told is there."""
     headers = Request(scope).headers
     answer = {"path": scope["path"], "who": [headers.get(NAME_HEADER), headers.get(ROLE_HEADER)]}
     await JSONResponse(answer)(scope, receive, send)
@@ -50,14 +46,16 @@ async def untold(_kind, _by):
 
 
 @contextmanager
-def door(ways, port, clock, told=untold):
-    with serving(SessionMiddleware(Door(inside, ways, HOUR, told, PROGRAMS, clock), secret_key="of the tests"), port):
+def login(methods, port, clock, audit=untold):
+    with serving(
+        SessionMiddleware(LoginMiddleware(inside, methods, HOUR, audit, clock), secret_key="of the tests"), port
+    ):
         yield f"http://{LOOPBACK}:{port}"
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """A door for two people, what it told, and its clock."""
+    """A login for two people, what it told, and its clock."""
     file = tmp_path_factory.mktemp("people") / "passwords"
     set_password(file, "ada", "viewer", PASSWORD)
     set_password(file, "bob", "operator", PASSWORD)
@@ -66,7 +64,7 @@ def site(tmp_path_factory):
     async def tell(kind, by):
         told.append((kind, by))
 
-    with door(Ways(People(file)), free_port(), clock, tell) as address:
+    with login(LoginMethods(People(file)), free_port(), clock, tell) as address:
         yield address, file, told, clock
 
 
@@ -133,9 +131,9 @@ def test_logging_out_ends_the_login_wherever_its_cookie_went_and_no_other(site):
 
 
 def test_a_login_that_was_logged_out_of_is_forgotten_once_it_would_have_ended(site):
-    ways, clock = Ways(People(site[1])), Clock()
+    methods, clock = LoginMethods(People(site[1])), Clock()
     one, two = ({"name": "ada", "id": each, "until": clock.now + wait} for each, wait in (("one", 60), ("two", HOUR)))
-    here = Door(inside, ways, HOUR, untold, PROGRAMS, clock)
+    here = LoginMiddleware(inside, methods, HOUR, untold, clock)
     answer(here, "/logout", one)
     clock.now += 61
     answer(here, "/logout", two)
@@ -143,7 +141,7 @@ def test_a_login_that_was_logged_out_of_is_forgotten_once_it_would_have_ended(si
 
 
 def answer(here, path, session, kind="http"):
-    """Ask a door in this process; return what it sent first."""
+    """Ask a login in this process; return what it sent first."""
     sent = []
 
     async def send(message):
@@ -156,31 +154,13 @@ def answer(here, path, session, kind="http"):
 
 @pytest.mark.parametrize("session", [{}, {"name": "ada", "id": "old", "until": 2e9}], ids=["stranger", "login-over"])
 def test_a_websocket_without_a_login_is_refused(site, session):
-    here = Door(inside, Ways(People(site[1])), HOUR, untold, PROGRAMS, Clock())
+    here = LoginMiddleware(inside, LoginMethods(People(site[1])), HOUR, untold, Clock())
     assert answer(here, "/_stcore/stream", session, "websocket") == {"type": "websocket.close", "code": 1008}
 
 
-def test_the_login_names_the_programs_and_they_alone_are_anybodys(site):
-    address = site[0]
-    (program, *_) = programs_named(requests.get(f"{address}/login", timeout=120))
-    answer = requests.get(program, headers={NAME_HEADER: "bob"}, timeout=120)
-    assert answer.json() == {"path": urlsplit(program).path, "who": [None, None]}
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert requests.post(program, timeout=120).status_code == 401
-    for other in (f"{address}/static/other.js", f"{program}/x", address):
-        assert requests.get(other, timeout=120, allow_redirects=False).status_code == 303
-
-
-@pytest.mark.parametrize("path", ["/login", "/login/return"])
-def test_the_programs_that_the_login_names_are_where_it_says_at_each_of_its_addresses(with_provider, path):
-    named = programs_named(requests.get(f"{with_provider[0]}{path}", timeout=120, allow_redirects=False))
-    assert len(named) > 20
-    assert all(urlsplit(each).path in PROGRAMS for each in named)
-
-
-def programs_named(page):
-    """Return the addresses that a browser makes of the hints."""
-    return [urljoin(page.url, each) for each in re.findall(r'modulepreload" crossorigin href="([^"]*)"', page.text)]
+def test_nothing_of_streamlit_answers_a_stranger(site):
+    for path in ("/static/js/index.js", "/static/media/font.woff2", "/"):
+        assert requests.get(f"{site[0]}{path}", timeout=120, allow_redirects=False).status_code == 303
 
 
 def test_a_browser_keeps_no_copy_of_what_may_be_about_a_patient_and_keeps_the_programs(site):
@@ -222,7 +202,7 @@ def test_an_open_websocket_ends_when_its_visitor_is_taken_out_may_do_less_or_log
 
     session = {"name": "eve", "id": "one", "until": clock.now + HOUR}
     asked = {"path": "/_stcore/stream", "headers": [], "query_string": b"", "session": session}
-    here = Door(listening, Ways(People(file)), HOUR, untold, PROGRAMS, clock)
+    here = LoginMiddleware(listening, LoginMethods(People(file)), HOUR, untold, clock)
     # Each request brings a session of its own, read from its cookie.
     asyncio.run(here({**asked, "type": "websocket", "session": dict(session)}, receive, sending))
     assert seen == ["websocket.receive", "websocket.receive", "websocket.disconnect"]
@@ -233,12 +213,12 @@ def test_without_a_trace_nobody_comes_in_and_who_leaves_has_left(site):
         raise DatabaseUnavailable("locked")
 
     session = {"name": "ada", "id": "one", "until": 2e9 + HOUR}
-    with door(Ways(People(site[1])), free_port(), Clock(), away) as address:
+    with login(LoginMethods(People(site[1])), free_port(), Clock(), away) as address:
         browser, refused = log_in(address)
         assert (refused.status_code, AWAY in html.unescape(refused.text)) == (503, True)
         assert browser.get(address, timeout=120, allow_redirects=False).status_code == 303
         assert log_in(address, password="a wrong password")[1].status_code == 503
-    here = Door(inside, Ways(People(site[1])), HOUR, away, PROGRAMS, Clock())
+    here = LoginMiddleware(inside, LoginMethods(People(site[1])), HOUR, away, Clock())
     assert answer(here, "/", dict(session))["status"] == 200
     with capture_logs() as logs:
         assert answer(here, "/logout", dict(session))["status"] == 303
@@ -248,12 +228,12 @@ def test_without_a_trace_nobody_comes_in_and_who_leaves_has_left(site):
 
 @pytest.fixture(scope="module")
 def with_provider(tmp_path_factory):
-    """A door to which an identity provider leads, and the provider."""
+    """A login to which an identity provider leads, and the provider."""
     file, port = tmp_path_factory.mktemp("login") / "login.toml", free_port()
     with identity_provider() as provider:
         file.write_text(provider.settings(f"http://{LOOPBACK}:{port}"))
         clock = Clock()
-        with door(Ways(provider=Provider(read_provider(file))), port, clock) as address:
+        with login(LoginMethods(provider=Provider(read_provider(file))), port, clock) as address:
             yield address, provider, clock
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from worker.ui.login import NAME_HEADER
-from worker.ui.upload_room import Room, UploadRoom
+from worker.ui.upload_quota import Quota, UploadQuota
 
 MIB = 2**20
 
@@ -36,7 +36,7 @@ def held():
 @pytest.fixture
 def room(held):
     """Three files a session, of one MiB each at most."""
-    return UploadRoom(held.app, Room(files=3, file_bytes=MIB), lambda: held.files)
+    return UploadQuota(held.app, Quota(files=3, file_bytes=MIB), lambda: held.files)
 
 
 async def put(room, session, file, *, size=1, name="ada", says_size=True, chunked=False, method="PUT"):
