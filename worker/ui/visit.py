@@ -58,12 +58,8 @@ class Visit:
         """Record a look, once for each page, study and session."""
         seen = st.session_state.setdefault("looked", set())
         if (what, study_id) not in seen:
-            self.record_look(what, study_id)
+            self._record("page_viewed", what, study_id)
             seen.add((what, study_id))
-
-    def record_look(self, what: str, study_id: int | None = None) -> None:
-        """Record a look, where there is no session that remembers it."""
-        self._record("page_viewed", what, study_id)
 
     def pressed(self, what: str, study_id: int | None = None) -> None:
         """Record that a button was pressed."""
