@@ -18,7 +18,7 @@ from tests.product import SAMPLES
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
-OUTCOMES = re.compile("Fracture suspected|Unclear: look closely|No fracture found")
+OUTCOMES = re.compile("Possible fracture|Unclear: look closely|No fracture found")
 
 
 def events(site, kind):

@@ -1,4 +1,4 @@
-"""What two models say of the same studies: newly suspected fractures first, each study once."""
+"""What two models say of the same studies: new possible fractures first, each study once."""
 
 from __future__ import annotations
 

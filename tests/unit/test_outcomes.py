@@ -42,7 +42,7 @@ def test_a_positive_study_still_names_the_image_that_could_not_be_analysed():
     answer = study_outcome([image("present", 0.9), image("failed", reason="the pixel data are cut off")])
 
     assert answer.reason == (
-        "a fracture is suspected in 1 of 2 images; 1 of 2 images could not be analysed: the pixel data are cut off"
+        "possible fracture in 1 of 2 images; 1 of 2 images could not be analysed: the pixel data are cut off"
     )
 
 

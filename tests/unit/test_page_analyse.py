@@ -89,7 +89,7 @@ def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload)
     assert picker.value == 1
     assert picker.options == [
         "Frame 1: ○ No fracture found, probability 0.10",
-        "Frame 2: ▲ Fracture suspected, probability 0.90 (the gravest)",
+        "Frame 2: ▲ Possible fracture, probability 0.90 (the gravest)",
         "Frame 3: ○ No fracture found, probability 0.10",
     ]
     gravest = shown[-1]
@@ -101,7 +101,7 @@ def test_the_gravest_frame_comes_first_and_every_other_one_can_be_chosen(upload)
     assert third.words == "Radiograph, frame 3, absent, 0 boxes"
     assert third.pixels[0, 0] > third.pixels[0, -1]
     assert not any("Boxes, best first" in text.value for text in page.text)
-    assert [each.value for each in page.error] == ["▲ Fracture suspected"], "the file's answer stays the gravest"
+    assert [each.value for each in page.error] == ["▲ Possible fracture"], "the file's answer stays the gravest"
 
 
 def test_two_frames_stand_side_by_side_and_neither_is_decoded_twice(upload, monkeypatch):
@@ -146,7 +146,7 @@ def test_frames_that_were_not_looked_at_are_named(upload):
 def test_images_of_one_study_stand_together_under_the_gravest_answer(upload):
     pa, ll = (build_dx(pixels=ramp(40, 60), study="one", instance=view) for view in ("PA", "LL"))
     page, _ = upload([ABSENT, ABSENT, PRESENT], pa=pa, other=build_dx(pixels=ramp(40, 60), study="two"), ll=ll)
-    assert [each.value for each in page.subheader] == ["2 images of one study: ▲ Fracture suspected"]
+    assert [each.value for each in page.subheader] == ["2 images of one study: ▲ Possible fracture"]
     left, right = page.columns
     assert left.text[0].value == "pa.dcm"
     assert right.text[0].value == "ll.dcm"

@@ -19,7 +19,7 @@ from worker.ui.words import moment
 
 NEW, OLD = (f"{moment(MORNING + timedelta(minutes=at))}, {words}" for at, words in (
     (4, "new: ○ No fracture found (job 2)"),
-    (2, "old: ▲ Fracture suspected (job 1)"),
+    (2, "old: ▲ Possible fracture (job 1)"),
 ))  # fmt: skip
 EARLIER = "Images and report are those of an earlier answer, not of the one above."
 

@@ -155,7 +155,7 @@ def test_every_image_says_its_probability_and_its_boxes_scores_as_text(look, add
     page = look()
     said = [each.value for each in page.text if "frame 1" in each.value or each.value.startswith("Boxes")]
     assert [each.partition(": ")[2] for each in said] == [
-        "▲ Fracture suspected, probability 0.90",
+        "▲ Possible fracture, probability 0.90",
         "1: 0.90, 2: 0.80",
         "○ No fracture found, probability 0.10",
     ]

@@ -123,7 +123,7 @@ def test_a_positive_study_is_written_with_its_box_its_report_and_a_delivery_for_
 
     (job,), (first, second), (box,), (report,) = map(bench.all, (Job, ImageResult, Finding, Report))
     assert (job.state, job.outcome, job.probability) == ("done", "present", 0.9)
-    assert job.reason == "a fracture is suspected in 1 of 2 images"
+    assert job.reason == "possible fracture in 1 of 2 images"
     assert [(each.outcome, each.frame_number) for each in (first, second)] == [("present", 1), ("absent", 1)]
     assert (box.image_result_id, box.x1, box.y1, box.x2, box.y2, box.score) == (first.id, 1.0, 2.0, 3.0, 4.0, 0.8)
     assert (report.state, report.path) == ("built", f"reports/{report.sop_instance_uid}.dcm")

@@ -83,14 +83,14 @@ def test_a_finished_study_shows_its_answer(database):
     with database.write() as session:
         study = a_study(session)
         hand, other = an_instance(session, study, 1), an_instance(session, study, 2, body_part_examined="WRIST")
-        job = a_job(session, study, outcome="present", probability=0.91, reason="a fracture is suspected")
+        job = a_job(session, study, outcome="present", probability=0.91, reason="possible fracture in 1 of 1 image")
         an_image(session, job, hand, boxes=2, outcome="present", probability=0.91)
         an_image(session, job, other, outcome="failed", probability=None)
     row = only(database)
     assert (row.state, row.outcome, row.probability) == ("done", "present", 0.91)
     assert (row.images, row.images_failed, row.findings) == (2, 1, 2)
     assert (row.body_part, row.modality) == ("HAND, WRIST", "CR")
-    assert (row.model_version, row.reason) == ("2026-03-01-first+01234567", "a fracture is suspected")
+    assert (row.model_version, row.reason) == ("2026-03-01-first+01234567", "possible fracture in 1 of 1 image")
     assert (row.received_at, row.completed_at, row.analysed_at) == (MORNING, minutes(0.5), minutes(2))
     assert (row.job_id, row.revision) == (job.id, 1)
 

@@ -37,7 +37,7 @@ def changes(
     ] = None,
     home: Home = None,
 ) -> None:
-    """List the studies of which two models say different things, newly suspected fractures first."""
+    """List the studies of which two models say different things, new possible fractures first."""
     from worker.operate.model_changes import ChangeRow
     from worker.operate.model_changes import changes as query
 

@@ -52,7 +52,7 @@ def changes(
 ) -> Iterator[ChangeRow]:
     """Yield the studies of which the later model says something else, as its answer or, if asked for, in shadow.
 
-    Newly suspected fractures come first, then those that became inconclusive, those no longer suspected, the others;
+    New possible fractures come first, then those that became inconclusive, those that no longer are, the others;
     in each group the largest difference of probability first. Read in pages, each in a short transaction of its own.
 
     Raises

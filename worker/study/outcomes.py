@@ -15,7 +15,7 @@ from dicom_io.types import Box, Outcome
 GRAVEST_FIRST = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.FAILED, Outcome.ABSENT, Outcome.OUT_OF_SCOPE)
 LONGEST_REASON = 500
 _FINDINGS = {
-    Outcome.PRESENT: "a fracture is suspected in",
+    Outcome.PRESENT: "possible fracture in",
     Outcome.INCONCLUSIVE: "no clear answer (between the operating points, or classifier and detector disagree) in",
 }
 

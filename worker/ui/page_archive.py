@@ -19,9 +19,9 @@ from worker.ui.words import duration, moment, outcome_words
 REFRESH = timedelta(seconds=10)
 SHOWN_RUNS, SHOWN_CHANGES = 10, 25
 KINDS = {
-    "newly_suspected": "Newly suspected",
+    "newly_suspected": "New possible fracture",
     "newly_inconclusive": "Newly unclear",
-    "no_longer_suspected": "No longer suspected",
+    "no_longer_suspected": "No longer a possible fracture",
     "other": "Changed otherwise",
 }
 COLUMNS = ("Change", "Before", "Now", "Probability", "Patient", "Accession", "Answered")
@@ -112,7 +112,7 @@ def _changes(visit: Visit, study_page: StreamlitPage) -> None:
     if later is None or earlier is None:
         st.text("Only one model has answered so far: nothing to compare.")
         return
-    st.text(f"What {later} says differently from {earlier}, newly suspected fractures first.")
+    st.text(f"What {later} says differently from {earlier}, new possible fractures first.")
     found = list(islice(changes(visit.database, earlier, later, limit=SHOWN_CHANGES + 1), SHOWN_CHANGES + 1))
     if not found:
         st.text("No study has another outcome.")

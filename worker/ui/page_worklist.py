@@ -61,7 +61,7 @@ def _filters() -> WorklistFilter:
         ]
         positive = order.toggle(
             "Positive first", key=POSITIVE_FIRST, bind="query-params", on_change=_from_the_top,
-            help="Suspected fractures, then unclear studies, then all others.",
+            help="Possible fractures, then unclear studies, then all others.",
         )  # fmt: skip
     since, until = (day if isinstance(day, date) else None for day in days)
     return WorklistFilter(

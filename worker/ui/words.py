@@ -7,7 +7,7 @@ from typing import Final
 
 NOTICE: Final = "Decision support, never a diagnosis. Every answer needs a radiologist."
 OUTCOMES: Final = {
-    "present": ("▲", "Fracture suspected"),
+    "present": ("▲", "Possible fracture"),
     "inconclusive": ("◆", "Unclear: look closely"),
     "absent": ("○", "No fracture found"),
     "failed": ("✕", "Could not be analysed"),
