@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import warnings
 from pathlib import Path
@@ -28,6 +29,13 @@ def pytest_collection_modifyitems(items):
             group = str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_terminal_has_a_width():
+    """Undo what readline does to the environment of the processes that a run is spread over."""
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)
