@@ -106,8 +106,8 @@ def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(
 
 
 def is_analysis_worker(command: str) -> bool:
-    """Say whether this is the worker that analyses, or one of its pool; its keeper is left to do its work."""
-    return command.endswith("-m worker.cli work") and "keeper.py" not in command
+    """Say whether this is the worker that analyses, or one of its pool; its subreaper is left to do its work."""
+    return command.endswith("-m worker.cli work") and "subreaper.py" not in command
 
 
 def make_push(folder: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from dicom_io.report.source import read_source
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
-from worker.files.analyze import Answer, Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 from worker.files.candidates import select
 from worker.files.output import Output
 
@@ -43,12 +43,12 @@ def assert_same_frame(one: Path, other: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def context() -> Workbench:
+def context() -> AnalysisContext:
     analyzer = Analyzer(load_bundle(), device="cpu")
-    return Workbench(lambda: analyzer, ScopeRule(accept_unknown_body_part=True))
+    return AnalysisContext(lambda: analyzer, ScopeRule(accept_unknown_body_part=True))
 
 
-def result_of(path: Path, context: Workbench) -> Answer:
+def result_of(path: Path, context: AnalysisContext) -> FileResult:
     (candidate,) = select([path]).candidates
     return analyze_file(candidate, context)
 
@@ -98,7 +98,7 @@ def test_values_above_bits_stored_are_no_picture_or_the_right_one() -> None:
         assert_same_frame(path, NORMAL)
 
 
-def test_the_first_value_of_a_lookup_table_over_unsigned_pixels_is_unsigned(context: Workbench) -> None:
+def test_the_first_value_of_a_lookup_table_over_unsigned_pixels_is_unsigned(context: AnalysisContext) -> None:
     """Its VR is SS and its first value -25536, that is 40000: 92 % of the pixels lie below what the table shows.
 
     So the table is read rightly, and then left aside, for it would leave the hand in the dark.
@@ -115,7 +115,7 @@ def test_the_first_value_of_a_lookup_table_over_unsigned_pixels_is_unsigned(cont
     assert "VOI LUT" in " ".join(result.frames[0].warnings)
 
 
-def test_the_sign_of_the_padding_value_is_that_of_the_pixels(context: Workbench) -> None:
+def test_the_sign_of_the_padding_value_is_that_of_the_pixels(context: AnalysisContext) -> None:
     one, other = FIELD / "padding-us-65535.dcm", FIELD / "padding-ss-minus1.dcm"
 
     assert_same_frame(one, other)
@@ -159,7 +159,7 @@ def test_an_identifier_in_utf_8_under_a_misspelt_term_is_the_same_in_sql_and_rep
     assert read_source(path).patient_and_study.PatientID == "ID-äöü"
 
 
-def test_a_turned_photograph_gets_the_answer_and_the_boxes_of_the_upright_one(context: Workbench) -> None:
+def test_a_turned_photograph_gets_the_answer_and_the_boxes_of_the_upright_one(context: AnalysisContext) -> None:
     upright, turned = result_of(FIELD / "plain.jpg", context), result_of(FIELD / "exif6.jpg", context)
 
     assert upright.outcome is Outcome.PRESENT
@@ -172,7 +172,7 @@ def test_a_turned_photograph_gets_the_answer_and_the_boxes_of_the_upright_one(co
 
 
 @pytest.mark.parametrize("name", [pytest.param("voilut-agfa"), pytest.param("palette-16-holds-8")])
-def test_what_is_answered_can_be_seen_in_the_marked_image(name: str, context: Workbench, tmp_path: Path) -> None:
+def test_what_is_answered_can_be_seen_in_the_marked_image(name: str, context: AnalysisContext, tmp_path: Path) -> None:
     result = result_of(FIELD / f"{name}.dcm", context)
 
     assert result.outcome in {Outcome.PRESENT, Outcome.INCONCLUSIVE}
@@ -187,7 +187,7 @@ def test_what_is_answered_can_be_seen_in_the_marked_image(name: str, context: Wo
 
 @pytest.mark.xfail(strict=True, reason="needs a measure of how unlike its training images an image is")
 @pytest.mark.parametrize("name", ["noise-only", "one-pixel-differs"])
-def test_what_is_no_radiograph_is_neither_absent_nor_present(name: str, context: Workbench) -> None:
+def test_what_is_no_radiograph_is_neither_absent_nor_present(name: str, context: AnalysisContext) -> None:
     result = result_of(FIELD / f"{name}.dcm", context)
 
     assert result.outcome in {Outcome.FAILED, Outcome.INCONCLUSIVE}

@@ -19,7 +19,7 @@ from dicom_io.types import Algorithm, Box, Outcome, ReportedImage
 from models.types import Decision, ImageAnalysis, ScoredBox
 from tests.builders import uid, write_part10
 from tests.hostile_headers import Variant, radiograph, variants
-from worker.files.analyze import Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, analyze_file
 from worker.files.candidates import select
 from worker.files.output import Output
 from worker.study.companions import CompanionRule, build_companions
@@ -77,7 +77,7 @@ def test_a_batch_with_odd_headers_has_an_answer_for_each_file_and_a_report_or_th
     answered = 0
     for number, each in enumerate(all_variants()[::67]):
         (candidate,) = select([written(tmp_path, each)]).candidates
-        answer = analyze_file(candidate, Workbench(Model, ScopeRule(accept_unknown_body_part=True)))
+        answer = analyze_file(candidate, AnalysisContext(Model, ScopeRule(accept_unknown_body_part=True)))
         assert answer.outcome in FAILED_OR_ANSWERED, each.words
         assert answer.outcome is Outcome.PRESENT or answer.reason, each.words
         if answer.pixels is None:

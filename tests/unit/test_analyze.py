@@ -19,7 +19,7 @@ from models.types import BundleError, Decision, ImageAnalysis, ImageError, Score
 from tests.bad_input import filled_jpeg
 from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_part10
 from worker.cli.analyze import _below
-from worker.files.analyze import Answer, Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 from worker.files.candidates import Candidate, Kind, output_names, select
 from worker.files.output import Output
 
@@ -50,10 +50,10 @@ PRESENT = says(Decision.PRESENT, 0.9, *BOXES)
 ABSENT = says(Decision.ABSENT, 0.1)
 
 
-def analyze(path: Path, *analyses: ImageAnalysis | Exception, minimum_score: float | None = None) -> Answer:
+def analyze(path: Path, *analyses: ImageAnalysis | Exception, minimum_score: float | None = None) -> FileResult:
     [candidate] = select([path]).candidates
     model = FakeModel(*analyses)
-    return analyze_file(candidate, Workbench(lambda: model, ScopeRule(), minimum_score))
+    return analyze_file(candidate, AnalysisContext(lambda: model, ScopeRule(), minimum_score))
 
 
 def picture(path: Path) -> Path:
@@ -205,7 +205,7 @@ def test_a_refused_bundle_is_no_fault_of_the_file(tmp_path: Path) -> None:
 
     candidate = Candidate(picture(tmp_path / "hand.png"), Kind.PICTURE)
     with pytest.raises(BundleError):
-        analyze_file(candidate, Workbench(refuse, ScopeRule()))
+        analyze_file(candidate, AnalysisContext(refuse, ScopeRule()))
 
 
 def test_a_folder_is_searched_in_order_and_other_files_are_counted(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_nothing_is_written_for_what_failed(tmp_path: Path, output: Output) -> N
 
 
 def test_no_name_is_left_half_written(tmp_path: Path, output: Output) -> None:
-    output.write(Answer(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"), Path("x"))
+    output.write(FileResult(tmp_path / "x.dcm", Outcome.OUT_OF_SCOPE, "a reason"), Path("x"))
     output.write(analyze(picture(tmp_path / "hand.png"), PRESENT), Path("hand"))
     assert not list((tmp_path / "out").glob(".*"))
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.databases import MORNING
 from worker.db.tables import ReanalysisRun
+from worker.reanalysis.date_windows import LARGEST_MINUTES, walk_of
 from worker.reanalysis.runs import Request
-from worker.reanalysis.walk import LARGEST_MINUTES, walk_of
 
 
 def walk(cursor=None, moment=None, minutes=None, **request):

@@ -16,7 +16,7 @@ from dicom_io.header.text import CharacterSet, date, time
 from dicom_io.report.source import read_source
 from tests.builders import build_dx
 from tests.reporting import stored, with_raw
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.tables import Study
 
 HANGUL, HAN, KANJI = "김희중", "王小东", "山田"
@@ -144,7 +144,7 @@ def test_a_spacing_that_is_none_is_left_out(tmp_path, encoded):
 @pytest.mark.parametrize("hidden", HIDDEN, ids=[f"U+{ord(each):04X}" for each in HIDDEN])
 def test_what_cannot_be_seen_becomes_a_space(hidden):
     assert printable(f"A{hidden}B") == "A B"
-    assert fitted(Study, patient_id=f"A{hidden}B") == {"patient_id": "A B"}
+    assert truncated_to_columns(Study, patient_id=f"A{hidden}B") == {"patient_id": "A B"}
 
 
 def test_what_can_be_seen_stays_as_it_is():

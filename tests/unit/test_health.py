@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.cli.root import app
-from worker.process.pulse import STALE_SECONDS, Pulse, age_seconds, beat, pulse_path
+from worker.process.liveness import STALE_SECONDS, LivenessFile, age_seconds, beat, liveness_path
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def health(role):
 
 @pytest.mark.parametrize("role", ["work", "schedule"])
 def test_a_role_lives_as_long_as_its_signs_are_fresh(home, role):
-    path = pulse_path(home / "run", role)
+    path = liveness_path(home / "run", role)
     assert health(role) == (1, f"error: no {role} of this machine has given a sign of life\n")
     beat(path)
     assert health(role)[0] == 0
@@ -38,14 +38,14 @@ def test_a_role_lives_as_long_as_its_signs_are_fresh(home, role):
 
 
 def test_a_pulse_beats_until_it_is_stopped_and_leaves_nothing_behind(home):
-    path = pulse_path(home / "run", "work")
-    pulse = Pulse(path)
-    pulse.start()
+    path = liveness_path(home / "run", "work")
+    liveness = LivenessFile(path)
+    liveness.start()
     deadline = time.monotonic() + 100
     while age_seconds(path) is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    pulse.stop()
+    liveness.stop()
     assert age_seconds(path) is None
 
 

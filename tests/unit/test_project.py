@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -14,6 +15,7 @@ import typer.main
 from worker.cli.root import app
 from worker.settings.settings import SECRETS, Settings
 
+LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", "bonewatch.egg-info"}
 # Put together here, so that this file does not break its own rule.
@@ -143,3 +145,18 @@ def test_constraints_pin_every_dependency_exactly():
     assert not missing
     loose = [line for line in texts()["constraints.txt"].splitlines() if line and not re.match(r"#|[\w.-]+==", line)]
     assert not loose
+
+
+def log_events(source):
+    """Yield the words of each call of a logger, whichever of several an expression chooses."""
+    for node in ast.walk(ast.parse(source)):
+        is_log = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LOG_LEVELS
+        if is_log and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
+            yield from (each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant))
+
+
+def test_log_events_are_names_that_alert_rules_can_match():
+    events = [word for name in texts() if name.startswith(("worker/", "dicom_io/")) and name.endswith(".py")
+              for word in log_events(texts()[name])]  # fmt: skip
+    assert len(events) > 40
+    assert [word for word in events if not re.fullmatch(r"[a-z0-9]+(_[a-z0-9]+)*", word)] == []

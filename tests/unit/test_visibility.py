@@ -13,7 +13,7 @@ from dicom_io.pixels.visibility import STRETCHED, made_visible
 from models.preprocess import stretch as stretch_for_the_model
 from models.types import Decision, ImageAnalysis
 from tests.builders import build_dx, build_sc, ramp, write_part10
-from worker.files.analyze import Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, analyze_file
 from worker.files.candidates import Candidate, Kind
 
 SPREAD = np.linspace(0, 1, 6000, dtype=np.float32).reshape(60, 100)
@@ -115,7 +115,7 @@ def test_a_picture_of_16_bits_that_holds_12_is_shown_as_the_model_saw_it(tmp_pat
     Image.fromarray(ramp(60, 80)).save(tmp_path / "a.png")
     model = Dark()
 
-    answer = analyze_file(Candidate(tmp_path / "a.png", Kind.PICTURE), Workbench(lambda: model, ScopeRule()))
+    answer = analyze_file(Candidate(tmp_path / "a.png", Kind.PICTURE), AnalysisContext(lambda: model, ScopeRule()))
 
     assert answer.pixels is model.seen
     assert answer.pixels is not None

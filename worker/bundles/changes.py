@@ -13,7 +13,7 @@ from sqlalchemy import select
 from models.manifest import SHIPPED, read_manifest
 from models.types import BundleError
 from worker.bundles.promotion import Promotion
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.database import Database
 from worker.db.tables import BundleChange
 from worker.settings.current_bundle import bundles_of, current_bundle, shadow_bundle
@@ -58,7 +58,7 @@ def record_change(database: Database, promotion: Promotion) -> None:
     worker.errors.DatabaseError
         When the database cannot take it.
     """
-    values = fitted(
+    values = truncated_to_columns(
         BundleChange,
         at=datetime.fromisoformat(promotion.at),
         changed_by=promotion.by,

@@ -215,17 +215,17 @@ class _Work:
     def _analyse(self, candidate: Candidate, name: Path) -> tuple[dict[str, Any], str | None]:
         from dicom_io.types import Outcome
         from worker.errors import ZipMemberUnreadable
-        from worker.files.analyze import Answer, Workbench, analyze_file
+        from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 
-        workbench = Workbench(self._model.analyzer, self._rule, self._minimum_score)
+        context = AnalysisContext(self._model.analyzer, self._rule, self._minimum_score)
         note = None
         try:
             with candidate.readable() as path:
-                answer = analyze_file(replace(candidate, path=path), workbench)
+                answer = analyze_file(replace(candidate, path=path), context)
                 if self._out is not None and answer.pixels is not None:
                     note = self._model.output(self._out).write(answer, name)
         except ZipMemberUnreadable as error:
-            answer = Answer(candidate.path, Outcome.FAILED, str(error))
+            answer = FileResult(candidate.path, Outcome.FAILED, str(error))
         return replace(answer, path=candidate.path).as_json(), note
 
 

@@ -30,13 +30,13 @@ def health(role: Annotated[Role, typer.Argument(help="The role to look at.")], h
     The database, the broker and the PACS have no part in it (`bonewatch doctor` looks at those): a container is not
     better for being restarted while they are away.
     """
-    from worker.process.pulse import STALE_SECONDS, age_seconds, pulse_path
+    from worker.process.liveness import STALE_SECONDS, age_seconds, liveness_path
 
     settings = settings_of(home)
     if role in (Role.LISTEN, Role.UI):
         reason = _silent(settings, role)
     else:
-        age = age_seconds(pulse_path(settings.run_folder, role.value))
+        age = age_seconds(liveness_path(settings.run_folder, role.value))
         reason = None
         if age is None:
             reason = f"no {role.value} of this machine has given a sign of life"

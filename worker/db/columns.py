@@ -19,7 +19,7 @@ LARGEST_INTEGER = 2**31 - 1
 LARGEST_BIG_INTEGER = 2**63 - 1
 
 
-def fitted(table: type[Base], **values: Any) -> dict[str, Any]:
+def truncated_to_columns(table: type[Base], **values: Any) -> dict[str, Any]:
     """Return the values as the columns of this table take them; what fits is left as it is.
 
     - Control characters, those that turn the order of a line or are drawn as nothing, line separators and lone

@@ -21,10 +21,10 @@ class ReanalysisRun(Base):
     """One way through an archive with one model: planned -> running -> finished; a person pauses or stops it.
 
     `cursor_date` and `cursor_study_id` say how far the plan over the own store is, `cursor_date`, `cursor_time` and
-    `window_minutes` that over an archive (worker.reanalysis.walk); `planned_at` that it is at its end. Whoever works on
-    it holds `lease_token` until `lease_until`. `reason` says, in words, what it waits for or why it ended; after
-    `setbacks` in a row an archive is left alone until `retry_at`. A run of the night has `night_started_at`, and rests
-    from `night_until` on until the next night.
+    `window_minutes` that over an archive (worker.reanalysis.date_windows); `planned_at` that it is at its end. Whoever
+    works on it holds `lease_token` until `lease_until`. `reason` says, in words, what it waits for or why it ended;
+    after `setbacks` in a row an archive is left alone until `retry_at`. A run of the night has `night_started_at`, and
+    rests from `night_until` on until the next night.
     """
 
     __tablename__ = "reanalysis_runs"

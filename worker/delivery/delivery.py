@@ -118,7 +118,7 @@ def _advance(held: DeliveryClaim, parts: DeliveryCollaborators) -> None:
     except Exception as error:  # noqa: BLE001 - a process edge: a report that waits without a reason would be silent
         # The name alone: messages and traces of foreign errors may quote what was sent.
         reason = f"unexpected error ({type(error).__name__})"
-        log.error("delivery broke", destination=held.destination, delivery_id=held.delivery_id, reason=reason)  # noqa: TRY400
+        log.error("delivery_crashed", destination=held.destination, delivery_id=held.delivery_id, reason=reason)  # noqa: TRY400
         states.postpone(parts.database, held, reason, rule=parts.rule, now=parts.clock())
 
 
@@ -168,9 +168,7 @@ def _handle(held: DeliveryClaim, error: DicomError, parts: DeliveryCollaborators
     if isinstance(error, HeaderError | ReportError):
         reason = f"{_file_of(held)}cannot be used: {error}"
     now = parts.clock()
-    log.warning(
-        "delivery did not succeed", destination=held.destination, delivery_id=held.delivery_id, reason=error.code
-    )
+    log.warning("delivery_failed", destination=held.destination, delivery_id=held.delivery_id, reason=error.code)
     if not error.retryable:
         states.give_up(parts.database, held, reason, now=now)
         return

@@ -42,7 +42,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameAnswer:
+class FrameResult:
     """What was said of one frame; a picture has one, number 1. A frame of number 0 is the whole file."""
 
     number: int
@@ -54,7 +54,7 @@ class FrameAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class FileResult:
     """What was said of one file: the gravest of its frames.
 
     `frames` holds all of them, `pixels` the image of the gravest one; both are empty where nothing was analysed.
@@ -66,16 +66,16 @@ class Answer:
     outcome: Outcome
     reason: str | None = None
     sop_instance_uid: str | None = None
-    frame: FrameAnswer | None = None
+    frame: FrameResult | None = None
     model_version: str | None = None
     seconds: float | None = None
-    frames: tuple[FrameAnswer, ...] = ()
+    frames: tuple[FrameResult, ...] = ()
     pixels: Pixels | None = None
     header: InstanceHeader | None = None
     aspect: float = 1.0
     orientation: int = 1
 
-    def without_pixels(self) -> Answer:
+    def without_pixels(self) -> FileResult:
         """Return the answer alone, so that a long list of them holds no images."""
         return replace(self, pixels=None)
 
@@ -105,7 +105,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class AnalysisContext:
     """What files are analysed with. `model` is called at the first image, so that no bad file waits for it."""
 
     model: Callable[[], Model]
@@ -113,7 +113,7 @@ class Workbench:
     minimum_score: float | None = None
 
 
-def analyze_file(candidate: Candidate, workbench: Workbench) -> Answer:
+def analyze_file(candidate: Candidate, context: AnalysisContext) -> FileResult:
     """Analyse one file; whatever is wrong with it becomes an answer.
 
     Raises
@@ -122,34 +122,34 @@ def analyze_file(candidate: Candidate, workbench: Workbench) -> Answer:
         When there is no model to analyse with.
     """
     if candidate.obstacle is not None:
-        return Answer(candidate.path, Outcome.FAILED, candidate.obstacle)
+        return FileResult(candidate.path, Outcome.FAILED, candidate.obstacle)
     if candidate.kind is Kind.OTHER:
-        return Answer(candidate.path, Outcome.FAILED, "neither a DICOM file nor a JPEG, PNG, TIFF or WebP picture")
+        return FileResult(candidate.path, Outcome.FAILED, "neither a DICOM file nor a JPEG, PNG, TIFF or WebP picture")
     try:
         if candidate.kind is Kind.PICTURE:
-            return _analyze_picture(candidate.path, workbench)
-        return _analyze_dicom(candidate.path, workbench)
+            return _analyze_picture(candidate.path, context)
+        return _analyze_dicom(candidate.path, context)
     except (DicomError, ImageError) as error:
-        return Answer(candidate.path, Outcome.FAILED, _one_line(str(error)))
+        return FileResult(candidate.path, Outcome.FAILED, _one_line(str(error)))
     except OSError as error:
-        return Answer(candidate.path, Outcome.FAILED, f"the file cannot be read: {error.strerror}")
+        return FileResult(candidate.path, Outcome.FAILED, f"the file cannot be read: {error.strerror}")
 
 
-def _analyze_dicom(path: Path, workbench: Workbench) -> Answer:
+def _analyze_dicom(path: Path, context: AnalysisContext) -> FileResult:
     header = read_header(path)
-    reason = out_of_scope_reason(header, workbench.rule)
+    reason = out_of_scope_reason(header, context.rule)
     if reason is not None:
-        return Answer(path, Outcome.OUT_OF_SCOPE, reason, header.sop_instance_uid)
-    return _summary(path, header, read_frames(path), workbench)
+        return FileResult(path, Outcome.OUT_OF_SCOPE, reason, header.sop_instance_uid)
+    return _summary(path, header, read_frames(path), context)
 
 
-def _analyze_picture(path: Path, workbench: Workbench) -> Answer:
+def _analyze_picture(path: Path, context: AnalysisContext) -> FileResult:
     picture = load_picture(path)
     _check_sequential_jpeg(path.read_bytes())
     for pixels in [picture.pixels] if picture.orientation == 1 else _turned(picture.pixels):
         check_overwritten(pixels)
     pixels, warnings = made_visible(picture.pixels)
-    answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), workbench)
+    answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), context)
     return replace(answer, orientation=picture.orientation)
 
 
@@ -171,22 +171,24 @@ def _check_sequential_jpeg(data: bytes) -> None:
         raise ImageError(f"the picture is damaged: {error}") from error
 
 
-def _summary(path: Path, header: InstanceHeader | None, frames: Iterator[Frame], workbench: Workbench) -> Answer:
+def _summary(
+    path: Path, header: InstanceHeader | None, frames: Iterator[Frame], context: AnalysisContext
+) -> FileResult:
     """Analyse frame after frame and keep the image of the gravest one so far."""
-    answers: list[FrameAnswer] = []
-    chosen: FrameAnswer | None = None
+    answers: list[FrameResult] = []
+    chosen: FrameResult | None = None
     image: Frame | None = None
     seconds = 0.0
-    for answer, frame, spent in _frame_answers(frames, workbench):
+    for answer, frame, spent in _frame_answers(frames, context):
         answers.append(answer)
         seconds += spent
         if chosen is None or _gravity(answer) < _gravity(chosen):
             chosen, image = answer, frame
     if chosen is None:
-        return Answer(path, Outcome.FAILED, "the image has no frame")
+        return FileResult(path, Outcome.FAILED, "the image has no frame")
     uid = None if header is None else header.sop_instance_uid
-    version = workbench.model().version if any(each.probability is not None for each in answers) else None
-    return Answer(
+    version = context.model().version if any(each.probability is not None for each in answers) else None
+    return FileResult(
         path=path,
         outcome=gravest(answer.outcome for answer in answers),
         reason=next((answer.reason for answer in answers if answer.reason is not None), None),
@@ -201,11 +203,13 @@ def _summary(path: Path, header: InstanceHeader | None, frames: Iterator[Frame],
     )
 
 
-def _gravity(answer: FrameAnswer) -> tuple[int, float]:
+def _gravity(answer: FrameResult) -> tuple[int, float]:
     return gravity(answer.outcome, answer.probability)
 
 
-def _frame_answers(frames: Iterator[Frame], workbench: Workbench) -> Iterator[tuple[FrameAnswer, Frame | None, float]]:
+def _frame_answers(
+    frames: Iterator[Frame], context: AnalysisContext
+) -> Iterator[tuple[FrameResult, Frame | None, float]]:
     """Yield answer, image and seconds of each frame; a decoder that gives up ends it with a failed frame."""
     number = 0
     started = time.perf_counter()
@@ -218,25 +222,25 @@ def _frame_answers(frames: Iterator[Frame], workbench: Workbench) -> Iterator[tu
             raise
         except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the others
             # Before the first frame nothing is known of frames: the file as a whole has failed (number 0).
-            failed = FrameAnswer(number + 1 if number else 0, Outcome.FAILED, reason=_words(error))
+            failed = FrameResult(number + 1 if number else 0, Outcome.FAILED, reason=_words(error))
             yield failed, None, time.perf_counter() - started
             return
         number = frame.number
-        model = workbench.model()
+        model = context.model()
         started = time.perf_counter()  # loading the model is not this image's time
-        answer = _analyze_frame(frame, model, workbench.minimum_score)
+        answer = _analyze_frame(frame, model, context.minimum_score)
         yield answer, frame, time.perf_counter() - started
         started = time.perf_counter()
 
 
-def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> FrameAnswer:
+def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> FrameResult:
     try:
         analysis = model.analyze(frame.pixels, minimum_score)
     except ImageError as error:
-        return FrameAnswer(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
+        return FrameResult(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
     boxes = tuple(Box(each.x1, each.y1, each.x2, each.y2, each.score) for each in analysis.boxes)
     outcome = Outcome(analysis.decision.value)
-    return FrameAnswer(frame.number, outcome, analysis.probability, boxes, warnings=frame.warnings)
+    return FrameResult(frame.number, outcome, analysis.probability, boxes, warnings=frame.warnings)
 
 
 def _words(error: Exception) -> str:
@@ -250,7 +254,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def reported_images(answer: Answer, box_score: float) -> tuple[ReportedImage, ...]:
+def reported_images(answer: FileResult, box_score: float) -> tuple[ReportedImage, ...]:
     """Return a DICOM file's frames as a report takes them, with the boxes at or above the bundle's threshold.
 
     A list of candidates asked for with `--min-score` is for looking at; a report holds findings.
@@ -266,7 +270,7 @@ def reported_images(answer: Answer, box_score: float) -> tuple[ReportedImage, ..
     )
 
 
-def reported_image(answer: Answer, frame: FrameAnswer, boxes: tuple[Box, ...]) -> ReportedImage:
+def reported_image(answer: FileResult, frame: FrameResult, boxes: tuple[Box, ...]) -> ReportedImage:
     """Return a frame with these boxes, as a report or a marked image takes it."""
     return ReportedImage(
         path=answer.path.absolute(),

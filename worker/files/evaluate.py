@@ -23,7 +23,7 @@ from training.data.dataset import Radiograph
 from training.evaluate.figures import measure
 from training.evaluate.predictions import Prediction, cost_of, probability_of, rescored
 from training.site.data import Patients
-from worker.files.analyze import Answer, Pixels, Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, FileResult, Pixels, analyze_file
 from worker.files.labels import Matched, Matching
 
 # A box that a drawing program rounded up ends less than a pixel outside.
@@ -67,20 +67,20 @@ class Evaluation:
     rule: ScopeRule
     patients: Patients = field(default_factory=Patients)
     predictions: list[Prediction] = field(default_factory=list)
-    failed: list[Answer] = field(default_factory=list)
-    out_of_scope: list[Answer] = field(default_factory=list)
+    failed: list[FileResult] = field(default_factory=list)
+    out_of_scope: list[FileResult] = field(default_factory=list)
     multi_frame: list[Path] = field(default_factory=list)
     boxes_outside: list[Path] = field(default_factory=list)
     turned: list[Path] = field(default_factory=list)
 
-    def run(self) -> Iterator[Answer]:
+    def run(self) -> Iterator[FileResult]:
         """Analyse file after file; yields each answer, without its pixels, once it is counted."""
         for item in self.matching.matched:
             yield self._analyze(item).without_pixels()
 
-    def _analyze(self, item: Matched) -> Answer:
+    def _analyze(self, item: Matched) -> FileResult:
         recorder = Recorder(self.analyzer, self.manifest, _radiograph(item))
-        answer = analyze_file(item.candidate, Workbench(lambda: recorder, self.rule))
+        answer = analyze_file(item.candidate, AnalysisContext(lambda: recorder, self.rule))
         if answer.outcome is Outcome.OUT_OF_SCOPE:
             self.out_of_scope.append(answer.without_pixels())
         elif answer.outcome is Outcome.FAILED or answer.frame is None:
@@ -89,7 +89,7 @@ class Evaluation:
             self.predictions.append(self._judged(item, answer, recorder.predictions[answer.frame.number]))
         return answer
 
-    def _judged(self, item: Matched, answer: Answer, said: Prediction) -> Prediction:
+    def _judged(self, item: Matched, answer: FileResult, said: Prediction) -> Prediction:
         """Add what the header says where the labels do not."""
         part = answer.header.body_part_examined if answer.header is not None else None
         patient = item.truth.label.patient_id or (answer.header.patient_id if answer.header is not None else None)

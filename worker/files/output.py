@@ -11,7 +11,7 @@ from dicom_io.report.drawing import mark_image, marks_of
 from dicom_io.report.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Outcome, ReportReference
 from worker.db.tables import OBJECT_NAMES
-from worker.files.analyze import Answer, file_digest, local_now, reported_image, reported_images
+from worker.files.analyze import FileResult, file_digest, local_now, reported_image, reported_images
 from worker.study.companions import CompanionRule, build_companions
 
 COMPANIONS = CompanionRule(marked_image="always", presentation_state=True)
@@ -33,7 +33,7 @@ class Output:
     algorithm: Algorithm
     box_score: float
 
-    def write(self, answer: Answer, name: Path) -> str | None:
+    def write(self, answer: FileResult, name: Path) -> str | None:
         """Write what there is to write for this answer under a name without suffix; a failed file gets nothing.
 
         Returns
@@ -72,14 +72,14 @@ class Output:
             _replace(stem.with_name(f"{stem.name}.{suffix}{number}.dcm"), companion.report.part10)
         return missing
 
-    def _marked(self, answer: Answer) -> bytes:
+    def _marked(self, answer: FileResult) -> bytes:
         if answer.frame is None or answer.pixels is None:
             raise ValueError("an answer without an image cannot be drawn")
         said = reported_image(answer, answer.frame, answer.frame.boxes)
         marks = marks_of(said, answer.model_version or "", answer.aspect, answer.frame.warnings)
         return mark_image(answer.pixels, marks)
 
-    def _content(self, answer: Answer) -> ReportContent:
+    def _content(self, answer: FileResult) -> ReportContent:
         return ReportContent(
             images=reported_images(answer, self.box_score),
             outcome=answer.outcome,

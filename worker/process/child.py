@@ -1,4 +1,4 @@
-"""One child process of `bonewatch up`: started under a keeper, its output kept, its end put into words."""
+"""One child process of `bonewatch up`: started under a subreaper, its output kept, its end put into words."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from worker.process import keeper
+from worker.process import subreaper
 from worker.process.readiness import VARIABLE, ReadinessSocket
 
 FIRST_BACK_OFF_SECONDS = 1.0
 LOG_BYTES = 10_000_000
 LOG_FILES = 3
-KEEPER = (sys.executable, "-I", "-S", keeper.__file__)
+SUBREAPER = (sys.executable, "-I", "-S", subreaper.__file__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Child:
         )
 
     def spawn(self, lock_descriptor: int | None) -> None:
-        """Start the process under its keeper."""
+        """Start the process under its subreaper."""
         self.close()
         self.readiness = ReadinessSocket() if self.spec.announces else None
         reader, self._lifeline = os.pipe()
         try:
             self.process = subprocess.Popen(
-                [*KEEPER, str(reader), str(self.spec.stop_seconds), *self.spec.command],
+                [*SUBREAPER, str(reader), str(self.spec.stop_seconds), *self.spec.command],
                 env=self._environment(),
                 pass_fds=(reader,) if lock_descriptor is None else (reader, lock_descriptor),
                 stdin=subprocess.DEVNULL,
@@ -106,7 +106,7 @@ class Child:
         output.close()
 
     def is_running(self) -> bool:
-        """Say whether the process (its keeper) lives."""
+        """Say whether the process (its subreaper) lives."""
         return self.process is not None and self.process.poll() is None
 
     def is_ready(self) -> bool:
@@ -116,7 +116,7 @@ class Child:
     def remember_family(self) -> None:
         """Note which processes belong to the child, to know them again when nobody else does."""
         if self.process is not None:
-            self.family = keeper.descendants_of(self.process.pid)
+            self.family = subreaper.descendants_of(self.process.pid)
 
     def ending(self) -> str:
         """Say in words how the process ended."""
@@ -134,12 +134,12 @@ class Child:
         return tuple(self.lines)
 
     def signal(self, number: int) -> None:
-        """Send a signal to the keeper, which passes on what it means."""
+        """Send a signal to the subreaper, which passes on what it means."""
         if self.process is not None and self.is_running():
             self.process.send_signal(number)
 
     def close(self) -> None:
-        """Let go of pipe, socket and output; with the pipe the keeper loses its owner."""
+        """Let go of pipe, socket and output; with the pipe the subreaper loses its owner."""
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None

@@ -29,7 +29,7 @@ def held_since(path: Path) -> float | None:
 
 
 class HomeLock:
-    """The right to run in a home, held until this process and all its keepers have ended."""
+    """The right to run in a home, held until this process and all its subreapers have ended."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

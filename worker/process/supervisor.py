@@ -1,8 +1,8 @@
 """The child processes of `bonewatch up`: started in order, watched, restarted, and stopped without a trace.
 
-Every child runs under a keeper (`worker/process/keeper.py`), which ends it and all that it started when this process
-goes, however it goes. What the children print goes to one rotating file each; the last lines are kept to explain a
-failure.
+Every child runs under a subreaper (`worker/process/subreaper.py`), which ends it and all that it started when this
+process goes, however it goes. What the children print goes to one rotating file each; the last lines are kept to
+explain a failure.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from worker.errors import ChildFailed, Interrupted
-from worker.process import keeper
+from worker.process import subreaper
 from worker.process.child import FIRST_BACK_OFF_SECONDS, Child, ChildSpec
 from worker.process.home_lock import HomeLock
 
@@ -37,7 +37,7 @@ class Surroundings:
 
     `say` gets one line for a person whenever something happens to a child; `stop` is set, by a signal handler for
     instance, to end every wait; `echo` gets every line that a child prints, with the child's name; `lock` is held by
-    the keepers too.
+    the subreapers too.
     """
 
     log_folder: Path
@@ -74,7 +74,7 @@ class Supervisor:
         Interrupted
             When `stop` was set.
         """
-        keeper.adopt_orphans()
+        subreaper.adopt_orphans()
         for child in self._children:
             if self._stop.is_set():
                 raise Interrupted
@@ -121,14 +121,14 @@ class Supervisor:
         child.back_off = min(child.back_off * 2, LONGEST_BACK_OFF_SECONDS)
 
     def _end_strays(self) -> None:
-        """Kill what came to us because a keeper was killed.
+        """Kill what came to us because a subreaper was killed.
 
         Descendants of our children are known by their environment, or were seen when the child became ready: a broker
         that writes its title over its environment is.
         """
-        keepers = {child.process.pid for child in self._children if child.process is not None}
+        subreapers = {child.process.pid for child in self._children if child.process is not None}
         # Each kill may hand us the next generation.
-        while strays := [each for each in set(keeper.children_of()) - keepers if self._is_ours(each)]:
+        while strays := [each for each in set(subreaper.children_of()) - subreapers if self._is_ours(each)]:
             for process in strays:
                 with contextlib.suppress(ProcessLookupError, ChildProcessError):
                     os.kill(process, signal.SIGKILL)
@@ -148,7 +148,7 @@ class Supervisor:
             self.poll()
 
     def processes(self) -> dict[str, int]:
-        """Return the process id of every running child's keeper."""
+        """Return the process id of every running child's subreaper."""
         return {child.spec.name: child.process.pid for child in self._children if child.process and child.is_running()}
 
     def stop(self, hurry: Callable[[], bool] = lambda: False) -> None:
@@ -173,8 +173,8 @@ class Supervisor:
             if hurry() and not hurried:
                 hurried = True
                 for child in running:
-                    child.signal(signal.SIGINT)  # to a keeper it means: at once
+                    child.signal(signal.SIGINT)  # to a subreaper it means: at once
             for child in running:
                 if time.monotonic() - started > child.spec.stop_seconds + KEEPER_MARGIN_SECONDS:
-                    child.signal(signal.SIGKILL)  # the keeper itself hangs; its command dies with it
+                    child.signal(signal.SIGKILL)  # the subreaper itself hangs; its command dies with it
             time.sleep(POLL_SECONDS)

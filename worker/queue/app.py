@@ -21,9 +21,9 @@ from kombu import Exchange
 from kombu import Queue as QueueDeclaration
 
 from worker.db.database import open_database
-from worker.process.keeper import die_with_parent
-from worker.process.pulse import Pulse, pulse_path
+from worker.process.liveness import LivenessFile, liveness_path
 from worker.process.readiness import announce_ready
+from worker.process.subreaper import die_with_parent
 from worker.queue import redis_transport
 from worker.queue.beat import build_clock
 from worker.queue.bootstrap import Runtime
@@ -104,9 +104,9 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
     # Four lines a sweep, every few seconds, would hide what matters.
     logging.getLogger("celery").setLevel(logging.WARNING)
     signals.worker_ready.connect(_ready, weak=False)
-    pulse = Pulse(pulse_path(settings.run_folder, role))
-    ends: list[Callable[[], None]] = [pulse.stop]
-    signals.worker_ready.connect(_starter(pulse), weak=False)
+    liveness = LivenessFile(liveness_path(settings.run_folder, role))
+    ends: list[Callable[[], None]] = [liveness.stop]
+    signals.worker_ready.connect(_starter(liveness), weak=False)
     if role == "work":
         signals.worker_process_init.connect(_follow_parent(os.getpid()), weak=False)
         arguments = _arguments(ANALYSIS_QUEUES, "prefork", settings.analysis_processes)

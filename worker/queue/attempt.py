@@ -65,12 +65,12 @@ def _guarded(
         with heartbeat:
             return analyse_study(held, parts, check)
     except LeaseLost as error:
-        log.warning("lease lost", reason=str(error))
+        log.warning("lease_lost", reason=str(error))
     except (EnvironmentUnfit, ModelError, StoreError, DatabaseError) as error:
-        log.warning("job put back", reason=str(error))
+        log.warning("job_returned", reason=str(error))
         _put_back(held, parts, str(error))
     except Exception as error:  # noqa: BLE001 - the process edge: one study must not end the worker
-        log.error("attempt failed", error=type(error).__name__, where=_where(error))  # noqa: TRY400
+        log.error("attempt_failed", error=type(error).__name__, where=_where(error))  # noqa: TRY400
         # The name alone: messages and traces of foreign errors may quote a header.
         _fail_attempt(held, parts, f"unexpected error ({type(error).__name__})", settings.maximum_attempts)
     return ()
@@ -80,19 +80,19 @@ def _put_back(held: Claim, parts: Collaborators, reason: str) -> None:
     try:
         jobs.put_back(parts.database, held, reason=reason, now=parts.clock(), wait_seconds=UNFIT_WAIT_SECONDS)
     except DatabaseError as error:
-        _told_nobody(error)
+        _log_unrecorded_failure(error)
 
 
 def _fail_attempt(held: Claim, parts: Collaborators, reason: str, maximum_attempts: int) -> None:
     try:
         jobs.fail_attempt(parts.database, held, reason=reason, now=parts.clock(), maximum_attempts=maximum_attempts)
     except DatabaseError as error:
-        _told_nobody(error)
+        _log_unrecorded_failure(error)
 
 
-def _told_nobody(error: DatabaseError) -> None:
+def _log_unrecorded_failure(error: DatabaseError) -> None:
     # The lease runs out, and the sweep finds the job.
-    log.warning("the database could not be told", reason=str(error))
+    log.warning("failure_not_recorded", reason=str(error))
 
 
 def _announce(deliveries: tuple[int, ...], runtime: Runtime) -> None:
@@ -100,7 +100,7 @@ def _announce(deliveries: tuple[int, ...], runtime: Runtime) -> None:
         for delivery_id in deliveries:
             runtime.queue.send_delivery(delivery_id)
     except QueueUnavailable as error:
-        log.info("the sweep will send the deliveries' messages", reason=str(error))
+        log.info("delivery_messages_left_to_sweep", reason=str(error))
 
 
 def _where(error: BaseException) -> str:

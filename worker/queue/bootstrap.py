@@ -228,7 +228,7 @@ class Runtime:
         analyzers = self._analyzers()
         kept = analyzers.pop(role, None)
         if kept is not None and kept.version != version:
-            log.info("another bundle is installed", role=role, before=kept.version, after=version)
+            log.info("bundle_changed", role=role, before=kept.version, after=version)
             kept = None
         other = next((each for each in analyzers.values() if each.version == version), None)
         analyzers[role] = kept or other or self._load_analyzer(folder)
@@ -248,7 +248,7 @@ class Runtime:
         except (OSError, RuntimeError, MemoryError) as error:
             # RuntimeError is what torch raises for a device that is not there or has no memory left.
             raise EnvironmentUnfit(f"this worker cannot load its model ({type(error).__name__})") from error
-        log.info("model loaded", model_version=analyzer.version)
+        log.info("model_loaded", model_version=analyzer.version)
         return analyzer
 
     def _fallback(self, report: Path) -> Path:

@@ -54,7 +54,7 @@ def run_chunk(runtime: Runtime, elapsed: Callable[[], float] = time.monotonic) -
         parts = runtime.pipeline()
         rule = runtime.chunk_rule(parts.analyzer)
     except EnvironmentUnfit as error:
-        log.error("this worker cannot analyse", reason=str(error))  # noqa: TRY400 - the words say it all
+        log.error("worker_cannot_analyse", reason=str(error))  # noqa: TRY400 - the words say it all
         _put_off(runtime, str(error))
         return 0
     shared = SharedAnalyzer(parts.analyzer, rule.at_once)
@@ -77,7 +77,7 @@ def _run_shadow(chunk: _Chunk) -> int:
     try:
         analyzer = chunk.runtime.shadow_analyzer()
     except EnvironmentUnfit as error:
-        log.error("this worker cannot run the model in shadow", reason=str(error))  # noqa: TRY400 - the words say it all
+        log.error("worker_cannot_run_shadow", reason=str(error))  # noqa: TRY400 - the words say it all
         _put_off_shadows(chunk.runtime, str(error))
         return 0
     if analyzer is not None:
@@ -105,10 +105,10 @@ class _Chunk:
             while (held := self._next()) is not None:
                 attempt(held, self.parts, self.runtime, self.give_way)
         except DatabaseError as error:
-            log.warning("archive jobs wait for the database", reason=str(error))
+            log.warning("archive_jobs_wait_for_database", reason=str(error))
         except Exception as error:  # noqa: BLE001 - a thread's edge: the others go on
             # The name alone: messages of foreign errors may quote a header.
-            log.error("a study thread ended", error=type(error).__name__)  # noqa: TRY400
+            log.error("study_thread_failed", error=type(error).__name__)  # noqa: TRY400
         finally:
             leave()
 
@@ -139,7 +139,7 @@ class _Chunk:
             while (held := self._overtaking()) is not None:
                 attempt(held, self.parts, self.runtime)
         except DatabaseError as error:
-            log.warning("live jobs wait for the database", reason=str(error))
+            log.warning("live_jobs_wait_for_database", reason=str(error))
 
     def _overtaking(self) -> Claim | None:
         with self._lock:

@@ -136,7 +136,7 @@ class Turn:
         try:
             give_up(self._database, self._me)
         except (DatabaseError, SQLAlchemyError) as error:
-            log.warning("the lease of the schedule ends by itself", error=type(error).__name__)
+            log.warning("scheduler_lease_not_released", error=type(error).__name__)
 
     def held(self) -> bool:
         """Say whether this process's clock may run now."""
@@ -148,11 +148,11 @@ class Turn:
         try:
             ours = take(self._database, self._me, self._lease_seconds)
         except (DatabaseError, SQLAlchemyError) as error:
-            log.warning("the lease of the schedule cannot be renewed now", error=type(error).__name__)
+            log.warning("scheduler_lease_not_renewed", error=type(error).__name__)
             return
         self._valid_until = asked + SAFETY * self._lease_seconds if ours else float("-inf")
         if ours is not was_held:
-            log.info("this scheduler's clock runs" if ours else "another scheduler's clock runs", name=self._me.name)
+            log.info("scheduler_active" if ours else "scheduler_standby", name=self._me.name)
 
     def _run(self) -> None:
         while not self._stopped.is_set():

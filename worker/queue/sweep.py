@@ -90,7 +90,7 @@ def _guarded(name: str, step: Callable[[SweepCollaborators], int], parts: SweepC
         return step(parts)
     except Exception as error:  # noqa: BLE001 - a process edge: one step that cannot run must not stop the others
         # No trace: the database's messages carry the parameters of the statement.
-        log.error("a step of the sweep failed", step=name, error=type(error).__name__, reason=_words(error))  # noqa: TRY400
+        log.error("sweep_step_failed", step=name, error=type(error).__name__, reason=_words(error))  # noqa: TRY400
         return -1
 
 
@@ -140,7 +140,7 @@ def _readable_shadow(parts: SweepCollaborators) -> str | None:
     try:
         return parts.shadow_version()
     except ModelError as error:
-        log.warning("the bundle in shadow cannot be used", reason=str(error))
+        log.warning("shadow_bundle_unusable", reason=str(error))
         return None
 
 

@@ -57,7 +57,7 @@ def run_analysis(job_id: int, runtime: Runtime) -> None:
         try:
             found = _claim(job_id, runtime)
         except DatabaseError as error:
-            log.warning("a job waits for the database", reason=str(error))
+            log.warning("job_waits_for_database", reason=str(error))
             return
     if found is not None:
         attempt(*found, runtime)
@@ -68,7 +68,7 @@ def run_archive_chunk(runtime: Runtime) -> None:
     try:
         run_chunk(runtime)
     except DatabaseError as error:
-        log.warning("archive jobs wait for the database", reason=str(error))
+        log.warning("archive_jobs_wait_for_database", reason=str(error))
 
 
 def run_delivery(delivery_id: int, runtime: Runtime) -> None:
@@ -76,7 +76,7 @@ def run_delivery(delivery_id: int, runtime: Runtime) -> None:
     try:
         delivery.deliver(delivery_id, runtime.deliverer())
     except DatabaseError as error:
-        log.warning("a delivery waits for the database", reason=str(error))
+        log.warning("delivery_waits_for_database", reason=str(error))
 
 
 def run_sweep(runtime: Runtime) -> None:
@@ -84,7 +84,7 @@ def run_sweep(runtime: Runtime) -> None:
     try:
         parts = runtime.sweeper()
     except DatabaseError as error:
-        log.warning("the sweep waits for the database", reason=str(error))
+        log.warning("sweep_waits_for_database", reason=str(error))
         return
     sweep(parts)
 
@@ -94,9 +94,9 @@ def run_reanalysis(runtime: Runtime) -> None:
     try:
         step(runtime.reanalyzer())
     except DatabaseError as error:
-        log.warning("re-analysis waits for the database", reason=str(error))
+        log.warning("reanalysis_waits_for_database", reason=str(error))
     except ModelError as error:
-        log.warning("re-analysis waits for a usable bundle", reason=str(error))
+        log.warning("reanalysis_waits_for_bundle", reason=str(error))
 
 
 def _claim(job_id: int, runtime: Runtime) -> tuple[Claim, Collaborators] | None:
@@ -104,11 +104,11 @@ def _claim(job_id: int, runtime: Runtime) -> tuple[Claim, Collaborators] | None:
     try:
         parts = runtime.pipeline()
     except EnvironmentUnfit as error:
-        log.error("this worker cannot analyse", reason=str(error))  # noqa: TRY400 - the words say it all
+        log.error("worker_cannot_analyse", reason=str(error))  # noqa: TRY400 - the words say it all
         jobs.postpone(runtime.database, job_id, reason=str(error), now=utc_now(), wait_seconds=UNFIT_WAIT_SECONDS)
         return None
     held = jobs.claim(parts.database, job_id, worker=worker_name(), lease_seconds=lease_seconds, now=utc_now())
     if held is None:
-        log.debug("nothing to claim")
+        log.debug("nothing_to_claim")
         return None
     return held, parts

@@ -18,10 +18,10 @@ from dicom_io.errors import PeerBusy, PeerRefused
 from worker.db.database import Database
 from worker.db.reanalysis_tables import OPEN_ITEMS
 from worker.db.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
+from worker.reanalysis.date_windows import DateWindowCursor, walk_of
 from worker.reanalysis.parts import ArchiveParts
 from worker.reanalysis.runs import RunLease, RunView
 from worker.reanalysis.store import answered, plan_studies
-from worker.reanalysis.walk import Walk, walk_of
 from worker.storage.file_removal import lacks_files
 
 STATEMENT_STUDIES = 1000
@@ -29,7 +29,7 @@ TOO_MANY = "the archive finds more studies in one minute than can be asked for a
 
 
 @dataclass(frozen=True, slots=True)
-class Sorted:
+class PagePartition:
     """The studies of a page that lack an answer: those that are here (their keys and UIDs), those to be retrieved."""
 
     here: dict[int, str]
@@ -67,7 +67,7 @@ def plan_window(database: Database, held: RunLease, view: RunView, parts: Archiv
     return 1 if page is None else page.questions
 
 
-def ask(walk: Walk, view: RunView, parts: ArchiveParts) -> FoundPage | None:
+def ask(walk: DateWindowCursor, view: RunView, parts: ArchiveParts) -> FoundPage | None:
     """Ask for a window; None where it is too large for the archive, as far as can be told."""
     limit = parts.rule.page
     if view.request.body_parts:
@@ -82,7 +82,7 @@ def ask(walk: Walk, view: RunView, parts: ArchiveParts) -> FoundPage | None:
         return None
 
 
-def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sorted:
+def sort_page(session: Session, uids: Sequence[str], model_version: str) -> PagePartition:
     """Find out which studies of a page lack an answer of the model, and where their images are.
 
     Studies that still arrive, or that an open run has taken up, are left out.
@@ -106,7 +106,7 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Sort
                 away.append(uid)  # one that waits for a decision is asked for again: the archive may have corrected it
             elif not row.is_held:
                 here[row.id] = uid
-    return Sorted(here, tuple(away))
+    return PagePartition(here, tuple(away))
 
 
 def _known(uids: Sequence[str], model_version: str) -> Select[int, str, str, bool, bool, bool]:
@@ -144,7 +144,7 @@ def _record(session: Session, view: RunView, page: FoundPage, now: datetime) -> 
     }
 
 
-def _within(wanted: Sorted, run: ReanalysisRun) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _within(wanted: PagePartition, run: ReanalysisRun) -> tuple[tuple[int, ...], tuple[str, ...]]:
     if run.maximum_studies is None:
         return tuple(wanted.here), wanted.away
     room = max(run.maximum_studies - run.planned, 0)

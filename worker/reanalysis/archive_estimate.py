@@ -10,11 +10,11 @@ from dicom_io.errors import PeerRefused
 from worker.db.database import Database
 from worker.db.tables import ReanalysisRun
 from worker.reanalysis.archive import TOO_MANY, ask, sort_page
+from worker.reanalysis.date_windows import DateWindowCursor, walk_of
 from worker.reanalysis.estimate import Estimate, measured_seconds
 from worker.reanalysis.pace import QUERY, charge, take_turn
 from worker.reanalysis.parts import ArchiveParts
 from worker.reanalysis.runs import Request, RunView
-from worker.reanalysis.walk import Walk, walk_of
 
 MOST_QUESTIONS = 300
 
@@ -81,7 +81,7 @@ def _pace(parts: ArchiveParts) -> int:
     return parts.rule.queries_a_minute
 
 
-def _narrowed(walk: Walk) -> Walk:
+def _narrowed(walk: DateWindowCursor) -> DateWindowCursor:
     narrower = walk.narrowed()
     if narrower is None:
         raise PeerRefused(TOO_MANY)

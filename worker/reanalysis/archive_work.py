@@ -31,7 +31,7 @@ from worker.reanalysis.limits import (
 )
 from worker.reanalysis.pace import QUERY, RETRIEVAL, charge, take_turn
 from worker.reanalysis.parts import ArchiveParts
-from worker.reanalysis.retrievals import Trouble
+from worker.reanalysis.retrievals import RetrievalFailure
 from worker.reanalysis.retrieved_copies import copied_bytes
 from worker.reanalysis.runs import RunLease, RunView
 
@@ -136,28 +136,28 @@ class ArchiveWork:
         if uid is None:
             return
         try:
-            trouble = self._ask_for(uid)
+            failure = self._ask_for(uid)
         except (DatabaseError, LeaseLost):
             raise
         except Exception as error:  # noqa: BLE001 - a process edge: whatever an archive hands over, its study has an end
-            log.error("retrieval failed", error=type(error).__name__)  # noqa: TRY400 - a trace may hold a data set
-            trouble = Trouble("unexpected", f"{UNEXPECTED} ({type(error).__name__})")
-        if trouble is None:
+            log.error("retrieval_failed", error=type(error).__name__)  # noqa: TRY400 - a trace may hold a data set
+            failure = RetrievalFailure("unexpected", f"{UNEXPECTED} ({type(error).__name__})")
+        if failure is None:
             retrievals.arrived(database, self.held, item_id)
         else:
-            retrievals.went_wrong(database, self.held, item_id, trouble, clock())
+            retrievals.went_wrong(database, self.held, item_id, failure, clock())
 
-    def _ask_for(self, uid: str) -> Trouble | None:
+    def _ask_for(self, uid: str) -> RetrievalFailure | None:
         try:
             receipt = self.archive.archive.retrieve(uid, self.archive.receive)
         except StudyNotFound as error:
-            return Trouble("not_found", str(error), final=True)
+            return RetrievalFailure("not_found", str(error), final=True)
         except PeerError as error:
-            return Trouble(error.code, str(error), of_archive=error.retryable and not self._answers())
+            return RetrievalFailure(error.code, str(error), of_archive=error.retryable and not self._answers())
         if receipt.failed:
             words = f"{receipt.failed} of {receipt.failed + receipt.completed} instances did not come"
-            return Trouble("incomplete", f"{words}: {receipt.reason}" if receipt.reason else words)
-        return None if receipt.completed else Trouble("not_found", NOTHING_CAME, final=True)
+            return RetrievalFailure("incomplete", f"{words}: {receipt.reason}" if receipt.reason else words)
+        return None if receipt.completed else RetrievalFailure("not_found", NOTHING_CAME, final=True)
 
     def _answers(self) -> bool:
         """Ask the archive something small, to tell its own trouble from that of one study."""

@@ -100,7 +100,7 @@ def _work(parts: ReanalysisCollaborators, run_id: int) -> int:
                 if time.monotonic() > end:
                     break
     except LeaseLost as error:
-        log.info("re-analysis interrupted", reason=str(error))
+        log.info("reanalysis_interrupted", reason=str(error))
     return done
 
 
@@ -127,7 +127,7 @@ def _kept(lease: RunLease) -> Iterator[None]:
                 if not lease.renew():
                     return
             except DatabaseError as error:
-                log.warning("the lease could not be renewed", run_id=lease.run_id, reason=str(error))
+                log.warning("lease_not_renewed", run_id=lease.run_id, reason=str(error))
 
     thread = threading.Thread(target=renew, name=f"reanalysis-{lease.run_id}", daemon=True)
     thread.start()

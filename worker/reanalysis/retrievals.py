@@ -35,7 +35,7 @@ INTERRUPTED = f"given up after {MOST_ATTEMPTS} attempts, the last of which was i
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class RetrievalFailure:
     """Why an attempt went wrong: a word for SQL, and words. `final` where trying again cannot help.
 
     `of_archive` where the archive as a whole does not answer: the study is not to blame, its attempt is not counted.
@@ -73,7 +73,7 @@ def begin(database: Database, held: RunLease, item_id: int, source: str, now: da
         if item is None:
             return None
         if item.attempts >= MOST_ATTEMPTS:
-            _give_up(session, item, study, Trouble("interrupted", INTERRUPTED), now)
+            _give_up(session, item, study, RetrievalFailure("interrupted", INTERRUPTED), now)
             return None
         if item.attempts == 0:
             run.night_studies += 1
@@ -94,24 +94,24 @@ def arrived(database: Database, held: RunLease, item_id: int) -> None:
         _recovered(run)
 
 
-def went_wrong(database: Database, held: RunLease, item_id: int, trouble: Trouble, now: datetime) -> None:
+def went_wrong(database: Database, held: RunLease, item_id: int, failure: RetrievalFailure, now: datetime) -> None:
     """End an attempt that went wrong: try again later, or give the study up."""
     with database.write() as session:
         study = _lock_study(session, item_id)
         run = held.run(session)
         item = _lock_item(session, item_id)
-        if trouble.final:
+        if failure.final:
             _recovered(run)  # the archive did answer
         else:
-            note_setback(run, trouble.reason, now, patience=0 if trouble.of_archive else PATIENCE)
+            note_setback(run, failure.reason, now, patience=0 if failure.of_archive else PATIENCE)
         if item is None:
             return
-        if trouble.of_archive:
+        if failure.of_archive:
             item.attempts -= 1
-        if trouble.final or item.attempts >= MOST_ATTEMPTS:
-            _give_up(session, item, study, trouble, now)
+        if failure.final or item.attempts >= MOST_ATTEMPTS:
+            _give_up(session, item, study, failure, now)
         else:
-            item.reason_code, item.reason = trouble.code, shortened(trouble.reason)
+            item.reason_code, item.reason = failure.code, shortened(failure.reason)
             item.next_attempt_at = now + timedelta(seconds=delay_seconds(max(item.attempts, 1)))
 
 
@@ -133,7 +133,7 @@ def abandon(database: Database, *, now: datetime, limit: int) -> int:
         with database.write() as session:
             study, item = _lock_study(session, item_id), _lock_item(session, item_id)
             if item is not None:
-                _give_up(session, item, study, Trouble("stopped", reason or "the run was stopped"), now)
+                _give_up(session, item, study, RetrievalFailure("stopped", reason or "the run was stopped"), now)
     return len(found)
 
 
@@ -150,13 +150,15 @@ def _recovered(run: ReanalysisRun) -> None:
         run.setbacks, run.retry_at, run.reason = 0, None, None
 
 
-def _give_up(session: Session, item: ReanalysisItem, study: Study | None, trouble: Trouble, now: datetime) -> None:
-    item.state, item.reason_code, item.reason = "failed", trouble.code, shortened(trouble.reason)
+def _give_up(
+    session: Session, item: ReanalysisItem, study: Study | None, failure: RetrievalFailure, now: datetime
+) -> None:
+    item.state, item.reason_code, item.reason = "failed", failure.code, shortened(failure.reason)
     item.finished_at, item.next_attempt_at = now, None
     ours = study is not None and study.source not in LIVE_SOURCES
     record(
         session, "retrieval_failed", now, study_id=None if study is None else study.id, run_id=item.run_id,
-        code=trouble.code, reason=item.reason,
+        code=failure.code, reason=item.reason,
     )  # fmt: skip
     if study is not None and ours:
         _drop(session, study, now)

@@ -65,7 +65,7 @@ def delete_answered(database: Database, store: FileStore, *, now: datetime, limi
             try:
                 removed = remove_marked(database, store, study_id, by=BY, now=now)
             except StoreError as error:
-                log.warning("the files of a retrieved study cannot be deleted now", reason=str(error))
+                log.warning("retrieved_files_not_deleted", reason=str(error))
                 continue
             deleted += removed.instances > 0
         _forget(database, uid)

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from dicom_io.types import InstanceHeader
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.events import record
 from worker.db.tables import LIVE_SOURCES, Instance, Study
 from worker.study.patients import Named, are_different, named_by_images, tells_patient
@@ -46,7 +46,7 @@ def follow(session: Session, study: Study, existing: Instance, header: InstanceH
 
 
 def _said(header: InstanceHeader) -> dict[str, Any]:
-    return fitted(
+    return truncated_to_columns(
         Study,
         patient_id=header.patient_id,
         accession_number=header.accession_number,

@@ -29,7 +29,7 @@ from dicom_io.types import (
     StoredFile,
 )
 from dicom_io.types import Rejection as Refusal
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.database import Database, insert_new
 from worker.db.events import record
 from worker.db.tables import LIVE_SOURCES, Instance, Rejection, Study, utc_now
@@ -207,7 +207,7 @@ class SqlIntake:
         dicom_io.receive.intake.IntakeUnavailable
             When the database cannot take it now.
         """
-        values = fitted(
+        values = truncated_to_columns(
             Rejection,
             at=self._clock(),
             code=rejection.code,
@@ -268,7 +268,7 @@ def _lock_study(session: Session, header: InstanceHeader, now: datetime, source:
     study = lock_study(session, header.study_instance_uid)
     if study is not None:
         return study
-    values = fitted(
+    values = truncated_to_columns(
         Study,
         study_instance_uid=header.study_instance_uid,
         patient_id=header.patient_id,

@@ -14,7 +14,7 @@ from sqlalchemy import delete, exists, select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Peer
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.database import Database
 from worker.db.tables import Move
 
@@ -76,7 +76,7 @@ def source_of(session: Session, study_instance_uid: str, peer: Peer, now: dateti
     if peer.source != "push":
         return peer.source
     # An AE title from the network may hold what a database refuses; it is compared as rows hold it.
-    known_as = fitted(Move, ae_title=peer.ae_title)["ae_title"]
+    known_as = truncated_to_columns(Move, ae_title=peer.ae_title)["ae_title"]
     ours = exists().where(
         Move.study_instance_uid == study_instance_uid,
         Move.until >= now,

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dicom_io.types import InstanceHeader, KnownInstance, Peer, Replacement, StoredFile
-from worker.db.columns import fitted
+from worker.db.columns import truncated_to_columns
 from worker.db.events import record
 from worker.db.tables import Instance, ReplacedInstance, Study
 
@@ -62,7 +62,7 @@ def received_values(
     header: InstanceHeader, stored: StoredFile, peer: Peer, *, source: str, now: datetime, reason: str | None
 ) -> dict[str, Any]:
     """Return the columns of an instance that say what came, whence and when, and why it is not analysed, if so."""
-    return fitted(
+    return truncated_to_columns(
         Instance,
         sop_class_uid=header.sop_class_uid,
         series_instance_uid=header.series_instance_uid,

@@ -136,6 +136,6 @@ def chosen_images(images: Sequence[ReportedImage], rule: CompanionRule) -> list[
     wanted = chosen
     if len(wanted) <= MOST_FRAMES:
         return wanted
-    log.info("companions of the gravest frames only", frames=len(wanted), most=MOST_FRAMES)
+    log.info("companions_limited", frames=len(wanted), most=MOST_FRAMES)
     gravest = sorted(wanted, key=lambda each: gravity(each.outcome, each.probability))
     return [image for image in wanted if image in gravest[:MOST_FRAMES]]

@@ -62,7 +62,7 @@ class Heartbeat:
         try:
             ours = renew(self._database, self._held, lease_seconds=self._lease_seconds, now=now)
         except DatabaseError as error:
-            log.warning("the lease could not be renewed", job_id=self._held.job_id, reason=str(error))
+            log.warning("lease_not_renewed", job_id=self._held.job_id, reason=str(error))
             return
         if ours:
             self._renewed_at = now

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom_io.pixels.limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
-from worker.files.analyze import Answer, FrameAnswer
+from worker.files.analyze import FileResult, FrameResult
 from worker.study.outcomes import ImageOutcome, gravest, joined, study_outcome
 from worker.ui.answer import answer_words, show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
@@ -120,7 +120,7 @@ def _show(model: SharedModel, each: Analysed) -> None:
         st.text("\n".join(f"{name}: {value}" for name, value in facts.items()))
 
 
-def _advice(answer: Answer) -> str | None:
+def _advice(answer: FileResult) -> str | None:
     """Return what to make of an answer; of an unclear one also the reason, in the words of a study's page."""
     advice = ADVICE.get(answer.outcome)
     if answer.outcome is not Outcome.INCONCLUSIVE:
@@ -163,7 +163,7 @@ def _show_frame(model: SharedModel, each: Analysed) -> None:
         st.info("This frame cannot be shown: it could not be decoded.")
 
 
-def _pick_frame(answer: Answer, key: str) -> FrameAnswer:
+def _pick_frame(answer: FileResult, key: str) -> FrameResult:
     """Let the visitor choose a frame, the gravest at first; say of each what was found, and list all of them."""
     frames = answer.frames
     gravest_at = next(place for place, each in enumerate(frames) if each == answer.frame)
@@ -186,16 +186,16 @@ def _pick_frame(answer: Answer, key: str) -> FrameAnswer:
     return frames[gravest_at if place is None else place]
 
 
-def _frame_words(frame: FrameAnswer, *, is_gravest: bool) -> str:
+def _frame_words(frame: FrameResult, *, is_gravest: bool) -> str:
     words = f"Frame {frame.number}: {answer_words(frame.outcome.value, frame.probability)}"
     return f"{words} (the gravest)" if is_gravest else words
 
 
-def _probability(frame: FrameAnswer) -> str:
+def _probability(frame: FrameResult) -> str:
     return "-" if frame.probability is None else f"{frame.probability:.2f}"
 
 
-def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: str) -> None:
+def _show_picture(each: Analysed, frame: FrameResult, model: SharedModel, key: str) -> None:
     layers = choose_layers(plain(each.name) + (f", frame {frame.number}" if len(each.answer.frames) > 1 else ""), key)
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
@@ -219,7 +219,7 @@ def _show_picture(each: Analysed, frame: FrameAnswer, model: SharedModel, key: s
     show_scores(boxes)
 
 
-def _windowed(each: Analysed, frame: FrameAnswer, key: str) -> NDArray[np.float32] | None:
+def _windowed(each: Analysed, frame: FrameResult, key: str) -> NDArray[np.float32] | None:
     """Return the frame through the visitor's own window, None where they have set none: the answer is not about it."""
     header = each.answer.header
     if header is None or header.photometric_interpretation not in MONOCHROME:

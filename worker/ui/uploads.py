@@ -16,7 +16,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
 from dicom_io.pixels.frames import Levels, read_frames, read_levels
-from worker.files.analyze import Answer, FrameAnswer, Workbench, analyze_file
+from worker.files.analyze import AnalysisContext, FileResult, FrameResult, analyze_file
 from worker.files.candidates import Kind, select
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
@@ -38,8 +38,8 @@ class Analysed:
 
     upload: Any
     kind: Kind
-    answer: Answer
-    shown: FrameAnswer | None
+    answer: FileResult
+    shown: FrameResult | None
     grey: NDArray[np.uint16] | None
     levels: Levels | None = None
     heat: NDArray[np.uint8] | None = None
@@ -82,7 +82,7 @@ def forget_uploads() -> None:
         context.uploaded_file_mgr.remove_session_files(context.session_id)
 
 
-def at_frame(analysed_file: Analysed, frame: FrameAnswer, place: str = "") -> Analysed:
+def at_frame(analysed_file: Analysed, frame: FrameResult, place: str = "") -> Analysed:
     """Return the same with another frame shown, and keep it: a slider moved must not decode the image again."""
     known: dict[str, Analysed] = st.session_state[KNOWN]
     each = replace(analysed_file, place=place)
@@ -99,7 +99,7 @@ def at_frame(analysed_file: Analysed, frame: FrameAnswer, place: str = "") -> An
     return other
 
 
-def levels_of(each: Analysed, frame: FrameAnswer) -> Levels:
+def levels_of(each: Analysed, frame: FrameResult) -> Levels:
     """Return the frame shown, of a monochrome image, before its window; decoded once."""
     if each.levels is not None:
         return each.levels
@@ -145,7 +145,7 @@ def _analyse(visit: Visit, model: SharedModel, upload: Any) -> Analysed:
     """Analyse one upload by the way of `bonewatch analyze`."""
     with _on_disk(upload) as path:
         (candidate,) = select([path]).candidates
-        answer = analyze_file(candidate, Workbench(lambda: model, visit.settings.scope()))
+        answer = analyze_file(candidate, AnalysisContext(lambda: model, visit.settings.scope()))
     return Analysed(upload, candidate.kind, answer.without_pixels(), answer.frame, _grey(answer.pixels))
 
 

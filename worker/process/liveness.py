@@ -15,7 +15,7 @@ BEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0
 
 
-def pulse_path(run_folder: Path, role: str) -> Path:
+def liveness_path(run_folder: Path, role: str) -> Path:
     """Return the file of a role; containers may share a home, so it names the machine too."""
     return run_folder / f"{role}-{socket.gethostname()}.alive"
 
@@ -35,13 +35,13 @@ def age_seconds(path: Path) -> float | None:
         return None
 
 
-class Pulse:
+class LivenessFile:
     """Touches the file as long as this process lives."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="liveness", daemon=True)
 
     def start(self) -> None:
         """Begin."""

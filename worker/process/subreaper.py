@@ -1,13 +1,13 @@
 """Keeps one child process and everything that it starts: when the owner goes, all of it goes.
 
-`bonewatch up` runs every role under such a keeper. The keeper watches a pipe whose other end only the owner holds; the
-kernel closes it however the owner ends, `kill -9` included. The keeper is also the subreaper of its descendants, so
-that the pool processes of a killed worker come to it and not to init.
+`bonewatch up` runs every role under such a subreaper. The subreaper watches a pipe whose other end only the owner
+holds; the kernel closes it however the owner ends, `kill -9` included. It also adopts orphans among its
+descendants, so that the pool processes of a killed worker come to it and not to init.
 
 It is started as a file by path, in an isolated interpreter, and uses the standard library alone: it must be small, and
 up before anything else can go wrong.
 
-    python -I -S keeper.py LIFELINE_FD GRACE_SECONDS COMMAND...
+    python -I -S subreaper.py LIFELINE_FD GRACE_SECONDS COMMAND...
 
 SIGTERM asks the command to stop within its grace; SIGINT ends it at once. The exit status is the command's, 128 + n
 where signal n ended it.
@@ -70,7 +70,7 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-class _Keeper:
+class _Subreaper:
     """One command from start to its last descendant."""
 
     def __init__(self, lifeline: int, grace_seconds: float, command: list[str]) -> None:
@@ -84,11 +84,11 @@ class _Keeper:
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         adopt_orphans()
-        keeper = os.getpid()
+        subreaper = os.getpid()
 
         def before_exec() -> None:
             die_with_parent()
-            if os.getppid() != keeper:  # the keeper was killed between fork and prctl
+            if os.getppid() != subreaper:  # the subreaper was killed between fork and prctl
                 os._exit(COULD_NOT_START)
 
         self.child = subprocess.Popen(command, preexec_fn=before_exec, process_group=0)  # noqa: PLW1509 - no threads here
@@ -158,11 +158,11 @@ def main(arguments: list[str]) -> int:
     lifeline, grace_seconds, command = int(arguments[0]), float(arguments[1]), arguments[2:]
     os.set_inheritable(lifeline, False)
     try:
-        keeper = _Keeper(lifeline, grace_seconds, command)
+        subreaper = _Subreaper(lifeline, grace_seconds, command)
     except OSError as error:
         sys.stderr.write(f"{command[0]} cannot be started: {error.strerror}\n")
         return COULD_NOT_START
-    return keeper.run()
+    return subreaper.run()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ AHEAD = timedelta(days=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Walk:
+class DateWindowCursor:
     """Where a plan is: `place` is the edge of what lies behind it, times are those of the site's clocks.
 
     Attributes
@@ -76,7 +76,7 @@ class Walk:
             body_parts=request.body_parts,
         )
 
-    def narrowed(self) -> Walk | None:
+    def narrowed(self) -> DateWindowCursor | None:
         """Return the same place with half the window; None where it is a minute already."""
         first, end = self.window()
         minutes = (end - first) // timedelta(minutes=1)
@@ -85,7 +85,7 @@ class Walk:
         half = minutes // 2
         return replace(self, minutes=half - half % DAY_MINUTES if half >= DAY_MINUTES else half)
 
-    def moved(self, *, widen: bool) -> Walk:
+    def moved(self, *, widen: bool) -> DateWindowCursor:
         """Return the place behind the window, with twice its size ahead if `widen`."""
         first, end = self.window()
         minutes = min(2 * self.minutes, LARGEST_MINUTES) if widen else self.minutes
@@ -99,7 +99,7 @@ class Walk:
         return {"cursor_date": day, "cursor_time": moment, "window_minutes": self.minutes}
 
 
-def walk_of(run: ReanalysisRun, request: Request) -> Walk:
+def walk_of(run: ReanalysisRun, request: Request) -> DateWindowCursor:
     """Return where a run's plan is; at its beginning before the first window."""
     ahead = (run.created_at + AHEAD).date()
     first, last = request.since or FIRST_RADIOGRAPH, request.until or ahead
@@ -109,7 +109,7 @@ def walk_of(run: ReanalysisRun, request: Request) -> Walk:
         place = end if newest else begin
     else:
         place = datetime.strptime(run.cursor_date + (run.cursor_time or "0000"), "%Y%m%d%H%M")  # noqa: DTZ007 - a site's
-    return Walk(place, run.window_minutes or DAY_MINUTES, begin, end, newest)
+    return DateWindowCursor(place, run.window_minutes or DAY_MINUTES, begin, end, newest)
 
 
 def _midnight(moment: datetime) -> datetime:
