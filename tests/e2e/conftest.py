@@ -14,7 +14,7 @@ from tests.builders import build_cr, build_dx, uid, write_part10
 from tests.bundles import write_tiny_bundle
 from tests.peers import LOOPBACK, free_port
 from tests.product import Bonewatch
-from worker.ui.people import set_password
+from worker.ui.access.people import set_password
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 # Everything that HTML, Markdown and Streamlit give a meaning, as a patient's id (PS3.5 6.2, VR LO) may hold it.

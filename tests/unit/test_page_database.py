@@ -17,7 +17,7 @@ from worker.db.tables import Event
 from worker.errors import DatabaseUnavailable
 from worker.settings.settings import load_settings
 from worker.ui import visit as visits
-from worker.ui.login_methods import LoginMethods
+from worker.ui.access.login_methods import LoginMethods
 from worker.ui.serve import NO_DATABASE, SCRIPT, audit_recorder, script_error, serve
 from worker.ui.visit import Visit
 

@@ -16,10 +16,10 @@ from structlog.testing import capture_logs
 from tests.identity_provider import identity_provider, serving
 from tests.peers import LOOPBACK, free_port
 from worker.errors import DatabaseUnavailable
-from worker.ui.login import AWAY, NAME_HEADER, ROLE_HEADER, LoginMiddleware
-from worker.ui.login_methods import LoginMethods
-from worker.ui.people import People, set_password
-from worker.ui.single_sign_on import Provider, read_provider
+from worker.ui.access.login import AWAY, NAME_HEADER, ROLE_HEADER, LoginMiddleware
+from worker.ui.access.login_methods import LoginMethods
+from worker.ui.access.people import People, set_password
+from worker.ui.access.single_sign_on import Provider, read_provider
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 HOUR = 3600

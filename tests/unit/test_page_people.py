@@ -13,9 +13,9 @@ from tests.peers import LOOPBACK, free_port
 from worker.cli.root import app
 from worker.errors import StartRefused
 from worker.settings.settings import load_settings
-from worker.ui import people as people_file
-from worker.ui.login_methods import check_page
-from worker.ui.people import FREE_FAILURES, MOST_FAILED_NAMES, People, Person, set_password
+from worker.ui.access import people as people_file
+from worker.ui.access.login_methods import check_page
+from worker.ui.access.people import FREE_FAILURES, MOST_FAILED_NAMES, People, Person, set_password
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 

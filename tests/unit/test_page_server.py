@@ -15,8 +15,8 @@ from starlette.routing import Route
 
 from worker.settings.settings import load_settings
 from worker.ui import serve
-from worker.ui.login_methods import LoginMethods
-from worker.ui.people import People, set_password
+from worker.ui.access.login_methods import LoginMethods
+from worker.ui.access.people import People, set_password
 
 PASSWORD = "correct horse battery"  # noqa: S105 - of the tests
 SCRIPT = "const part = 1;\n" * 1000

@@ -10,8 +10,8 @@ from joserfc.jwk import RSAKey
 
 from tests.identity_provider import SECRET, identity_provider
 from worker.errors import StartRefused
-from worker.ui.people import Person
-from worker.ui.single_sign_on import LONGEST_LOGIN_SECONDS, LoginRefused, Provider, read_provider
+from worker.ui.access.people import Person
+from worker.ui.access.single_sign_on import LONGEST_LOGIN_SECONDS, LoginRefused, Provider, read_provider
 
 PAGE = "https://bonewatch.example"
 

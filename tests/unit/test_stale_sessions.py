@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from tests.databases import Clock
-from worker.ui import stale_sessions
-from worker.ui.stale_sessions import CLOSED_SECONDS, StaleSessions
+from worker.ui.access import stale_sessions
+from worker.ui.access.stale_sessions import CLOSED_SECONDS, StaleSessions
 
 
 @pytest.fixture

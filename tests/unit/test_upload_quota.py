@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from worker.ui.login import NAME_HEADER
-from worker.ui.upload_quota import Quota, UploadQuota
+from worker.ui.access.login import NAME_HEADER
+from worker.ui.access.upload_quota import Quota, UploadQuota
 
 MIB = 2**20
 

@@ -40,7 +40,7 @@ def up(
     lock.acquire(KILLED_PREDECESSOR_SECONDS, request.event)
     version = prepare(settings)
     if page:
-        from worker.ui.login_methods import check_page
+        from worker.ui.access.login_methods import check_page
 
         check_page(settings)
     surroundings = Surroundings(

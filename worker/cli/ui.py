@@ -24,7 +24,7 @@ class RoleChoice(StrEnum):
 def ui(home: Home = None) -> None:
     """Serve the web page: analyse an X-ray, worklist, studies, operations, the model's card."""
     from worker.process.logs import configure_logs
-    from worker.ui.login_methods import check_page
+    from worker.ui.access.login_methods import check_page
     from worker.ui.serve import serve
 
     settings = settings_of(home)
@@ -51,7 +51,7 @@ def page_password(
     home: Home = None,
 ) -> None:
     """Ask for a password and let this person look at the page; again: change role and password."""
-    from worker.ui.people import set_password
+    from worker.ui.access.people import set_password
 
     settings = settings_of(home)
     path = file or settings.ui_password_file or settings.home / "page-passwords"

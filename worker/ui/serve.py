@@ -32,10 +32,10 @@ from worker.db.events import record
 from worker.errors import DatabaseError
 from worker.process.readiness import announce_ready
 from worker.settings.settings import Settings
-from worker.ui.login import LoginMiddleware
-from worker.ui.login_methods import LoginMethods
-from worker.ui.stale_sessions import StaleSessions
-from worker.ui.upload_quota import Quota, UploadQuota, held_by_streamlit
+from worker.ui.access.login import LoginMiddleware
+from worker.ui.access.login_methods import LoginMethods
+from worker.ui.access.stale_sessions import StaleSessions
+from worker.ui.access.upload_quota import Quota, UploadQuota, held_by_streamlit
 
 log = structlog.get_logger(__name__)
 SCRIPT = Path(__file__).with_name("app.py")

@@ -13,7 +13,7 @@ from worker.db.base import utc_now
 from worker.db.database import Database, open_database
 from worker.db.events import record
 from worker.settings.settings import Settings, load_settings
-from worker.ui.login import NAME_HEADER, ROLE_HEADER
+from worker.ui.access.login import NAME_HEADER, ROLE_HEADER
 
 # Everything that Markdown gives a meaning; emoji shortcodes, colours and formulas too.
 MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$&^=])")
@@ -71,7 +71,7 @@ class Visit:
 
 
 def current_visit() -> Visit:
-    """Return this visit. The headers are those of the door (`worker.ui.login`): nobody can send their own."""
+    """Return this visit. The headers are those of the door (`worker.ui.access.login`): nobody can send their own."""
     settings, database = _site()
     headers = st.context.headers
     return Visit(settings, database, headers.get(NAME_HEADER, ""), headers.get(ROLE_HEADER, ""))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from worker.errors import StartRefused
 from worker.process.up import check_port
 from worker.settings.settings import Settings
-from worker.ui.people import People
-from worker.ui.single_sign_on import Provider, read_provider
+from worker.ui.access.people import People
+from worker.ui.access.single_sign_on import Provider, read_provider
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 It is posted to directly as well, so the widget's own counting binds nobody. A file that has no room is refused before a
 byte of it is read; room is free again when a file is taken away, and soon after its page was closed
-(`worker.ui.stale_sessions`).
+(`worker.ui.access.stale_sessions`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 from streamlit import runtime
 
-from worker.ui.login import NAME_HEADER
+from worker.ui.access.login import NAME_HEADER
 
 UPLOAD = re.compile(r"/_stcore/upload_file/([^/]+)/([^/]+)/?")
 Held = Mapping[str, Mapping[str, int]]

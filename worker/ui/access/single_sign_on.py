@@ -27,7 +27,7 @@ from joserfc.jws import JWSRegistry
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from worker.errors import StartRefused
-from worker.ui.people import Person
+from worker.ui.access.people import Person
 
 RETURN_PATH = "/login/return"
 TIMEOUT_SECONDS = 10.0

@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dicom_io.network.incident import incident
 from worker.errors import DatabaseError
-from worker.ui.login_methods import LoginMethods
-from worker.ui.people import People, Person
-from worker.ui.single_sign_on import LoginRefused, Provider
+from worker.ui.access.login_methods import LoginMethods
+from worker.ui.access.people import People, Person
+from worker.ui.access.single_sign_on import LoginRefused, Provider
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,1 @@
+"""Who may look: logins, people, the identity provider, and limits on what is uploaded."""
