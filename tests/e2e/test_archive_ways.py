@@ -56,5 +56,5 @@ def test_studies_come_once_though_the_scheduler_is_killed_and_again_for_another_
 
 
 def ask(bonewatch):
-    asked = bonewatch.command("reanalyze", "--from", "archive")
+    asked = bonewatch.command("reanalyze", "start", "--from", "archive")
     assert asked.returncode == 0, asked.stderr

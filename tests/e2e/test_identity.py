@@ -44,7 +44,7 @@ def site(tmp_path_factory):
 
 def night(site):
     """Run a re-analysis over the archive to its end."""
-    ran = site.bonewatch.command("reanalyze", "--from", "archive", "--follow", seconds=300)
+    ran = site.bonewatch.command("reanalyze", "start", "--from", "archive", "--follow", seconds=300)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 

@@ -73,9 +73,9 @@ def test_the_command_says_what_a_run_would_take_and_follows_it_to_its_end(site):
     _, bonewatch, bundle = site
     install(bundle, SECOND)
 
-    dry = json.loads(bonewatch.command("reanalyze", "--dry-run", "--json").stdout)
-    ran = bonewatch.command("reanalyze", "--limit", str(ONCE), "--follow", "--order", "oldest", seconds=180)
-    shown = json.loads(bonewatch.command("reanalyze", "--status", "--json").stdout)
+    dry = json.loads(bonewatch.command("reanalyze", "plan", "--json").stdout)
+    ran = bonewatch.command("reanalyze", "start", "--limit", str(ONCE), "--follow", "--order", "oldest", seconds=180)
+    shown = json.loads(bonewatch.command("reanalyze", "status", "--json").stdout)
 
     assert (dry["studies"], dry["images"]) == (STUDIES, STUDIES)
     assert dry["hours"] > 0

@@ -1,4 +1,4 @@
-"""What goes wrong with an archive is told in words, in SQL and by `bonewatch reanalyze --status`."""
+"""What goes wrong with an archive is told in words, in SQL and by `bonewatch reanalyze status`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run_over(home, pacs_=None, steps=MOST_ATTEMPTS + 2):
                 items=session.execute(text("SELECT state, reason_code, reason FROM reanalysis_items")).all(),
                 files=session.scalar(text("SELECT count(*) FROM instances WHERE file_deleted_at IS NULL")),
                 jobs=session.scalar(text("SELECT count(*) FROM jobs")),
-                told=CliRunner().invoke(app, ["reanalyze", "--status"]).output,
+                told=CliRunner().invoke(app, ["reanalyze", "status"]).output,
             )
     finally:
         runtime.database.close()
@@ -94,7 +94,7 @@ def nobody(home, monkeypatch):
 
 @pytest.mark.usefixtures("nobody")
 def test_a_dry_run_that_cannot_be_made_prints_no_json_and_says_why_beside_it():
-    done = CliRunner().invoke(app, ["reanalyze", "--from", "archive", "--dry-run", "--json"])
+    done = CliRunner().invoke(app, ["reanalyze", "plan", "--from", "archive", "--json"])
     assert (done.exit_code, done.stdout) == (3, "")
     assert f"past: no association with PACS at {LOOPBACK}:" in done.stderr
 

@@ -159,7 +159,7 @@ def test_an_unknown_study_is_an_error_in_words_and_changes_nothing(filled, name)
         ("status",),
         ("changes",),
         ("retry", "1.2.3"),
-        ("reanalyze", "--status"),
+        ("reanalyze", "status"),
         ("purge", "--older-than", "1y", "--dry-run"),
         ("models", "list"),
         ("models", "history"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from contextlib import closing
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from worker.cli.errors import ANSWER_IS_NO
+from worker.cli.help import HelpGroup
 from worker.cli.options import Home, Json, database_of, settings_of
 from worker.cli.screen import as_text, console, print_json, progress, say_error, table
 
@@ -40,44 +42,119 @@ class Source(StrEnum):
     ARCHIVE = "archive"
 
 
-def reanalyze(
-    source: Annotated[
-        Source, typer.Option("--from", help="What was pushed here, or the archive that BONEWATCH_ARCHIVE names.")
-    ] = Source.STORE,
-    since: Annotated[
-        datetime | None,
-        typer.Option("--since", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates from this day on (2026-03-01)."),
-    ] = None,
-    until: Annotated[
-        datetime | None,
-        typer.Option("--until", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates up to this day."),
-    ] = None,
-    modality: Annotated[
-        list[str] | None, typer.Option("--modality", metavar="MODALITY", help="Only these (CR, DX); may be repeated.")
-    ] = None,
-    body_part: Annotated[
-        list[str] | None, typer.Option("--body-part", metavar="PART", help="Only these (HAND); may be repeated.")
-    ] = None,
-    order: Annotated[Order, typer.Option("--order", help="In which order of study dates.")] = Order.NEWEST,
-    limit: Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many studies.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Begin nothing; say how many studies, images and hours it would take.")
-    ] = False,
-    follow: Annotated[bool, typer.Option("--follow", help="Show a progress bar until the run has ended.")] = False,
-    show: Annotated[bool, typer.Option("--status", help="Show the newest runs and how far they are.")] = False,
-    pause: Annotated[int | None, typer.Option("--pause", metavar="RUN", help="Pause a run.")] = None,
-    resume: Annotated[int | None, typer.Option("--resume", metavar="RUN", help="Let a paused run go on.")] = None,
-    stop: Annotated[int | None, typer.Option("--stop", metavar="RUN", help="End a run for good.")] = None,
+From = Annotated[
+    Source, typer.Option("--from", help="What was pushed here, or the archive that BONEWATCH_ARCHIVE names.")
+]
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates from this day on (2026-03-01)."),
+]
+Until = Annotated[
+    datetime | None, typer.Option("--until", formats=["%Y-%m-%d"], metavar="DAY", help="Study dates up to this day.")
+]
+Modalities = Annotated[
+    list[str] | None, typer.Option("--modality", metavar="MODALITY", help="Only these (CR, DX); may be repeated.")
+]
+BodyParts = Annotated[
+    list[str] | None, typer.Option("--body-part", metavar="PART", help="Only these (HAND); may be repeated.")
+]
+InOrder = Annotated[Order, typer.Option("--order", help="In which order of study dates.")]
+Limit = Annotated[int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many studies.")]
+Run = Annotated[int, typer.Argument(metavar="RUN", help="The run's number, as `bonewatch reanalyze status` shows it.")]
+
+app = typer.Typer(
+    cls=HelpGroup,
+    help="Have the past analysed with the current model: plan, start, status, pause, resume, stop.",
+    no_args_is_help=True,
+)
+
+
+@app.callback()
+def _reanalyze() -> None:
+    """Have the past analysed with the current model: plan, start, status, pause, resume, stop.
+
+    Studies that the current model has not answered are analysed again by `schedule` and `work` (or `up`), behind
+    today's studies; these commands only ask for it.
+    """
+
+
+@app.command("plan")
+def plan(
+    source: From = Source.STORE,
+    since: Since = None,
+    until: Until = None,
+    modality: Modalities = None,
+    body_part: BodyParts = None,
+    order: InOrder = Order.NEWEST,
+    limit: Limit = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Analyse again, with the current model, the studies that it has not answered yet.
+    """Say how many studies, images and hours a run would take, and begin nothing."""
+    settings = settings_of(home)
+    request = _checked(settings, _request(source, since, until, modality, body_part, order, limit))
+    with closing(database_of(settings)) as database:
+        _estimate(database, settings, request, as_json)
 
-    The work is done by `schedule` and `work` (or `up`), behind today's studies; this command only asks for it.
-    """
+
+@app.command("start")
+def start(
+    source: From = Source.STORE,
+    since: Since = None,
+    until: Until = None,
+    modality: Modalities = None,
+    body_part: BodyParts = None,
+    order: InOrder = Order.NEWEST,
+    limit: Limit = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Show a progress bar until the run has ended.")] = False,
+    home: Home = None,
+) -> None:
+    """Begin a run."""
+    settings = settings_of(home)
+    request = _checked(settings, _request(source, since, until, modality, body_part, order, limit))
+    with closing(database_of(settings)) as database:
+        run_id = _ask(database, settings, request)
+        if follow:
+            _follow(database, run_id)
+
+
+@app.command("status")
+def status(home: Home = None, as_json: Json = False) -> None:
+    """Show the newest runs, how far they are, and why studies failed."""
+    with closing(database_of(settings_of(home))) as database:
+        _show(database, as_json)
+
+
+@app.command("pause")
+def pause(run: Run, home: Home = None) -> None:
+    """Let a run rest until it is resumed."""
+    _change(run, "paused", home)
+
+
+@app.command("resume")
+def resume(run: Run, home: Home = None) -> None:
+    """Let a paused run go on."""
+    _change(run, "running", home)
+
+
+@app.command("stop")
+def stop(run: Run, home: Home = None) -> None:
+    """End a run for good."""
+    _change(run, "stopped", home)
+
+
+def _request(
+    source: Source,
+    since: datetime | None,
+    until: datetime | None,
+    modality: list[str] | None,
+    body_part: list[str] | None,
+    order: Order,
+    limit: int | None,
+) -> Request:
     from worker.reanalysis.runs import Request
 
-    request = Request(
+    return Request(
         source=source.value,
         since=since.date() if since else None,
         until=until.date() if until else None,
@@ -86,22 +163,6 @@ def reanalyze(
         direction=order.value,
         maximum_studies=limit,
     )
-    settings = settings_of(home)
-    database = database_of(settings)
-    try:
-        if show:
-            _show(database, as_json)
-        elif pause or resume or stop:
-            _change(database, {"paused": pause, "running": resume, "stopped": stop})
-        elif dry_run:
-            _estimate(database, settings, _checked(settings, request), as_json)
-        else:
-            request = _checked(settings, request)
-            run_id = _ask(database, settings, request)
-            if follow:
-                _follow(database, run_id)
-    finally:
-        database.close()
 
 
 def _checked(settings: Settings, request: Request) -> Request:
@@ -117,10 +178,10 @@ def _checked(settings: Settings, request: Request) -> Request:
 def _ask(database: Database, settings: Settings, request: Request) -> int:
     from worker.db.person import user
     from worker.db.tables import utc_now
-    from worker.reanalysis.runs import start
+    from worker.reanalysis.runs import start as start_run
 
     version = _model_version(settings)
-    run_id = start(database, request, model_version=version, asked_by=user(), now=utc_now())
+    run_id = start_run(database, request, model_version=version, asked_by=user(), now=utc_now())
     if run_id is None:
         raise typer.Exit(ANSWER_IS_NO)
     console().print(f"re-analysis {run_id} with model {escape(version)} begins at the scheduler's next step")
@@ -177,18 +238,16 @@ def _in_words(found: Estimate) -> str:
     )
 
 
-def _change(database: Database, wanted: dict[str, int | None]) -> None:
+def _change(run_id: int, state: str, home: Home) -> None:
     from worker.db.person import user
     from worker.db.tables import utc_now
     from worker.reanalysis.runs import change_state
 
-    for state, run_id in wanted.items():
-        if run_id is None:
-            continue
+    with closing(database_of(settings_of(home))) as database:
         if not change_state(database, run_id, state, who=user(), now=utc_now()):
-            say_error(f"re-analysis {run_id} cannot become {state}", "bonewatch reanalyze --status shows all runs")
+            say_error(f"re-analysis {run_id} cannot become {state}", "bonewatch reanalyze status shows all runs")
             raise typer.Exit(ANSWER_IS_NO)
-        console().print(f"re-analysis {run_id} is {state} now")
+    console().print(f"re-analysis {run_id} is {state} now")
 
 
 def _show(database: Database, as_json: bool) -> None:

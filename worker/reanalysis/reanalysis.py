@@ -4,7 +4,7 @@ The scheduler asks for a step every few seconds. A step begins the night's run w
 runs for a few seconds, and ends what is done:
 
     planned -> running -> finished      by itself; pieces are a page of the plan, a query, a retrieval
-    paused, stopped                     by a person (`bonewatch reanalyze --pause`, `--stop`)
+    paused, stopped                     by a person (`bonewatch reanalyze pause`, `stop`)
 
 Every piece ends in one transaction that also moves the run's cursor, so that a step may be killed anywhere. Two steps
 at once find one lease. A study of the archive is retrieved first (`worker.reanalysis.archive_work`); its files go again

@@ -40,7 +40,7 @@ def show(visit: Visit, study_page: StreamlitPage) -> None:
 def _runs(visit: Visit) -> None:
     runs = progress(visit.database, limit=SHOWN_RUNS)
     if not runs:
-        st.info("The archive was not analysed again yet. An operator begins it with bonewatch reanalyze, or a "
+        st.info("The archive was not analysed again yet. An operator begins it with bonewatch reanalyze start, or a "
                 "timetable does (BONEWATCH_REANALYSIS_CRONTAB).")  # fmt: skip
     going = [run for run in runs if run.finished_at is None]
     for run in going:
