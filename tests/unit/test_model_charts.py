@@ -59,7 +59,7 @@ def page(bundle):
         from worker.ui import page_model  # noqa: PLC0415
 
         settings = SimpleNamespace(installed_bundle=lambda: Path(folder))
-        page_model.show(SimpleNamespace(settings=settings, looked=lambda what: None))
+        page_model.show(SimpleNamespace(settings=settings, record_view_once=lambda what: None))
 
     shown = AppTest.from_function(script, args=(str(bundle),), default_timeout=60).run()
     assert not shown.exception

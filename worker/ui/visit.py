@@ -56,7 +56,7 @@ class Visit:
 
     def record_view_once(self, what: str, study_id: int | None = None) -> None:
         """Record a look, once for each page, study and session."""
-        seen = st.session_state.setdefault("looked", set())
+        seen = st.session_state.setdefault("views-recorded", set())
         if (what, study_id) not in seen:
             self._record("page_viewed", what, study_id)
             seen.add((what, study_id))
