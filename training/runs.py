@@ -53,7 +53,7 @@ class Run:
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
     data: Path | None = None
     started: float = field(default_factory=time.time)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -86,9 +86,9 @@ class Run:
         self.metrics = metrics
         self.write()
 
-    def write(self) -> None:
-        """Write `run.json`."""
-        content = {
+    def as_json(self) -> dict[str, Any]:
+        """Return the record: what `run.json` holds."""
+        return {
             "kind": "run",
             "title": self.title,
             "config": self.config,
@@ -108,8 +108,11 @@ class Run:
             "history": self.history,
             "metrics": self.metrics,
         }
+
+    def write(self) -> None:
+        """Write `run.json`."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "run.json").write_text(json.dumps(content, indent=1) + "\n")
+        (self.folder / "run.json").write_text(json.dumps(self.as_json(), indent=1) + "\n")
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +32,8 @@ from models.analyzer import Analyzer
 from models.bundle import Bundle, load_bundle
 from models.classifier import Classifier
 from training.data.dataset import Radiograph, whole_files
-from training.experiments.checks import Check
-from training.experiments.findings import ResultWriter
+from training.experiments.findings import Check
+from training.runs import Run
 
 FloatArray = NDArray[np.float32]
 Explain = Callable[[FloatArray], FloatArray]
@@ -153,9 +152,8 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the bundle's folder; the shipped one if not given")
     parser.add_argument("--out", type=Path, required=True, help="folder for check-heat.json")
     given = parser.parse_args()
-    writer = ResultWriter(given.out, given.data)
-    found = check(given.bundle, given.data)
-    print(writer.write("check-heat", found.finding("heat")), json.dumps(found.metrics), found.verdict, sep="\n")
+    run = Run(given.out, data=given.data)
+    check(given.bundle, given.data).write("heat", run)
 
 
 if __name__ == "__main__":
