@@ -67,7 +67,6 @@ class Bonewatch:
             "ui_port": self.page_port,
             "quiet_seconds": 1.5,
             "sweep_seconds": 1,
-            "scheduler_lease_seconds": 3,
             "lease_seconds": 8,
             "delivery_backoff_seconds": 1,
             "commitment_timeout_seconds": 20,

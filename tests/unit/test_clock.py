@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from celery import Celery
+from worker.queue.beat import build_clock
 
 from tests.peers import wait_until
-from worker.queue.beat import build_clock
 
 
 class FakeTurn:

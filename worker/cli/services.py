@@ -146,7 +146,7 @@ def work(home: Home = None) -> None:
 
 
 def schedule(home: Home = None) -> None:
-    """Close quiet studies, send reports and ask whether they are committed. A second one stands by and takes over."""
+    """Close quiet studies, send reports and ask whether they are committed. Several may run at once."""
     _serve("schedule", settings_of(home))
 
 

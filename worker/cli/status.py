@@ -110,8 +110,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def _schedulers(found: Status) -> str:
-    words = [f"{escape(each.name)} {'schedules' if each.schedules else 'stands by'}" for each in found.schedulers]
-    return "; ".join(words) or "[bold red]none runs[/]"
+    return "; ".join(escape(each.name) for each in found.schedulers) or "[bold red]none runs[/]"
 
 
 def _reanalysis(found: Status) -> str:

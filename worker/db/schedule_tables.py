@@ -1,4 +1,4 @@
-"""The tables of the schedulers: which one's clock runs, and which ones stand by."""
+"""The table of the schedulers that live."""
 
 from __future__ import annotations
 
@@ -8,17 +8,6 @@ from sqlalchemy import String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.db.base import UID, Base, UtcDateTime
-
-
-class SchedulerLease(Base):
-    """The right to run the clock: one row, `name` schedule. Whoever's `token` it has may until `lease_until`."""
-
-    __tablename__ = "scheduler_lease"
-
-    name: Mapped[str] = mapped_column(String(16), primary_key=True)
-    token: Mapped[str] = mapped_column(UID)
-    acquired_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    lease_until: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class Scheduler(Base):

@@ -14,7 +14,7 @@ words, checked by the database. The schema is only ever made by the migrations; 
     moves                                  our C-MOVEs that are under way
     reanalysis_runs 1--n reanalysis_items  the archive seen again (worker.db.reanalysis_tables)
     archive_pace                           when an archive may be asked next
-    scheduler_lease, schedulers            whose clock runs, and who stands by
+    schedulers                             which ones live
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from worker.db.base import UID, Base, Key, UtcDateTime, one_of, utc_now
 from worker.db.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.db.record_tables import BundleChange, Event, Move, Rejection, ReplacedInstance
-from worker.db.schedule_tables import Scheduler, SchedulerLease
+from worker.db.schedule_tables import Scheduler
 
 __all__ = [
     "ANSWER",
@@ -67,7 +67,6 @@ __all__ = [
     "ReplacedInstance",
     "Report",
     "Scheduler",
-    "SchedulerLease",
     "Study",
     "UtcDateTime",
     "utc_now",

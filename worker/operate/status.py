@@ -27,7 +27,7 @@ from worker.db.tables import (
 )
 from worker.delivery.claim import report_id
 from worker.errors import QueueUnavailable
-from worker.queue.scheduling import SchedulerSeen, present
+from worker.queue.presence import SchedulerSeen, present
 from worker.reanalysis.estimate import RunProgress, progress
 from worker.study.job_conditions import latest_answer
 

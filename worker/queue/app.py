@@ -1,8 +1,8 @@
 """The Celery application, and the two workers that serve its queues.
 
     work      processes (prefork), queues live and archive, live first; each child loads the model on its first job
-    schedule  threads, queue control: the sweep and the deliveries; the clock that asks for sweeps is a thread in it,
-              and runs in one scheduler at a time (worker.queue.scheduling)
+    schedule  threads, queue control: the sweep and the deliveries; the clock that asks for sweeps is a thread in it;
+              several schedulers may run, for whatever they do is claimed in SQL piece by piece
 
 Celery carries ids and nothing else. A message is acknowledged when its task has ended, and returns to the queue when
 its process died; either way it only says where to look.
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from celery import Celery, signals
+from celery.beat import EmbeddedService, Scheduler
 from kombu import Exchange
 from kombu import Queue as QueueDeclaration
 
@@ -25,10 +26,9 @@ from worker.process.liveness import LivenessFile, liveness_path
 from worker.process.readiness import announce_ready
 from worker.process.subreaper import die_with_parent
 from worker.queue import redis_transport
-from worker.queue.beat import build_clock
 from worker.queue.bootstrap import Runtime
 from worker.queue.broker import broker_url
-from worker.queue.scheduling import Turn
+from worker.queue.presence import Presence
 from worker.queue.tasks import register
 from worker.settings.settings import Settings
 from worker.study.queues import ANALYSIS_QUEUES, CONTROL, QUEUES, REANALYZE, SWEEP, CeleryQueue, Queue
@@ -113,10 +113,11 @@ def run_worker(role: Role, settings: Settings, make_runtime: Callable[[Settings,
     else:
         arguments = _arguments((CONTROL,), "threads", CONTROL_THREADS)
         database = open_database(settings.sqlalchemy_url())
-        turn = Turn(database, settings.scheduler_lease_seconds)
-        ends += [turn.stop, database.close]
-        clock = build_clock(app, turn)
-        signals.worker_ready.connect(_starter(turn), weak=False)
+        presence = Presence(database)
+        ends += [presence.stop, database.close]
+        # Celery's default would keep a file of when it sent what; after a restart everything is due at once anyway.
+        clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler)
+        signals.worker_ready.connect(_starter(presence), weak=False)
         signals.worker_ready.connect(_starter(clock), weak=False)
         signals.worker_shutting_down.connect(_stopper(clock), weak=False)
     try:

@@ -137,7 +137,7 @@ def _record(session: Session, view: RunView, page: FoundPage, now: datetime) -> 
         "planned_at": now if reached else None,
         "found": run.found + len(page.studies),
         "planned": planned,
-        "night_studies": run.night_studies + made,
+        "night_studies": ReanalysisRun.night_studies + made,
         "reason": None,
         "setbacks": 0,
         "retry_at": None,

@@ -110,9 +110,11 @@ def finish_runs(database: Database, *, now: datetime) -> int:
     unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state.in_(OPEN_ITEMS))
     over = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None), ~unfinished)
     with database.write() as session:
-        keys = session.scalars(select(ReanalysisRun.id).where(over)).all()
-        for run_id in keys:
-            values = {"state": "finished", "finished_at": now, "reason": None, "lease_token": None, "lease_until": None}
-            changed_rows(session, update(ReanalysisRun).where(ReanalysisRun.id == run_id, over).values(**values))
-            record(session, "reanalysis_finished", now, run_id=run_id)
-        return len(keys)
+        values = {"state": "finished", "finished_at": now, "reason": None, "lease_token": None, "lease_until": None}
+        ended = 0
+        for run_id in session.scalars(select(ReanalysisRun.id).where(over).order_by(ReanalysisRun.id)).all():
+            # Only one of two that found it changes the row, and has its end to record.
+            if changed_rows(session, update(ReanalysisRun).where(ReanalysisRun.id == run_id, over).values(**values)):
+                record(session, "reanalysis_finished", now, run_id=run_id)
+                ended += 1
+        return ended

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from worker.db.database import Database
+from sqlalchemy import select, update
+
+from worker.db.database import Database, insert_new
 from worker.db.tables import ArchivePace
+from worker.study.jobs import changed_rows
 
 QUERY = "query"
 RETRIEVAL = "retrieval"
@@ -13,15 +16,13 @@ RETRIEVAL = "retrieval"
 
 def take_turn(database: Database, kind: str, *, a_minute: int, now: datetime) -> float:
     """Take the next turn to make a request if it has come; return the seconds until then, 0 where it was taken."""
+    of_kind = ArchivePace.kind == kind
     with database.write() as session:
-        pace = session.get(ArchivePace, kind, with_for_update=True)
-        if pace is not None and pace.next_at > now:
-            return (pace.next_at - now).total_seconds()
-        if pace is None:
-            session.add(ArchivePace(kind=kind, next_at=now + _apart(a_minute)))
-        else:
-            pace.next_at = now + _apart(a_minute)
-        return 0.0
+        session.execute(insert_new(session, ArchivePace, "kind", {"kind": kind, "next_at": now}))
+        turn = update(ArchivePace).where(of_kind, ArchivePace.next_at <= now).values(next_at=now + _apart(a_minute))
+        if changed_rows(session, turn):
+            return 0.0
+        return (session.scalars(select(ArchivePace.next_at).where(of_kind)).one() - now).total_seconds()
 
 
 def charge(database: Database, kind: str, requests: int, *, a_minute: int, now: datetime) -> None:

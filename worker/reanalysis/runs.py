@@ -150,7 +150,10 @@ def _has_run(session: Session, source: str, night: Night) -> bool:
 
 
 def _continue(session: Session, source: str, model_version: str, night: Night) -> int | None:
-    """Let the open run of the nights before go on; a paused one stays paused, and this night does nothing else."""
+    """Let the open run of the nights before go on; a paused one stays paused, and this night does nothing else.
+
+    None where there is none, or where another scheduler was first: the night then has its run, and takes no second.
+    """
     waiting = select(ReanalysisRun.id).where(
         ReanalysisRun.source == source,
         ReanalysisRun.state.in_(OPEN),
@@ -158,10 +161,10 @@ def _continue(session: Session, source: str, model_version: str, night: Night) -
         ReanalysisRun.model_version == model_version,
     )
     run_id = session.scalar(waiting.order_by(ReanalysisRun.id.desc()).limit(1))
-    if run_id is not None:
-        values = {"night_started_at": night.start, "night_until": night.until, "night_studies": 0}
-        changed_rows(session, update(ReanalysisRun).where(ReanalysisRun.id == run_id).values(**values))
-    return run_id
+    # The condition is met anew once another scheduler's change is there: the night's limit is counted from 0 once.
+    same = (ReanalysisRun.id == run_id, ReanalysisRun.state.in_(OPEN), ReanalysisRun.night_started_at != night.start)
+    values = {"night_started_at": night.start, "night_until": night.until, "night_studies": 0}
+    return run_id if changed_rows(session, update(ReanalysisRun).where(*same).values(**values)) else None
 
 
 def _new(request: Request, model_version: str, asked_by: str, now: datetime) -> ReanalysisRun:

@@ -60,7 +60,7 @@ def plan_page(database: Database, held: RunLease, view: RunView, *, size: int, n
             reason=None,
             found=run.found + len(found),
             planned=run.planned + made,
-            night_studies=run.night_studies + made,
+            night_studies=ReanalysisRun.night_studies + made,
         )
     return Planned(made, at_end)
 

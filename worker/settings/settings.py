@@ -95,7 +95,6 @@ class Settings(
     sweep_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
     lease_seconds: Annotated[Seconds, Field(description="seconds")] = 120.0
     maximum_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
-    scheduler_lease_seconds: Annotated[float, Field(ge=1, le=3600, description="seconds, 1 to 3600")] = 15.0
 
     # The model and the machine
     bundle: Annotated[Path | None, Field(description="a bundle's folder; unset for the promoted or shipped one")] = None

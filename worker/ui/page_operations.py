@@ -19,7 +19,7 @@ from worker.operate.checks import Verdict, check_destination
 from worker.operate.failures import FailureGroup, failure_groups, retry_group
 from worker.operate.status import Status, recent_workers, snapshot
 from worker.queue.app import create_app
-from worker.queue.scheduling import PRESENT_FOR
+from worker.queue.presence import PRESENT_FOR
 from worker.study.patients import WHAT_TO_DO
 from worker.study.queues import CeleryQueue
 from worker.ui.rows import Row, show_rows
@@ -113,11 +113,8 @@ def _schedulers(found: Status) -> None:
             "`bonewatch schedule`), studies stay 'receiving' and nothing is tried again."
         )
         return
-    rows = [
-        Row((each.name, "schedules" if each.schedules else "stands by", moment(each.seen_at)))
-        for each in found.schedulers
-    ]
-    show_rows("Schedulers", ("Scheduler", "Now", "Last seen"), rows, "Schedulers")
+    rows = [Row((each.name, moment(each.seen_at))) for each in found.schedulers]
+    show_rows("Schedulers", ("Scheduler", "Last seen"), rows, "Schedulers")
 
 
 def _workers(visit: Visit, found: Status) -> None:

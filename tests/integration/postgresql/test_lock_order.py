@@ -1,25 +1,13 @@
 """Whoever locks a study and one of its jobs locks the study first: two that met otherwise would wait for each other."""
 
 import threading
-import time
 
-from sqlalchemy import select, text, update
+from sqlalchemy import select, update
 
 from tests.databases import MORNING, a_job, a_study
+from tests.integration.postgresql.waiting import PATIENCE_SECONDS, until_so_many_wait
 from worker.db.tables import Job, Study
 from worker.study import studies
-
-PATIENCE_SECONDS = 60.0
-
-
-def until_somebody_waits(database):
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        with database.read() as session:
-            if session.scalar(text("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")):
-                return
-        time.sleep(0.02)
-    raise AssertionError("nobody waits for a lock")
 
 
 def test_a_claim_and_a_new_model_for_the_same_job_do_not_wait_for_each_other(database):
@@ -33,7 +21,7 @@ def test_a_claim_and_a_new_model_for_the_same_job_do_not_wait_for_each_other(dat
             target=lambda: planned.append(studies.replan(database, model_version="v2", now=MORNING, limit=10))
         )
         planning.start()
-        until_somebody_waits(database)
+        until_so_many_wait(database)
         claiming.execute(update(Job).where(Job.id == 1, Job.state == "queued").values(state="running"))
     planning.join(PATIENCE_SECONDS)
 

@@ -320,14 +320,6 @@ def _make_tables() -> None:  # noqa: PLR0915 - a statement each table and index
     )
     op.create_index(op.f("ix_rejections_at"), "rejections", ["at"])
     op.create_table(
-        "scheduler_lease",
-        sa.Column("name", sa.String(length=16), nullable=False),
-        sa.Column("token", sa.String(length=64), nullable=False),
-        sa.Column("acquired_at", MOMENT, nullable=False),
-        sa.Column("lease_until", MOMENT, nullable=False),
-        sa.PrimaryKeyConstraint("name", name=op.f("pk_scheduler_lease")),
-    )
-    op.create_table(
         "schedulers",
         sa.Column("token", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),

@@ -1,1 +1,0 @@
-from tests.unit.test_scheduling import *  # noqa: F403 - the tests themselves
