@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +42,13 @@ class Average(Generic[Network]):
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, theirs in zip(self.module.parameters(), module.parameters(), strict=True):
             mine.lerp_(theirs, 1 - decay)
+        for kept, statistic in zip(self.module.buffers(), module.buffers(), strict=True):
+            kept.copy_(statistic)  # of norms: means already
+
+
+def say(line: str) -> None:
+    """Print a line at once."""
+    print(line, flush=True)
 
 
 @dataclass
@@ -60,13 +67,14 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)
     title: str = "A run"
     origin: dict[str, Any] = field(default_factory=dict)
+    say: Callable[[str], None] = say
     # Asked at the beginning: the code that runs is that, whatever becomes of the folder meanwhile.
     commit: str = field(default_factory=lambda: commit_of(Path(__file__).parent))
 
     def record(self, **figures: Any) -> None:
         """Add one line to the history and write `run.json`."""
         self.history.append({**figures, "seconds": round(self.seconds, 1)})
-        print(json.dumps(self.history[-1]), flush=True)
+        self.say(json.dumps(self.history[-1]))
         self.write()
 
     @property
@@ -124,7 +132,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def origin_of(weights: Path | None, start: Sequence[Path] = ()) -> dict[str, Any]:
     """Return the SHA-256 of ImageNet's weights and of the weight files in each folder that a run starts from."""
-    found: dict[str, Any] = {"weights": _digest(weights)} if weights else {}
+    found: dict[str, Any] = {"weights": _digest(weights)} if weights and not start else {}
     if start:
         found["start"] = [{path.name: _digest(path) for path in sorted(each.glob("*.safetensors"))} for each in start]
     return found
@@ -174,6 +182,7 @@ def save_weights(module: nn.Module, path: Path) -> None:
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint so that an interruption leaves the old one or the new one whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     temporary.replace(path)

@@ -14,13 +14,14 @@ from models.classifier import CLASSIFIERS, PooledHead, pool
 from models.vgg import VGG16Trunk
 from tests.training_data import write_data, write_vgg
 from training.bundle.parts import read_part
-from training.classifier.options import Config, Places
+from training.classifier.options import ClassifierConfig
 from training.classifier.probe import Frozen, ProbeConfig, looks_at, mean_of, pooled_features, some_of
 from training.classifier.train import run
 from training.data.dataset import load
 from training.hardware import Hardware
+from training.loop import Places
 
-TINY = Config(stage="probe", longest_side=128, probe=ProbeConfig(heads=2, hidden=16, epochs=2))
+TINY = ClassifierConfig(stage="probe", longest_side=128, probe=ProbeConfig(heads=2, hidden=16, epochs=2))
 CPU = Hardware(torch.device("cpu"), torch.float32)
 
 

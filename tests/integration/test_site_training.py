@@ -132,7 +132,7 @@ def test_an_interrupted_run_goes_on_and_gives_what_an_uninterrupted_one_gives(
 ) -> None:
     write_lively_bundle(pictures.bundle)
     options = ["--bundle", pictures.bundle, "--epochs", 2, "--steps", 3, "--device", "cpu"]
-    monkeypatch.setattr(site_training, "config_for", lambda *words: replace(config_for(*words), checkpoint_every=1))
+    monkeypatch.setattr(site_training, "config_for", lambda *words: replace(config_for(*words), checkpoint_minutes=0.0))
     calls = {"features": (Features, "_features"), "detector": (train_detector, "train_step")}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     with counted(*calls[place]) as uninterrupted:

@@ -19,15 +19,16 @@ from tests.training_data import VGG_WIDTH, write_data, write_vgg
 from training.bundle.parts import Design, read_part, write_part
 from training.classifier import train as train_classifier
 from training.classifier.fine_tuning import Tuning, points_at
-from training.classifier.options import Config, Places, read_options
+from training.classifier.options import ClassifierConfig, read_options
 from training.classifier.probe import ProbeConfig
-from training.classifier.train import Training, run
+from training.classifier.train import ClassifierTraining, run, training_of
 from training.data.dataset import load
 from training.data.samples import TrainingSample
 from training.errors import CannotTrain
 from training.hardware import Hardware
+from training.loop import Places
 
-TINY = Config(
+TINY = ClassifierConfig(
     longest_side=128, epochs=2, batch=8, probe=ProbeConfig(heads=2, hidden=16, epochs=2), tuning=Tuning(auxiliary=0.1)
 )
 CPU = Hardware(torch.device("cpu"), torch.float32)
@@ -55,12 +56,12 @@ def straight(places: Places) -> Path:
     return places.run
 
 
-def begun(places: Places, name: str, config: Config = TINY) -> Training:
-    return Training(replace(places, run=places.run.with_name(name)), config, CPU)
+def begun(places: Places, name: str, config: ClassifierConfig = TINY) -> ClassifierTraining:
+    return training_of(replace(places, run=places.run.with_name(name)), config, CPU)
 
 
-def some(training: Training, count: int) -> list[list[TrainingSample]]:
-    return list(training.sampler().batches(training.batch, range(training.step, training.step + count)))
+def some(training: ClassifierTraining, count: int) -> list[list[TrainingSample]]:
+    return list(training.sampler.batches(training.config.batch, range(training.step, training.step + count)))
 
 
 def test_a_run_leaves_its_record_its_curves_and_a_network_that_can_be_read_again(straight: Path) -> None:
@@ -98,33 +99,37 @@ def test_the_exported_network_answers_as_the_trained_one_did(straight: Path, pla
 
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
     training = begun(places, "again")
-    training.judge()
+    training.evaluate()
     for samples in some(training, 5):
         training.learn(samples)
     training.save()
 
-    run(replace(places, run=training.places.run), TINY)
+    run(replace(places, run=training.record.folder), TINY)
 
-    first, second = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (straight, training.places.run))
+    first, second = (torch.load(f / "checkpoint.pt", weights_only=True) for f in (straight, training.record.folder))
     assert second["step"] == first["step"] == 16
-    for kind in ("model", "average"):
+    for kind in ("classifier", "average"):
         for name, tensor in first[kind].items():
             assert torch.equal(tensor, second[kind][name]), name
 
 
 def test_heads_learn_first_then_the_last_two_blocks_and_the_lower_ones_never(places: Places) -> None:
     training = begun(places, "gently")
-    before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
     changed = []
 
-    for samples in some(training, training.epoch + 1):
+    for samples in some(training, training.config.evaluate_every + 1):
         training.learn(samples)
-        now = training.model.state_dict()
+        now = training.network.state_dict()
         changed.append({name for name in before if not torch.equal(before[name], now[name])})
 
     assert any(name.startswith("classifier.head.location") for name in changed[0])
-    assert not any("features" in name for name in changed[training.epoch - 1])
-    blocks = {int(name.split("features.")[1].split(".")[0]) for name in changed[training.epoch] if "features" in name}
+    assert not any("features" in name for name in changed[training.config.evaluate_every - 1])
+    blocks = {
+        int(name.split("features.")[1].split(".")[0])
+        for name in changed[training.config.evaluate_every]
+        if "features" in name
+    }
     assert blocks == {17, 19, 21, 24, 26, 28}
 
 
@@ -137,11 +142,11 @@ def test_a_block_s_rate_falls_with_its_depth(places: Places) -> None:
 
 
 def test_a_few_steps_on_the_same_images_lower_every_loss(places: Places) -> None:
-    tuning = Tuning(rate=5e-3, block_rate=1e-3, warmup=1, auxiliary=1.0)
-    training = begun(places, "overfit", replace(TINY, epochs=5, frozen_epochs=0, tuning=tuning))
+    tuning = Tuning(rate=5e-3, block_rate=1e-3, auxiliary=1.0)
+    training = begun(places, "overfit", replace(TINY, epochs=5, warmup=1, frozen_epochs=0, tuning=tuning))
     samples = some(training, 1)[0]
 
-    for _ in range(training.total):
+    for _ in range(training.config.steps):
         training.learn(samples)
 
     for name in ("loss_image", "loss_location", "loss_body_parts"):
@@ -151,8 +156,8 @@ def test_a_few_steps_on_the_same_images_lower_every_loss(places: Places) -> None
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_other_optimizers_learn_from_chips_too(optimizer: str, places: Places) -> None:
-    tuning = Tuning(optimizer=optimizer, warmup=1)
-    training = begun(places, optimizer, replace(TINY, chips=64, frozen_epochs=0, tuning=tuning))
+    tuning = Tuning(optimizer=optimizer)
+    training = begun(places, optimizer, replace(TINY, chips=64, warmup=1, frozen_epochs=0, tuning=tuning))
 
     losses = [training.learn(samples) for samples in some(training, 2)]
 
@@ -180,15 +185,15 @@ def test_fine_tuning_moves_the_logit_by_what_the_head_was_fitted_on(places: Plac
 
     training = begun(places, "fewer-both", config)
 
-    moved = training.model.classifier.head.pooled.outer.bias
+    moved = training.network.classifier.head.pooled.outer.bias
     torch.testing.assert_close(moved, fitted - math.log(2), rtol=0, atol=0.06)  # two fractured ones to one normal
 
 
 def test_fine_tuning_begins_with_the_fitted_answer_and_a_silent_map(places: Places) -> None:
     there = replace(places, run=places.run.with_name("start"))
     run(there, replace(TINY, stage="probe"))
-    training = begun(replace(places, start=there.run), "from_start", replace(TINY, stage="finetune"))
-    head = training.model.classifier.head
+    training = begun(replace(places, start=(there.run,)), "from_start", replace(TINY, stage="finetune"))
+    head = training.network.classifier.head
     torch.nn.init.zeros_(head.location[2].weight)
 
     maps = torch.rand(3, 32, 8, 7)
@@ -208,10 +213,10 @@ def test_a_run_goes_on_from_another_one_s_network(architecture: str, straight: P
         design = Design(architecture, "vgg16", TINY.preprocessing, {"hidden": 8}, VGG_WIDTH)
         write_part("classifier", design, VGG16Trunk(VGG_WIDTH), LocationMapClassifier(VGG_WIDTH, 8), start)
 
-    training = begun(replace(places, weights=None, start=start), f"next_{architecture}")
+    training = begun(replace(places, weights=None, start=(start,)), f"next_{architecture}")
 
     for name, tensor in read_part(start, "classifier").network.items():
-        assert torch.equal(tensor, training.model.classifier.state_dict()[name]), name
+        assert torch.equal(tensor, training.network.classifier.state_dict()[name]), name
     assert np.isfinite(training.learn(some(training, 1)[0]))
 
 
@@ -225,7 +230,7 @@ def test_the_map_s_peak_touches_a_box_or_does_not() -> None:
 
 def test_losses_that_are_no_numbers_stop_the_run(places: Places) -> None:
     training = begun(places, "broken")
-    torch.nn.init.constant_(training.model.classifier.head.peaks.bias, float("nan"))
+    torch.nn.init.constant_(training.network.classifier.head.peaks.bias, float("nan"))
 
     with pytest.raises(FloatingPointError, match="try lower rates"):
         training.learn(some(training, 1)[0])
@@ -234,21 +239,21 @@ def test_losses_that_are_no_numbers_stop_the_run(places: Places) -> None:
 def test_a_run_does_not_go_on_from_other_weights(straight: Path, places: Places, tmp_path: Path) -> None:
     record = json.loads((straight / "run.json").read_text())
     assert list(record["started_from"]) == ["weights"]
-    here = replace(places, run=shutil.copytree(straight, tmp_path / "run"), start=straight)
+    here = replace(places, run=shutil.copytree(straight, tmp_path / "run"), start=(straight,))
 
     with pytest.raises(CannotTrain, match="began with other weights"):
-        Training(here, TINY, CPU)
+        training_of(here, TINY, CPU)
 
 
 def test_it_learns_in_mixed_precision_too(straight: Path, places: Places) -> None:
-    there = replace(places, run=places.run.with_name("bfloat16"), start=straight)
-    training = Training(there, replace(TINY, stage="finetune"), Hardware(torch.device("cpu"), torch.bfloat16))
+    there = replace(places, run=places.run.with_name("bfloat16"), start=(straight,))
+    training = training_of(there, replace(TINY, stage="finetune"), Hardware(torch.device("cpu"), torch.bfloat16))
 
     for samples in some(training, 2):
         training.learn(samples)
 
     assert np.isfinite([list(loss.values()) for loss in training.losses]).all()
-    assert all(each.dtype == torch.float32 for each in training.model.parameters())
+    assert all(each.dtype == torch.float32 for each in training.network.parameters())
 
 
 def test_a_folder_that_holds_another_configuration_s_run_is_refused(straight: Path, places: Places) -> None:

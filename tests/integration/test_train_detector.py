@@ -18,13 +18,14 @@ from training.bundle.parts import averaged, read_part, write_part
 from training.data.augment import Geometry
 from training.data.chips import Chip, Cutter, ImageCache
 from training.data.dataset import load
-from training.detector.options import BATCH, Config, Places, read_options
+from training.detector.options import BATCH, DetectorConfig, read_options
 from training.detector.start import build
-from training.detector.train import Training, album_of, batches, cutter_of, draw, run
+from training.detector.train import cutter_of, draw, images_of, training_of
 from training.errors import CannotTrain
 from training.hardware import Hardware
+from training.loop import Places, Training
 
-TINY = Config(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2)
+TINY = DetectorConfig(longest_side=128, chip=64, steps=4, batch=2, warmup=2, evaluate_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 
 @pytest.fixture(scope="module")
 def straight(places: Places) -> Path:
-    run(places, TINY)
+    training_of(places, TINY).run()
     return places.run
 
 
@@ -62,7 +63,7 @@ def test_an_epoch_of_64_images_lowers_the_loss_from_one_half_to_the_other(places
     epoch = replace(TINY, steps=8, batch=8, evaluate_every=4)
     there = replace(places, run=places.run.with_name("epoch"))
 
-    run(there, epoch)
+    training_of(there, epoch).run()
 
     first, second = json.loads((there.run / "run.json").read_text())["history"]
     assert sum(second[name] for name in second if name.startswith("loss_")) < sum(
@@ -79,24 +80,24 @@ def test_the_batch_is_the_device_s_unless_it_is_given(monkeypatch: pytest.Monkey
 
 def test_it_learns_in_mixed_precision_too(places: Places) -> None:
     there = replace(places, run=places.run.with_name("bfloat16"))
-    training = Training(there, TINY, Hardware(torch.device("cpu"), torch.bfloat16))
+    training = training_of(there, TINY, Hardware(torch.device("cpu"), torch.bfloat16))
 
-    losses = [training.learn(chips) for chips in batches(image_cache(places), TINY, 0)]
+    losses = [training.learn(chips) for chips in training.batches()]
 
     assert len(losses) == TINY.steps
     assert np.isfinite(losses).all()
-    assert all(each.dtype == torch.float32 for each in training.detector.parameters())
+    assert all(each.dtype == torch.float32 for each in training.network.parameters())
 
 
 def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straight: Path, places: Places) -> None:
     again = replace(places, run=places.run.with_name("again"))
-    training = Training(again, TINY, Hardware.find())
-    for chips, _ in zip(batches(image_cache(places), TINY, 0), range(2), strict=False):
+    training = training_of(again, TINY)
+    for chips, _ in zip(training.batches(), range(2), strict=False):
         training.learn(chips)
-    training.judge({"valid": load(places.data, "valid")})
+    training.evaluate()
     training.save()
 
-    run(again, TINY)
+    training_of(again, TINY).run()
 
     first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (straight, again.run))
     assert second["step"] == TINY.steps
@@ -106,14 +107,14 @@ def test_the_same_seed_gives_the_same_weights_also_after_an_interruption(straigh
 
 def test_a_run_that_was_interrupted_after_its_best_evaluation_keeps_that_one_s_figures(places: Places) -> None:
     there = replace(places, run=places.run.with_name("past_the_best"))
-    training = Training(there, TINY, Hardware.find())
-    for chips, _ in zip(batches(image_cache(places), TINY, 0), range(2), strict=False):
+    training = training_of(there, TINY)
+    for chips, _ in zip(training.batches(), range(2), strict=False):
         training.learn(chips)
-    training.judge({"valid": load(places.data, "valid")})
-    training.best = 1.0
+    training.evaluate()
+    training.record.history[0]["map50"] = 1.0
     training.save()
 
-    run(there, TINY)
+    training_of(there, TINY).run()
 
     record = json.loads((there.run / "run.json").read_text())
     assert [entry["step"] for entry in record["history"]] == [2, 4]
@@ -129,7 +130,7 @@ def test_the_first_layers_stay_as_imagenet_left_them_and_the_others_learn(straig
 
 def test_a_few_steps_on_the_same_chips_lower_the_loss(places: Places) -> None:
     config = replace(TINY, steps=30, rate=2e-3, backbone_rate=1e-3)
-    training = Training(replace(places, run=places.run.with_name("overfit")), config, Hardware.find())
+    training = training_of(replace(places, run=places.run.with_name("overfit")), config)
     chips = draw(image_cache(places), Cutter(config.chip, Geometry()), config, 0)
 
     losses = [training.learn(chips) for _ in range(config.steps)]
@@ -138,7 +139,7 @@ def test_a_few_steps_on_the_same_chips_lower_the_loss(places: Places) -> None:
 
 
 def test_chips_without_any_fracture_teach_too(places: Places) -> None:
-    training = Training(replace(places, run=places.run.with_name("empty")), TINY, Hardware.find())
+    training = training_of(replace(places, run=places.run.with_name("empty")), TINY)
 
     empty = Chip(np.random.default_rng(0).random((64, 64), np.float32), np.empty((0, 4), np.float32))
 
@@ -149,10 +150,10 @@ def test_chips_without_any_fracture_teach_too(places: Places) -> None:
 
 
 def test_a_run_goes_on_from_another_one_s_network(straight: Path, places: Places) -> None:
-    training = Training(replace(places, run=places.run.with_name("next"), start=(straight,)), TINY, Hardware.find())
+    training = training_of(replace(places, run=places.run.with_name("next"), start=(straight,)), TINY)
 
     for name, tensor in read_part(straight, "detector").network.items():
-        assert torch.equal(tensor, training.detector.network.state_dict()[name]), name
+        assert torch.equal(tensor, training.network.network.state_dict()[name]), name
 
 
 def test_a_start_needs_no_other_weights_and_keeps_what_it_is_read_with(
@@ -164,10 +165,10 @@ def test_a_start_needs_no_other_weights_and_keeps_what_it_is_read_with(
     content = json.loads((straight / "part.json").read_text()) | {"options": {"voting_iou": 0.5}}
     (there.start[0] / "part.json").write_text(json.dumps(content))
 
-    training = Training(there, replace(TINY, stages=2), Hardware.find())
+    training = training_of(there, replace(TINY, stages=2))
 
     assert training.design == replace(earlier.design, options={"voting_iou": 0.5, "stages": 2})
-    assert [heads.voting_iou for heads in training.detector.network.stages] == [0.5, 0.5]
+    assert [heads.voting_iou for heads in training.network.network.stages] == [0.5, 0.5]
     assert training.config.backbone == "mobilenet_v2"
 
 
@@ -187,10 +188,10 @@ def test_a_second_stage_is_learnt_on_the_mean_of_two_runs_and_nothing_else_chang
     straight: Path, places: Places
 ) -> None:
     other = replace(places, run=places.run.with_name("other"), start=(straight,))
-    run(other, replace(TINY, seed=TINY.seed + 1))
+    training_of(other, replace(TINY, seed=TINY.seed + 1)).run()
     there = replace(places, run=places.run.with_name("stages"), start=(straight, other.run))
 
-    run(there, replace(TINY, stages=2, last_stage_only=True, stretch=(1.0, 99.0)))
+    training_of(there, replace(TINY, stages=2, last_stage_only=True, stretch=(1.0, 99.0))).run()
 
     part = read_part(there.run, "detector")
     mean = averaged([read_part(folder, "detector") for folder in there.start])
@@ -211,7 +212,7 @@ def test_vgg16_can_be_the_backbone(places: Places, tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
 
-    run(there, replace(TINY, backbone="vgg16", steps=1))
+    training_of(there, replace(TINY, backbone="vgg16", steps=1)).run()
 
     assert torch.backends.cudnn.deterministic
     assert read_part(there.run, "detector").design.trunk == "vgg16"
@@ -224,7 +225,7 @@ def test_efficientnet_lite2_can_be_the_backbone_and_learns_at_sides_drawn_for_ea
     there = replace(places, weights=tmp_path / "lite2.safetensors", run=tmp_path / "run")
     config = replace(TINY, backbone="efficientnet_lite2", sides=(96, 192), schedule="constant", pasted=0.3, steps=2)
 
-    run(there, config)
+    training_of(there, config).run()
 
     part = read_part(there.run, "detector")
     assert (part.design.architecture, part.design.trunk) == (
@@ -235,13 +236,13 @@ def test_efficientnet_lite2_can_be_the_backbone_and_learns_at_sides_drawn_for_ea
     began = build(there, config)[0].network.state_dict()
     assert not torch.equal(began["deep.stride32.6.0.conv_pw.weight"], part.network["deep.stride32.6.0.conv_pw.weight"])
     again = replace(there, weights=None, start=(there.run,), run=tmp_path / "again")
-    run(again, replace(config, backbone=None, steps=1))
+    training_of(again, replace(config, backbone=None, steps=1)).run()
     assert read_part(again.run, "detector").design == part.design
 
 
 def test_sides_are_drawn_for_each_chip_of_images_at_their_files_resolution(places: Places) -> None:
     config = replace(TINY, sides=(96, 192), negatives=0.0)
-    images = album_of(load(places.data, "train"), config)
+    images = images_of(load(places.data, "train"), config)
 
     chips = [chip for step in range(6) for chip in draw(images, cutter_of(config), config, step)]
 
@@ -258,7 +259,7 @@ def test_a_second_block_is_measured_beside_valid_and_both_choose_together(
     monkeypatch.setattr("training.detector.train.for_tuning", lambda _: tune)
     there = replace(places, run=tmp_path)
 
-    run(there, TINY)
+    training_of(there, TINY).run()
 
     record = json.loads((tmp_path / "run.json").read_text())
     for entry in record["history"]:
@@ -281,10 +282,10 @@ def test_a_run_that_is_asked_to_stop_ends_its_step_and_goes_on_later(
         return loss
 
     monkeypatch.setattr(Training, "learn", stopped_at_the_third)
-    run(there, TINY)
+    training_of(there, TINY).run()
     stopped = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     monkeypatch.setattr(Training, "learn", learn)
-    run(there, TINY)
+    training_of(there, TINY).run()
 
     assert stopped["step"] == 3
     first, second = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (straight, tmp_path))
@@ -299,8 +300,8 @@ def test_checkpoints_come_by_the_clock_not_by_steps(
     monkeypatch.setattr(Training, "save", lambda self: saved.append(self.step))
     each, last = replace(TINY, evaluate_every=4, checkpoint_minutes=0.0), replace(TINY, evaluate_every=4)
 
-    run(replace(places, run=tmp_path / "each"), each)
-    run(replace(places, run=tmp_path / "last"), last)
+    training_of(replace(places, run=tmp_path / "each"), each).run()
+    training_of(replace(places, run=tmp_path / "last"), last).run()
 
     assert saved == [1, 2, 3, 4, 4]
 
@@ -323,9 +324,9 @@ def test_a_run_does_not_go_on_from_other_weights(straight: Path, places: Places,
     save_file(other, here.weights)
 
     with pytest.raises(CannotTrain, match="began with other weights"):
-        run(here, TINY)
+        training_of(here, TINY).run()
 
 
 def test_a_run_does_not_go_on_under_another_configuration(straight: Path, places: Places) -> None:
     with pytest.raises(CannotTrain, match="another configuration"):
-        Training(replace(places, run=straight), replace(TINY, rate=1e-4), Hardware.find())
+        training_of(replace(places, run=straight), replace(TINY, rate=1e-4))

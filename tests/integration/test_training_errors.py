@@ -38,7 +38,11 @@ def said(program: object, words: list[str | Path], monkeypatch: pytest.MonkeyPat
 
 
 def words_for(program: object, data: Path, run: Path) -> list[str | Path]:
-    first = ["train", "--name", "resnet18", "--task", "classify", "--side", "64"] if program is architectures else []
+    first = (
+        ["train", "--name", "resnet18", "--task", "classify", "--longest-side", "64"]
+        if program is architectures
+        else []
+    )
     return [*first, "--data", data, "--run", run]
 
 

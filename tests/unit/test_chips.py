@@ -7,7 +7,7 @@ from PIL import Image
 
 from models.preprocess import Preprocessing
 from training.data.augment import Geometry, paste
-from training.data.chips import Chip, Cutter, FileAlbum, ImageCache, Look
+from training.data.chips import Chip, Cutter, FullSizeCache, ImageCache, Look
 from training.data.dataset import Radiograph
 
 SIZE = 64
@@ -97,7 +97,7 @@ def still(side: int, monkeypatch: pytest.MonkeyPatch) -> Cutter:
 
 
 def test_a_file_is_kept_as_it_is_and_a_larger_one_reduced(tmp_path: Path) -> None:
-    kept, reduced = (cache(tmp_path, FileAlbum, Preprocessing(side)) for side in (400, 80))
+    kept, reduced = (cache(tmp_path, FullSizeCache, Preprocessing(side)) for side in (400, 80))
 
     assert kept.get(kept.fractured[0]).pixels.shape == (160, 120)
     assert reduced.get(reduced.fractured[0]).pixels.shape == (80, 60)
@@ -108,7 +108,7 @@ def test_a_file_is_kept_as_it_is_and_a_larger_one_reduced(tmp_path: Path) -> Non
 def test_a_box_has_the_size_that_the_drawn_side_gives_it_and_lies_on_its_square(
     side: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = cache(tmp_path, FileAlbum)
+    images = cache(tmp_path, FullSizeCache)
     cutter = still(side, monkeypatch)
 
     for seed in range(5):
@@ -125,7 +125,7 @@ def test_a_box_has_the_size_that_the_drawn_side_gives_it_and_lies_on_its_square(
 def test_changes_happen_at_the_file_s_resolution_before_it_is_enlarged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = cache(tmp_path, FileAlbum)
+    images = cache(tmp_path, FullSizeCache)
     cutter = still(320, monkeypatch)
     sides = []
 
@@ -149,7 +149,7 @@ def test_noise_is_reduced_in_a_chip_as_in_an_image() -> None:
 
 
 def test_a_fracture_is_pasted_at_a_scale_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = cache(tmp_path, FileAlbum)
+    images = cache(tmp_path, FullSizeCache)
     cutter = replace(still(160, monkeypatch), look=Look((80, 240), PREPARATION))
     ground, image = images.get(images.normal[0]), images.get(images.fractured[0])
 

@@ -47,7 +47,6 @@ class Tuning:
     block_decay: float = 0.5  # from a block to the one below
     fitted: float = 0.2  # of the fitted head, as a share of `rate`
     weight_decay: float = 0.01
-    warmup: int = 50
     location: float = 1.0  # weight of the location map's loss
     auxiliary: float = 0.0  # weight of the body parts' loss
 

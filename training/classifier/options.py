@@ -11,13 +11,14 @@ from pathlib import Path
 from models.preprocess import CANVAS_MULTIPLE, Preprocessing
 from training.classifier.fine_tuning import Tuning
 from training.classifier.probe import ProbeConfig
+from training.loop import LoopConfig, Places
 
 STAGES = ("probe", "finetune", "both")
 
 
 @dataclass(frozen=True)
-class Config:
-    """What was chosen for a run; a batch of None is chosen by the device."""
+class ClassifierConfig(LoopConfig):
+    """What was chosen for a run; a batch of None is chosen by the device, steps follow from epochs and images."""
 
     stage: str = "both"
     longest_side: int = 384
@@ -32,25 +33,14 @@ class Config:
     frozen_epochs: float = 1.0  # before VGG16's blocks begin to follow
     tuning: Tuning = field(default_factory=Tuning)
     average: float = 0.995
+    warmup: int = 50
     patience: int = 5  # evaluations without a better AUC before the run ends
-    checkpoint_every: int = 50
     seed: int = 11
 
     @property
     def preprocessing(self) -> Preprocessing:
         """Return how images are prepared for this network."""
         return Preprocessing(self.longest_side)
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where a run reads, writes and computes; `start` is the folder of an earlier run or of a bundle to go on from."""
-
-    data: Path
-    run: Path
-    weights: Path | None = None
-    start: Path | None = None
-    device: str = "auto"
 
 
 OF_RUN = {
@@ -67,7 +57,8 @@ OF_RUN = {
     "frozen_epochs": (float, "epochs in which the heads learn alone"),
     "average": (float, "decay of the averaged weights"),
     "patience": (int, "evaluations without a better AUC that end the run"),
-    "checkpoint_every": (int, "steps between two checkpoints"),
+    "warmup": (int, "steps in which a rate rises"),
+    "checkpoint_minutes": (float, "minutes between two checkpoints"),
     "seed": (int, "of the samples and of the layers that start from chance"),
 }
 OF_TUNING = {
@@ -76,7 +67,6 @@ OF_TUNING = {
     "block_decay": (float, "factor of the rate from a block to the one below"),
     "fitted": (float, "factor of the rate for the probe's head"),
     "weight_decay": (float, "not with adam"),
-    "warmup": (int, "steps in which a rate rises"),
     "location": (float, "weight of the location map's loss"),
     "auxiliary": (float, "weight of the body parts' loss; 0 leaves them out"),
 }
@@ -88,7 +78,7 @@ OF_PROBE = {
 }
 
 
-def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple[Places, Config]:
+def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple[Places, ClassifierConfig]:
     """Read the command line; `words` are its words, None those that the program was called with."""
     parser = _parser(about)
     given = vars(parser.parse_args(words))
@@ -98,10 +88,13 @@ def read_options(about: str | None, words: Sequence[str] | None = None) -> tuple
         parser.error("--normals takes a number above 0")
     if given["probe_strongest"] < 1:
         parser.error("--probe-strongest takes at least 1 cell")
+    if len(given["start"]) > 1:
+        parser.error("--start takes one folder")
+    given["start"] = tuple(given["start"])
     places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     probe = ProbeConfig(**{name: given.pop(f"probe_{name}") for name in OF_PROBE})
     tuning = Tuning(**{name: given.pop(name) for name in ("optimizer", "unfreeze_from_block", *OF_TUNING)})
-    return places, replace(Config(), **given, probe=probe, tuning=tuning)
+    return places, replace(ClassifierConfig(), **given, probe=probe, tuning=tuning)
 
 
 def _parser(about: str | None) -> argparse.ArgumentParser:
@@ -109,7 +102,8 @@ def _parser(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--weights", type=Path, help="VGG16's ImageNet features (safetensors), for the stage 'probe'")
     parser.add_argument("--run", type=Path, required=True, help="folder for features, checkpoint, weights and run.json")
-    parser.add_argument("--start", type=Path, help="folder of an earlier run or bundle to fine-tune; no probe then")
+    about_start = "folder of an earlier run or bundle to fine-tune; no probe then"
+    parser.add_argument("--start", type=Path, action="append", default=[], help=about_start)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     parser.add_argument("--stage", choices=STAGES, default="both", help="what to run (both)")
     parser.add_argument("--mirrored", action="store_true", help="the probe learns from each image mirrored too")
@@ -121,7 +115,7 @@ def _parser(about: str | None) -> argparse.ArgumentParser:
         default=4,
         help="lowest block that learns; 6: heads alone (4)",
     )
-    groups = (("", OF_RUN, Config()), ("", OF_TUNING, Tuning()), ("probe_", OF_PROBE, ProbeConfig()))
+    groups = (("", OF_RUN, ClassifierConfig()), ("", OF_TUNING, Tuning()), ("probe_", OF_PROBE, ProbeConfig()))
     for prefix, options, usual in groups:
         for name, (kind, words) in options.items():
             default = getattr(usual, name)

@@ -74,7 +74,7 @@ class ImageCache:
         return self._preprocessing
 
 
-class FileAlbum(ImageCache):
+class FullSizeCache(ImageCache):
     """Images stretched, but at the resolution of their files up to the given longest side, noise and all.
 
     What happens to an image before it reaches us happens at that resolution; a `Look` prepares what is cut from it.
@@ -87,7 +87,7 @@ class FileAlbum(ImageCache):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a chip of a `FileAlbum` is prepared: as part of an image whose longest side is drawn from `sides`."""
+    """How a chip of a `FullSizeCache` is prepared: as part of an image whose longest side is drawn from `sides`."""
 
     sides: tuple[int, int]
     preprocessing: Preprocessing
@@ -107,7 +107,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Cutter:
-    """Cuts chips of `size` pixels a side; with a `look`, out of a `FileAlbum`.
+    """Cuts chips of `size` pixels a side; with a `look`, out of a `FullSizeCache`.
 
     Such a chip is cut and changed at the resolution of its file, and only then resized: noise and compression of a
     small picture are enlarged with it, as in service.

@@ -65,7 +65,7 @@ class BatchSampler:
     """
 
     def __init__(self, radiographs: Sequence[Radiograph], image_cache: ImageCache, mixture: Mixture) -> None:
-        self._album, self._mixture = image_cache, mixture
+        self._images, self._mixture = image_cache, mixture
         self._cutter = Cutter(mixture.chip, Geometry())
         self._fractured = [item for item in radiographs if item.fractured]
         self._normal = [item for item in radiographs if not item.fractured]
@@ -77,7 +77,7 @@ class BatchSampler:
         """Draw sample `number` of a step."""
         random = np.random.default_rng([self._mixture.seed, step, number])
         group = self._fractured if random.random() < self._mixture.positives else self._normal
-        image = self._album.get(group[random.integers(len(group))])
+        image = self._images.get(group[random.integers(len(group))])
         located = bool(len(image.boxes_xyxy)) or not image.radiograph.fractured
         if not self._mixture.chip or not located or random.random() < self._mixture.whole:
             return whole(image, random)

@@ -14,8 +14,9 @@ from models.detector import FasterRCNNDetector
 from models.trunk import Trunk
 from training.backbones import BACKBONES
 from training.bundle.parts import Design, averaged, read_part
-from training.detector.options import BACKBONE, Config, Places
+from training.detector.options import BACKBONE, DetectorConfig
 from training.errors import CannotTrain, expecting
+from training.loop import Places
 
 
 class Detector(nn.Module):
@@ -32,7 +33,7 @@ class Detector(nn.Module):
         return self.network(self.trunk(images), sizes, targets)
 
 
-def build(places: Places, config: Config) -> tuple[Detector, Design]:
+def build(places: Places, config: DetectorConfig) -> tuple[Detector, Design]:
     """Build the detector of an earlier run or a bundle, or a new one on ImageNet's weights."""
     torch.manual_seed(config.seed)
     detector, design = _continued(places.start, config) if places.start else _begun(places.weights, config)
@@ -40,7 +41,7 @@ def build(places: Places, config: Config) -> tuple[Detector, Design]:
     return detector, design
 
 
-def _begun(weights: Path | None, config: Config) -> tuple[Detector, Design]:
+def _begun(weights: Path | None, config: DetectorConfig) -> tuple[Detector, Design]:
     if weights is None:
         raise CannotTrain("a detector needs --weights, its backbone's ImageNet weights, or --start")
     name = config.backbone or BACKBONE
@@ -52,7 +53,7 @@ def _begun(weights: Path | None, config: Config) -> tuple[Detector, Design]:
     )
 
 
-def _continued(folders: Sequence[Path], config: Config) -> tuple[Detector, Design]:
+def _continued(folders: Sequence[Path], config: DetectorConfig) -> tuple[Detector, Design]:
     """Build what the folders hold, with this run's input and stages."""
     parts = []
     for folder in folders:
@@ -75,5 +76,5 @@ def _continued(folders: Sequence[Path], config: Config) -> tuple[Detector, Desig
     return Detector(trunk, network), design
 
 
-def _stages_of(config: Config) -> dict[str, int | float]:
+def _stages_of(config: DetectorConfig) -> dict[str, int | float]:
     return {"stages": config.stages} if config.stages > 1 else {}

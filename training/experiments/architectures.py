@@ -1,208 +1,129 @@
-"""Train any of torchvision's architectures by its name, to compare it with what bonewatch ships.
+"""Train another network by its name, to compare it with what bonewatch ships.
 
     python -m training.experiments.architectures list
     python -m training.experiments.architectures train --name resnet50 --task classify --data DATA --run FOLDER
 
-Classification networks (ResNet, DenseNet, EfficientNet, ViT and their kin) get one logit; detectors (SSD, RetinaNet,
-FCOS, Faster R-CNN) one class beside the background. They start from chance, or from a backbone's weights in a
-safetensors file (`--weights`). The run's folder gets `model.safetensors` and `model.json` of the best evaluation, from
-which `training.experiments.torchvision_networks.load_model` builds the same network. A bundle holds VGG16 and Faster
-R-CNN; these are for comparison.
+Classifiers are timm's, detectors torchvision's. They start from chance, or from what fits of a safetensors file with
+the library's names (`--weights`), and take the options of `training.detector.train`.
 """
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import timm
 import torch
-from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
+from torch.nn.functional import binary_cross_entropy_with_logits, pad
+from torchvision.models import detection, get_model, list_models
 
-from models.detector import detections_of
-from models.preprocess import Letterbox, Preprocessing, prepare
-from training.data.augment import Geometry, develop, place
-from training.data.chips import Chip, ImageCache, Prepared
-from training.data.dataset import Radiograph, for_training, whole_files
-from training.detector.train import figures_of
-from training.errors import ending_in_words, require_finite
-from training.evaluate.metrics import BoxesOfImage, auc
-from training.experiments.torchvision_networks import Architecture, build, names, save_model
+from models.trunk import Trunk
+from training.bundle.parts import Design
+from training.detector.options import DetectorConfig, read_options
+from training.detector.start import Detector
+from training.detector.train import DetectorTraining, detect, figures_of, material_of
+from training.errors import CannotTrain, ending_in_words, expecting
+from training.evaluate.metrics import auc
 from training.hardware import Hardware
-from training.runs import Run, rate_at
+from training.loop import Places, record_of
+from training.runs import save_weights
 
-FloatArray = NDArray[np.float32]
-# A whole image is moved less than a chip: what is pushed over the border is lost.
-GEOMETRY = Geometry(degrees=15.0, zoom=1.15)
-
-
-@dataclass(frozen=True)
-class Config:
-    """How it is trained."""
-
-    steps: int = 2000
-    batch: int = 8
-    rate: float = 2e-4
-    weight_decay: float = 0.05
-    warmup: int = 100
-    evaluate_every: int = 500
-    fractured: float = 0.5  # share of fractured images in a batch
-    seed: int = 5
+NAMES = {"classify": timm.list_models(), "detect": list_models(detection, exclude=["mask*", "key*"])}
+BODIES = ("", "backbone.body.", "backbone.")  # where a detector keeps its backbone
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where it reads, writes and computes."""
+class Same(Trunk):
+    """No layer: the library's network has them all."""
 
-    data: Path
-    run: Path
-    weights: Path | None = None
-    device: str = "auto"
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the images."""
+        return images
 
 
-def batches(cache: ImageCache, side: int, config: Config) -> Iterator[list[Chip]]:
-    """Yield batches of whole images on square canvases, moved and changed; seed and step decide them."""
-    for step in range(config.steps):
-        batch = []
-        for number in range(config.batch):
-            random = np.random.default_rng([config.seed, step, number])
-            items = cache.fractured if random.random() < config.fractured else cache.normal
-            batch.append(whole(cache.get(items[random.integers(len(items))]), side, random))
-        yield batch
+class LibraryNetwork(nn.Module):
+    """A library's network, called as `models.detector.FasterRCNNDetector` is; a classifier's box is the whole image."""
 
-
-def whole(image: Prepared, side: int, random: np.random.Generator) -> Chip:
-    """Lay a whole image on a square canvas, moved and changed, its boxes with it."""
-    rows, columns = image.pixels.shape
-    matrix = GEOMETRY.draw(random, (columns / 2, rows / 2), (side, side))
-    pixels, boxes = place(image.pixels.astype(np.float32) / np.float32(255), image.boxes_xyxy, matrix, (side, side))
-    return Chip(develop(pixels, random), boxes)
-
-
-def train_step(
-    model: nn.Module, architecture: Architecture, optimizer: torch.optim.Optimizer, batch: Sequence[Chip], on: Hardware
-) -> float:
-    """Take one step; returns its loss. An image is fractured where a box is left on it."""
-    images = on.images(torch.from_numpy(np.stack([chip.pixels for chip in batch]))[:, None])
-    with on.autocast():
-        if architecture.task == "classify":
-            labels = torch.tensor([float(len(chip.boxes_xyxy) > 0) for chip in batch], device=on.device)
-            loss = binary_cross_entropy_with_logits(model(images), labels)
+    def __init__(self, name: str, task: str, side: int) -> None:
+        super().__init__()
+        self.task, self.side, self.deeper = task, side, nn.Identity()
+        if task == "classify":
+            fixed = timm.get_pretrained_cfg(name).fixed_input_size
+            self.network = timm.create_model(name, num_classes=1, **({"img_size": side} if fixed else {}))
         else:
-            losses = model(images, [_target(chip, on) for chip in batch])
-            loss = torch.stack(list(losses.values())).sum()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-    optimizer.step()
-    value = float(loss.detach())
-    require_finite({"loss": value})
-    return value
+            size = {} if name.startswith("ssd") else {"min_size": side, "max_size": side}  # SSD has its own
+            plain = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0), "weights_backbone": None}
+            self.network = get_model(name, weights=None, num_classes=2, **plain, **size)
+
+    def forward(self, images: Tensor, sizes: Any, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Return detections, or the losses in training."""
+        if self.task == "detect":
+            said = self.network(list(images), targets)
+            return (said, {}) if targets is None else ([], {f"loss_{key}": loss for key, loss in said.items()})
+        square = pad(images, (0, self.side - images.shape[3], 0, self.side - images.shape[2]))
+        logits = self.network(square)[:, 0].float()
+        if targets is not None:
+            labels = logits.new_tensor([float(len(target["boxes"]) > 0) for target in targets])
+            return [], {"loss_image": binary_cross_entropy_with_logits(logits, labels)}
+        whole = [logits.new_tensor([[0, 0, columns, rows]]) for rows, columns in sizes]
+        return [{"boxes": box, "scores": score[None]} for box, score in zip(whole, logits.sigmoid(), strict=True)], {}
 
 
-def _target(chip: Chip, on: Hardware) -> dict[str, Tensor]:
-    labels = torch.ones(len(chip.boxes_xyxy), dtype=torch.int64, device=on.device)
-    return {"boxes": torch.from_numpy(chip.boxes_xyxy).to(on.device), "labels": labels}
+def build(name: str, task: str, side: int, weights: Path | None = None) -> Detector:
+    """Build a network; raises CannotTrain where its name is unknown or no tensor of the weights fits it."""
+    if name not in NAMES[task]:
+        raise CannotTrain(f"{name} is no network to {task}: `list` has those that are")
+    asked = LibraryNetwork(name, task, side)
+    if weights is not None:
+        own = asked.network.state_dict()
+        with expecting("weights (safetensors)", weights):
+            given = {key.removeprefix("features."): tensor for key, tensor in load_file(weights).items()}
+        fitting = {body + key: each for key, each in given.items() for body in BODIES if body + key in own}
+        if not (fitting := {key: each for key, each in fitting.items() if own[key].shape == each.shape}):
+            raise CannotTrain(f"no tensor of {weights.name} has the name and shape of a layer of {name}")
+        asked.network.load_state_dict(fitting, strict=False)
+    return Detector(Same(), asked)  # type: ignore[arg-type]  # called in the same way
 
 
-def square(radiograph: Radiograph, preprocessing: Preprocessing) -> tuple[FloatArray, Letterbox]:
-    """Prepare an image as in training, at the top left of a square canvas (side, side)."""
-    canvas, letterbox = prepare(radiograph.pixels(), preprocessing)
-    padded = np.zeros((preprocessing.longest_side,) * 2, dtype=np.float32)
-    padded[: letterbox.rows, : letterbox.columns] = canvas[: letterbox.rows, : letterbox.columns]
-    return padded, letterbox
+class ArchitectureTraining(DetectorTraining):
+    """Trains as bonewatch's own detector is; `model.safetensors` fits what `build` returns."""
+
+    figure = "auc"
+
+    def measure(self, network: Detector) -> dict[str, Any]:
+        """Return the AUC of the best box's score and, of a detector, the figures of boxes."""
+        images = [item for block in self.blocks.values() for item in block]
+        found = detect(network, images, self.config, self.on)
+        area = auc([item.fractured for item in images], [image.scores.max(initial=0.0) for image in found])
+        return {"auc": area, **(figures_of(found) if self.design.architecture == "detect" else {})}
+
+    def keep(self, network: Detector) -> None:
+        """Write all weights."""
+        save_weights(network, self.record.folder / "model.safetensors")
 
 
-@torch.inference_mode()
-def judge(model: nn.Module, architecture: Architecture, valid: Sequence[Radiograph], on: Hardware) -> dict[str, Any]:
-    """Measure a model on whole images: AUC of the logit, or every figure of boxes."""
-    model.eval()
-    logits, found = [], []
-    for item in tqdm(valid, desc="valid", unit="image", leave=False, disable=None):
-        pixels, letterbox = square(item, Preprocessing(architecture.side))
-        with on.autocast():
-            said = model(on.images(torch.from_numpy(pixels)[None, None]))
-        if architecture.task == "classify":
-            logits.append(float(said[0]))
-        else:
-            found.append(_boxes(said[0], letterbox, item))
-    model.train()
-    if architecture.task == "classify":
-        return {"auc": auc([item.fractured for item in valid], logits)}
-    return figures_of(found)
-
-
-def _boxes(said: dict[str, Tensor], letterbox: Letterbox, item: Radiograph) -> BoxesOfImage:
-    boxes, scores = detections_of(said)
-    return BoxesOfImage(
-        letterbox.to_source(boxes.double().cpu().numpy()),
-        scores.double().cpu().numpy(),
-        np.array(item.boxes_xyxy, dtype=np.float64).reshape(-1, 4),
-    )
-
-
-def run(architecture: Architecture, config: Config, places: Places) -> Run:
-    """Train, measure now and then on valid, keep the best; returns the run's record."""
-    on = Hardware.repeatable(places.device)
+def training_of(name: str, task: str, places: Places, config: DetectorConfig) -> ArchitectureTraining:
+    """Build the training of a network on a collection, or what is left of it."""
+    on, config = Hardware.repeatable(places.device), replace(config, chip=config.longest_side, negatives=0.5)
     torch.manual_seed(config.seed)
-    model = build(architecture, places.weights)
-    on.place(model)
-    optimizer = torch.optim.AdamW(model.parameters(), config.rate, weight_decay=config.weight_decay)
-    settings = {**asdict(architecture), **asdict(config), **on.describe()}
-    record = Run(places.run, settings, places.data, title=f"{architecture.name} of torchvision")
-    cache = ImageCache(for_training(places.data), Preprocessing(architecture.side))
-    cache.require_both()
-    valid = whole_files(places.data, "valid")
-    best, figure = -1.0, "auc" if architecture.task == "classify" else "map50"
-    losses: list[float] = []
-    model.train()
-    for step, batch in enumerate(tqdm(batches(cache, architecture.side, config), total=config.steps, disable=None), 1):
-        optimizer.param_groups[0]["lr"] = config.rate * rate_at(step, config.steps, config.warmup)
-        torch.manual_seed(config.seed * 1_000_003 + step)  # dropout and the samplers of boxes draw from it
-        losses.append(train_step(model, architecture, optimizer, batch, on))
-        if step % config.evaluate_every and step != config.steps:
-            continue
-        figures = judge(model, architecture, valid, on)
-        record.record(step=step, loss=float(np.mean(losses)), **figures)
-        losses = []
-        if figures[figure] > best:
-            best = figures[figure]
-            save_model(model, architecture, places.run)
-    record.finish(**{figure: best})
-    return record
+    start = build(name, task, config.longest_side, places.weights), Design(task, name, config.preprocessing, {})
+    record = record_of(places, config, on, f"{name} to {task}")
+    return ArchitectureTraining(record, config, on, start, material_of(places, config))
 
 
 def main() -> None:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="print the names that can be trained")
-    train = commands.add_parser("train", help="train one")
-    train.add_argument("--name", required=True, help="a name that `list` prints")
-    train.add_argument("--task", choices=("classify", "detect"), required=True)
-    train.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
-    train.add_argument("--run", type=Path, required=True, help="folder for model.json, model.safetensors and run.json")
-    train.add_argument("--weights", type=Path, help="a backbone's weights (safetensors, torchvision's names)")
-    train.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
-    train.add_argument("--side", type=int, default=512, help="side of the square images in pixels")
-    for name in ("steps", "batch", "evaluate_every", "seed"):
-        train.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Config, name))
-    train.add_argument("--rate", type=float, default=Config.rate)
-    given = vars(parser.parse_args())
-    if given.pop("command") == "list":
-        for task in ("classify", "detect"):
-            print(f"{task}: {', '.join(names(task))}")
+    parser.add_argument("command", choices=("list", "train"))
+    parser.add_argument("--name")
+    parser.add_argument("--task", choices=NAMES)
+    given, words = parser.parse_known_args()
+    if given.command == "list":
+        print(*(f"{task}: {', '.join(names)}" for task, names in NAMES.items()), sep="\n")
         return
-    architecture = Architecture(given.pop("name"), given.pop("task"), given.pop("side"))
-    places = Places(**{entry.name: given.pop(entry.name) for entry in fields(Places)})
     with ending_in_words():
-        run(architecture, replace(Config(), **given), places)
+        training_of(given.name, given.task, *read_options(__doc__, words)).run()
 
 
 if __name__ == "__main__":

@@ -56,6 +56,11 @@ class Progress:
         """The folder of the classifier's features, one file an image."""
         return self.folder / "features"
 
+    @property
+    def detector(self) -> Path:
+        """The folder of the detector's training."""
+        return self.folder / "detector"
+
     def load(self, part: str) -> dict[str, Any] | None:
         """Return what was saved of a part, None where nothing was."""
         return load_checkpoint(self.folder / f"{part}.pt")
