@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from models.explain import grad_cam, register
 from models.folding import fold_batch_norms
 from models.preprocess import Letterbox, Preprocessing, fit, normalise, prepare
 from models.trunk import Trunk
-from models.types import ImageAnalysis, ImageError, ScoredBox
+from models.types import Decision, ImageAnalysis, ImageError, ScoredBox, is_unlike
 from models.views import View, fuse, mirror, mirror_boxes
 
 FloatArray = NDArray[np.float32]
@@ -28,6 +28,15 @@ Shapes = tuple[tuple[int, int], ...]
 MINIMUM_SIDE = 32
 MAXIMUM_ASPECT_RATIO = 20.0
 CUDA_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAnswer:
+    """What the networks say of an image, uncalibrated: logit, boxes best first, unlikeness (`models.unlikeness`)."""
+
+    logit: float
+    candidates: tuple[ScoredBox, ...]
+    unlikeness: float | None
 
 
 class Analyzer:
@@ -101,8 +110,8 @@ class Analyzer:
             The array is no image that can be analysed; the message says why.
         """
         started = time.perf_counter()
-        classifier_logit, candidates = self.candidates(pixels)
-        return self._analysis(classifier_logit, candidates, minimum_score, time.perf_counter() - started)
+        (answer,) = self._answers([check_pixels(pixels)])
+        return self._analysis(answer, minimum_score, time.perf_counter() - started)
 
     @property
     def batch_size(self) -> int:
@@ -135,29 +144,28 @@ class Analyzer:
                 batches.setdefault(self._canvas_shape(sound[index]), []).append(index)
         for members in batches.values():
             started = time.perf_counter()
-            found = self._candidates_of_batch([sound[index] for index in members])
+            found = self._answers([sound[index] for index in members])
             share = (time.perf_counter() - started) / len(members)
-            for index, (classifier_logit, candidates) in zip(members, found, strict=True):
-                answers[index] = self._analysis(classifier_logit, candidates, None, share)
+            for index, answer in zip(members, found, strict=True):
+                answers[index] = self._analysis(answer, None, share)
         return [answer for answer in answers if answer is not None]
 
-    def _analysis(
-        self, classifier_logit: float, candidates: tuple[ScoredBox, ...], minimum_score: float | None, seconds: float
-    ) -> ImageAnalysis:
-        best = candidates[0].score if candidates else 0.0
-        probability = self._calibration.probability(classifier_logit, self._calibration.evidence(candidates))
-        candidates = self._calibration.rescore(classifier_logit, candidates)
+    def _analysis(self, answer: NetworkAnswer, minimum_score: float | None, seconds: float) -> ImageAnalysis:
+        best = answer.candidates[0].score if answer.candidates else 0.0
+        probability = self._calibration.probability(answer.logit, self._calibration.evidence(answer.candidates))
+        candidates = self._calibration.rescore(answer.logit, answer.candidates)
+        unlike = is_unlike(answer.unlikeness)
         shown_from = self._points.box_score if minimum_score is None else minimum_score
         return ImageAnalysis(
             probability=probability,
             boxes=tuple(box for box in candidates if box.score >= shown_from),
-            decision=decide(probability, candidates, self._points),
+            decision=Decision.INCONCLUSIVE if unlike else decide(probability, candidates, self._points),
             seconds=seconds,
-            classifier_probability=sigmoid(classifier_logit),
+            classifier_probability=sigmoid(answer.logit),
             detector_score=best,
+            unlikeness=answer.unlikeness,
         )
 
-    @torch.inference_mode()
     def candidates(self, pixels: FloatArray) -> tuple[float, tuple[ScoredBox, ...]]:
         """Return the classifier's uncalibrated logit and every box of the detector as it scores them, best first.
 
@@ -165,7 +173,8 @@ class Analyzer:
         Where the bundle asks for it, an image whose logit is low never reaches the detector and has no boxes. Raises
         ImageError as `analyze` does.
         """
-        return self._candidates_of_batch([check_pixels(pixels)])[0]
+        (answer,) = self._answers([check_pixels(pixels)])
+        return answer.logit, answer.candidates
 
     def explain(self, pixels: FloatArray) -> FloatArray:
         """Return where the classifier's answer comes from: float32, (rows, columns) of the image, 0..1.
@@ -179,11 +188,13 @@ class Analyzer:
         return register(grad_cam(self._classifier, maps), letterbox)
 
     @torch.inference_mode()
-    def _candidates_of_batch(self, images: Sequence[FloatArray]) -> list[tuple[float, tuple[ScoredBox, ...]]]:
-        """Return logit and boxes of images whose canvases have one shape."""
+    def _answers(self, images: Sequence[FloatArray]) -> list[NetworkAnswer]:
+        """Return what the networks say of images whose canvases have one shape."""
         entry = self._manifest.classifier
         maps, _ = self._maps(images, entry.preprocessing.build(), self._classifier_trunk)
-        logits = [float(logit) for logit in self._classifier(maps).logits]
+        output = self._classifier(maps)
+        logits = [float(logit) for logit in output.logits]
+        unlikeness = [None] * len(images) if output.unlikeness is None else output.unlikeness.tolist()
         from_logit = self._manifest.detector_from_logit
         seen = [index for index, logit in enumerate(logits) if from_logit is None or logit >= from_logit]
         boxes: list[tuple[ScoredBox, ...]] = [()] * len(images)
@@ -196,7 +207,7 @@ class Analyzer:
             looks = [self._look(looked_at, view, known) for view in self._manifest.views()]
             for index, of_image in zip(seen, zip(*looks, strict=True), strict=True):
                 boxes[index] = fuse(of_image)
-        return list(zip(logits, boxes, strict=True))
+        return [NetworkAnswer(*each) for each in zip(logits, boxes, unlikeness, strict=True)]
 
     def _canvas_shape(self, pixels: FloatArray) -> Shapes:
         """Return the shapes of the image's canvases, the classifier's and one for each of the detector's views."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, relu
 
+from models.unlikeness import STRONGEST, Unlikeness
 from models.vgg import VGG16Block5, map_channels
 
 # A location map begins with a logit of "no fracture in any cell"; each of its two peaks with so much weight.
@@ -26,22 +27,30 @@ FIRST_SAY = 0.25
 
 @dataclass(frozen=True, slots=True)
 class ClassifierOutput:
-    """`logits` has shape (n,), uncalibrated; `location_logits` (n, rows / 16, columns / 16) or None."""
+    """`logits` has shape (n,), uncalibrated; `location_logits` (n, rows / 16, columns / 16) or None.
+
+    `unlikeness` has shape (n,), above 1 for images unlike those of the training (`models.unlikeness`), or is None.
+    """
 
     logits: Tensor
     location_logits: Tensor | None = None
+    unlikeness: Tensor | None = None
 
 
 Head = TypeVar("Head", bound=nn.Module)
 
 
 class Classifier(nn.Module, Generic[Head]):
-    """Block 5 and a head on top of the trunk's map; the head computes in float32."""
+    """Block 5 and a head on top of the trunk's map; the head computes in float32.
 
-    def __init__(self, block5: VGG16Block5, head: Head) -> None:
+    `seen` and `components` are the sizes of the measure of unlikeness (`models.unlikeness`); without `seen` none.
+    """
+
+    def __init__(self, width: float, head: Head, seen: int = 0, components: int = 0) -> None:
         super().__init__()
-        self.block5 = block5
+        self.block5 = VGG16Block5(width)
         self.head: Head = head
+        self.unlikeness = Unlikeness(2 * map_channels(width), components, seen) if seen else None
 
     def convert(self, dtype: torch.dtype) -> None:
         """Turn the convolutions to the type that the trunk runs in; the head stays float32."""
@@ -49,29 +58,34 @@ class Classifier(nn.Module, Generic[Head]):
 
     def forward(self, trunk_maps: Tensor) -> ClassifierOutput:
         """Take the trunk's map (n, channels, rows / 8, columns / 8)."""
-        output: ClassifierOutput = self.head(self.block5(trunk_maps).float())
-        return output
+        maps = self.block5(trunk_maps).float()
+        output: ClassifierOutput = self.head(maps)
+        if self.unlikeness is None:
+            return output
+        return replace(output, unlikeness=self.unlikeness(pool(maps, STRONGEST)))
 
 
 class PooledClassifier(Classifier["PooledHead"]):
     """VGG16 with the pooled head."""
 
-    def __init__(self, width: float = 1.0, hidden: int = 256, strongest: int = 1) -> None:
-        super().__init__(VGG16Block5(width), PooledHead(2 * map_channels(width), hidden, strongest))
+    def __init__(self, width: float = 1.0, hidden: int = 256, strongest: int = 1, **unlikeness: int) -> None:
+        super().__init__(width, PooledHead(2 * map_channels(width), hidden, strongest), **unlikeness)
 
 
 class LocationMapClassifier(Classifier["LocationMapHead"]):
     """VGG16 with the location map head."""
 
-    def __init__(self, width: float = 1.0, hidden: int = 128) -> None:
-        super().__init__(VGG16Block5(width), LocationMapHead(map_channels(width), hidden))
+    def __init__(self, width: float = 1.0, hidden: int = 128, **unlikeness: int) -> None:
+        super().__init__(width, LocationMapHead(map_channels(width), hidden), **unlikeness)
 
 
 class PooledMapClassifier(Classifier["PooledMapHead"]):
     """VGG16 with the pooled map head."""
 
-    def __init__(self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128, strongest: int = 1) -> None:
-        super().__init__(VGG16Block5(width), PooledMapHead(map_channels(width), hidden, map_hidden, strongest))
+    def __init__(
+        self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128, strongest: int = 1, **unlikeness: int
+    ) -> None:
+        super().__init__(width, PooledMapHead(map_channels(width), hidden, map_hidden, strongest), **unlikeness)
 
 
 def pool(maps: Tensor, strongest: int = 1) -> Tensor:

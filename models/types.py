@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+UNLIKE = "unlike the images that this model was trained on"
+
 
 class Decision(StrEnum):
     """What the model says of one image."""
@@ -37,7 +39,9 @@ class ImageAnalysis:
     `probability` is the calibrated probability of a fracture anywhere in the image; `boxes` are those at or above the
     score threshold in force, best first; `decision` follows the bundle's operating points; `seconds` is wall time.
     `classifier_probability` and `detector_score` are what either network says by itself, before any calibration; the
-    score is the best box's, 0 where there is none or the bundle did not ask the detector.
+    score is the best box's, 0 where there is none or the bundle did not ask the detector. `unlikeness` says how unlike
+    the training images the image is (`models.unlikeness`), None where the bundle has no measure; above 1 the decision
+    is inconclusive, whatever the networks say.
     """
 
     probability: float
@@ -46,6 +50,17 @@ class ImageAnalysis:
     seconds: float
     classifier_probability: float | None = None
     detector_score: float | None = None
+    unlikeness: float | None = None
+
+    @property
+    def reason(self) -> str | None:
+        """Return why the answer is none, in words: the image is unlike those that the model was trained on."""
+        return UNLIKE if is_unlike(self.unlikeness) else None
+
+
+def is_unlike(unlikeness: float | None) -> bool:
+    """Say whether a measure of unlikeness is above its limit; without a measure nothing is known to be unlike."""
+    return unlikeness is not None and not unlikeness <= 1.0
 
 
 class ModelError(Exception):

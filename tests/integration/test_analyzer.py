@@ -5,12 +5,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import models.analyzer
 from models.analyzer import Analyzer, choose_dtype
 from models.bundle import load_bundle
+from models.classifier import pool
 from models.detector import EfficientNetLite2Detector
 from models.efficientnet import EfficientNetLite2Trunk
-from models.types import Decision, ImageAnalysis, ImageError
-from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
+from models.preprocess import normalise, prepare
+from models.types import UNLIKE, Decision, ImageAnalysis, ImageError, is_unlike
+from models.unlikeness import STRONGEST, Unlikeness
+from models.vgg import map_channels
+from tests.bundles import WIDTH, describe, tiny_manifest, write_manifest, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +139,62 @@ def test_the_decision_follows_the_bundle_s_points(tmp_path: Path) -> None:
         answers[name] = Analyzer(load_bundle(tmp_path), device="cpu").analyze(radiograph()).decision
 
     assert answers == {decision.value: decision for decision in Decision}
+
+
+def with_unlikeness(folder: Path, limit: float) -> Path:
+    """Write a tiny bundle that has seen one image, of noise 0, and allows so much of a distance from it."""
+    write_tiny_bundle(folder)
+    bundle = load_bundle(folder)
+    manifest = tiny_manifest(folder)
+    measure = Unlikeness(2 * map_channels(WIDTH), components=4, images=1)
+    measure.projection.normal_(generator=torch.Generator().manual_seed(1))
+    trunk = bundle.classifier_trunk
+    canvas, _ = prepare(radiograph(), bundle.manifest.classifier.preprocessing.build())
+    with torch.inference_mode():
+        maps = bundle.classifier.block5(trunk(torch.from_numpy(normalise(canvas, trunk.normalisation))[None]))
+        measure.seen.copy_(measure.project(pool(maps, STRONGEST)))
+    measure.limit.fill_(limit)
+    tensors = {**bundle.classifier.state_dict(), **measure.state_dict(prefix="unlikeness.")}
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "classifier.safetensors")
+    manifest["classifier"]["options"] |= {"seen": 1, "components": 4}
+    manifest["files"]["classifier.safetensors"] = describe(folder / "classifier.safetensors")
+    # Every probability would be present: the networks are sure of anything.
+    manifest["decision"] |= {"low": 0.0, "high": 0.0}
+    write_manifest(folder, manifest)
+    return folder
+
+
+def test_an_image_unlike_the_training_images_is_neither_present_nor_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models.analyzer, "choose_dtype", lambda _device: torch.float32)
+    analyzer = Analyzer(load_bundle(with_unlikeness(tmp_path, limit=1e-6)), device="cpu")
+
+    known, other = (
+        analyzer.analyze(radiograph()),
+        analyzer.analyze(np.linspace(0, 1, 6300, dtype=np.float32).reshape(90, 70)),
+    )
+    several = analyzer.analyze_many([radiograph(), radiograph(seed=1)])
+
+    assert known.unlikeness is not None
+    assert known.unlikeness < 1
+    assert (known.decision, known.reason) == (Decision.PRESENT, None)
+    assert other.unlikeness is not None
+    assert other.unlikeness > 1
+    assert (other.decision, other.reason) == (Decision.INCONCLUSIVE, UNLIKE)
+    assert [each.decision for each in several if isinstance(each, ImageAnalysis)] == [
+        Decision.PRESENT,
+        Decision.INCONCLUSIVE,
+    ]
+
+
+def test_a_bundle_without_the_measure_calls_nothing_unlike(analyzer: Analyzer) -> None:
+    assert analyzer.analyze(radiograph()).unlikeness is None
+    assert not is_unlike(None)
+
+
+def test_what_cannot_be_measured_is_unlike() -> None:
+    assert is_unlike(float("nan"))
 
 
 def test_the_parameters_name_the_points_in_force(analyzer: Analyzer) -> None:

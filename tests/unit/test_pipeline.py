@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 
 from dicom_io.errors import HeaderError, PixelDataTruncated, PixelsUndecodable, ReportError, StoreError
 from dicom_io.types import Frame
-from models.types import ImageError
+from models.types import UNLIKE, ImageError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import (
     ABSENT,
@@ -179,6 +179,20 @@ def test_an_image_that_the_model_refuses_is_failed_and_never_absent(bench):
         ("failed", "image"),
         ("absent", None),
     ]
+
+
+def test_an_image_unlike_the_training_images_is_inconclusive_with_the_reason_in_sql_and_report(bench):
+    unlike = replace(INCONCLUSIVE, probability=0.01, unlikeness=1.5)
+    bench.use(analyzer=FakeAnalyzer(unlike, replace(ABSENT, unlikeness=0.7)))
+
+    bench.run(bench.job(images=2))
+
+    (job,), (first, second) = map(bench.all, (Job, ImageResult))
+    assert (first.outcome, first.reason_code, first.reason, first.unlikeness) == ("inconclusive", "unlike", UNLIKE, 1.5)
+    assert (second.outcome, second.reason_code, second.reason, second.unlikeness) == ("absent", None, None, 0.7)
+    assert job.outcome == "inconclusive"
+    assert f"1 of 2 images cannot be answered: {UNLIKE}" in job.reason
+    assert [each.reason for each in bench.contents[0].images] == [UNLIKE, None]
 
 
 def test_frames_after_one_that_cannot_be_read_are_said_not_to_be_analysed(bench):

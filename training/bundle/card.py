@@ -109,6 +109,12 @@ def _design(manifest: Manifest) -> str:
             f"- A box's score is a logistic function of the detector's own (weight {boxes.score_weight:.2f}) and of "
             f"the classifier's logit (weight {boxes.classifier_weight:.2f}), intercept {boxes.intercept:.2f}."
         )
+    if (unlike := manifest.metrics.get("unlike")) is not None:
+        lines.append(
+            f"- Unlike: an image whose features lie further from those of all {unlike['train_images']:,} training "
+            f"images than {unlike['train_share']:.0%} of these do from the other folds' is inconclusive, whatever the "
+            f"networks say. {unlike['valid_unlike']} of valid's {unlike['valid_images']} whole files would be."
+        )
     size = sum(entry.size_bytes for entry in manifest.files.values()) / 1e6
     lines.append(
         f"- Weights: {len(manifest.files)} safetensors files, {size:.0f} MB. Training and its log: `training/`."

@@ -122,7 +122,7 @@ def assemble(recipe: Recipe, folder: Path) -> dict[str, Any]:
         "detector_from_logit": recipe.detector_from_logit,
         "calibration": asdict(Calibration(0.0, 1.0, 0.0)),
         "decision": {**asdict(OperatingPoints(0.5, 0.5, 0.5)), "rule": RULE},
-        "files": {name: _write(tensors, folder / name) for name, tensors in weights.items()},
+        "files": {name: write_tensors(tensors, folder / name) for name, tensors in weights.items()},
         "training_data": recipe.label.training_data,
         "licences": recipe.label.licences,
         "metrics": {},
@@ -131,7 +131,8 @@ def assemble(recipe: Recipe, folder: Path) -> dict[str, Any]:
     return content
 
 
-def _write(tensors: Tensors, path: Path) -> dict[str, Any]:
+def write_tensors(tensors: Tensors, path: Path) -> dict[str, Any]:
+    """Write a weights file in float16; returns its entry in the manifest."""
     save_file({name: tensor.to(torch.float16).contiguous() for name, tensor in tensors.items()}, path)
     path.chmod(0o644)  # safetensors writes for the owner alone
     content = path.read_bytes()

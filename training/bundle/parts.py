@@ -56,6 +56,12 @@ class Part:
             "preprocessing": asdict(self.design.preprocessing),
         }
 
+    def without_unlikeness(self) -> Part:
+        """Return the network without its measure of unlikeness, which other convolutions would make wrong."""
+        options = {name: value for name, value in self.design.options.items() if name not in {"seen", "components"}}
+        network = {name: tensor for name, tensor in self.network.items() if not name.startswith("unlikeness.")}
+        return replace(self, design=replace(self.design, options=options), network=network)
+
     def shares_trunk_with(self, other: Part) -> bool:
         """Say whether both trunks are one and the same, as the bundle would store them (float16)."""
         return self.trunk.keys() == other.trunk.keys() and all(

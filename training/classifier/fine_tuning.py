@@ -102,7 +102,7 @@ def pooled_map_on(start: PooledClassifier, trunk: VGG16Trunk, design: Design, sh
 def read_learner(folder: Path, preprocessing: Preprocessing, share: float) -> TrainableClassifier:
     """Begin with the classifier of an earlier run or of a bundle, at the input of this run; see `pooled_map_on`."""
     with expecting("a classifier to start from", folder):
-        part = read_part(folder, "classifier")
+        part = read_part(folder, "classifier").without_unlikeness()
         width = part.design.width
         trunk = VGG16Trunk(width)
         trunk.load_state_dict(part.trunk)

@@ -253,6 +253,7 @@ class ImageResult(Base):
     """What was said of one frame of one instance. `probability` is empty exactly where it was not analysed.
 
     `classifier_probability` and `detector_score` are what either network said by itself, before any calibration.
+    `unlikeness` above 1 says that the image is unlike those that the model was trained on: it is inconclusive then.
     `warning` says which attributes of an analysed image could not be used and what took their place.
     """
 
@@ -270,6 +271,7 @@ class ImageResult(Base):
     analysis_seconds: Mapped[float | None] = mapped_column(Float)
     classifier_probability: Mapped[float | None] = mapped_column(Float)
     detector_score: Mapped[float | None] = mapped_column(Float)
+    unlikeness: Mapped[float | None] = mapped_column(Float)
     warning: Mapped[str | None] = mapped_column(Text)
 
     job: Mapped[Job] = relationship(back_populates="image_results")

@@ -240,7 +240,9 @@ def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> F
         return FrameResult(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
     boxes = tuple(Box(each.x1, each.y1, each.x2, each.y2, each.score) for each in analysis.boxes)
     outcome = Outcome(analysis.decision.value)
-    return FrameResult(frame.number, outcome, analysis.probability, boxes, warnings=frame.warnings)
+    return FrameResult(
+        frame.number, outcome, analysis.probability, boxes, reason=analysis.reason, warnings=frame.warnings
+    )
 
 
 def _words(error: Exception) -> str:

@@ -157,6 +157,7 @@ def _add_image(session: Session, job_id: int, image: ImageOutcome) -> None:
             analysis_seconds=image.seconds,
             classifier_probability=image.classifier_probability,
             detector_score=image.detector_score,
+            unlikeness=image.unlikeness,
             warning=image.warning,
             findings=[_finding(number, box) for number, box in enumerate(image.boxes, start=1)],
         )

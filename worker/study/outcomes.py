@@ -14,6 +14,7 @@ from dicom_io.types import Box, Outcome
 
 GRAVEST_FIRST = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.FAILED, Outcome.ABSENT, Outcome.OUT_OF_SCOPE)
 LONGEST_REASON = 500
+UNLIKE_CODE = "unlike"
 _FINDINGS = {
     Outcome.PRESENT: "possible fracture in",
     Outcome.INCONCLUSIVE: "no clear answer (between the operating points, or classifier and detector disagree) in",
@@ -24,7 +25,8 @@ _FINDINGS = {
 class ImageOutcome:
     """The answer for one frame of one instance; `probability` is None exactly where it was not analysed.
 
-    `classifier_probability` and `detector_score` are what either network said by itself. `values_digest` is the
+    `classifier_probability` and `detector_score` are what either network said by itself, `unlikeness` how unlike the
+    training images the image is (above 1: inconclusive with the reason). `values_digest` is the
     identity of the frame's stored values, None where it could not be decoded. `warning` says which attributes of an
     analysed image were left aside or mended.
     """
@@ -39,6 +41,7 @@ class ImageOutcome:
     seconds: float | None = None
     classifier_probability: float | None = None
     detector_score: float | None = None
+    unlikeness: float | None = None
     values_digest: str | None = None
     warning: str | None = None
 
@@ -100,6 +103,10 @@ def _reason(images: Sequence[ImageOutcome], outcome: Outcome, count: int) -> str
     parts = []
     if outcome in _FINDINGS:
         parts.append(f"{_FINDINGS[outcome]} {count} of {_images(len(images))}")
+    unlike = [image for image in images if image.outcome is Outcome.INCONCLUSIVE and image.reason]
+    if unlike:
+        reasons = joined(image.reason or "" for image in unlike)
+        parts.append(f"{len(unlike)} of {_images(len(images))} cannot be answered: {reasons}")
     unread = [image for image in images if image.outcome is Outcome.FAILED]
     if unread:
         reasons = joined(image.reason or "no reason given" for image in unread)

@@ -29,7 +29,7 @@ from worker.errors import EnvironmentUnfit
 from worker.study.companions import Companion, CompanionRule, Explain, build_companions
 from worker.study.completion import JobResult, ReportOutcome, finish
 from worker.study.jobs import Claim
-from worker.study.outcomes import ImageOutcome, StudyOutcome, failed, joined, shortened, study_outcome
+from worker.study.outcomes import UNLIKE_CODE, ImageOutcome, StudyOutcome, failed, joined, shortened, study_outcome
 from worker.study.plan import Plan, PlannedImage, load_plan
 from worker.study.queues import ARCHIVE
 from worker.study.reports import UNMOUNTED, BuildReport, ReportStore, make_report, report_content
@@ -249,9 +249,12 @@ def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> Ima
         outcome=Outcome(analysis.decision.value),
         probability=float(analysis.probability),
         boxes=tuple(Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in analysis.boxes),
+        reason_code=None if analysis.reason is None else UNLIKE_CODE,
+        reason=analysis.reason,
         seconds=analysis.seconds,
         classifier_probability=analysis.classifier_probability,
         detector_score=analysis.detector_score,
+        unlikeness=analysis.unlikeness,
         values_digest=frame.values_digest,
         warning=joined(frame.warnings) or None,
     )

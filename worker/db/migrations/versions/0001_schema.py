@@ -491,6 +491,7 @@ def _make_tables() -> None:  # noqa: PLR0915 - a statement each table and index
         sa.Column("analysis_seconds", sa.Float(), nullable=True),
         sa.Column("classifier_probability", sa.Float(), nullable=True),
         sa.Column("detector_score", sa.Float(), nullable=True),
+        sa.Column("unlikeness", sa.Float(), nullable=True),
         sa.Column("warning", sa.Text(), nullable=True),
         sa.CheckConstraint(
             "outcome IN ('present', 'inconclusive', 'failed', 'absent', 'out_of_scope')",
