@@ -11,6 +11,7 @@ the median; or where more than a tenth of the boxes is lost, or as many come tha
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +30,9 @@ from models.bundle import load_bundle
 from models.types import ImageAnalysis, ScoredBox
 from training.data.dataset import Radiograph, load
 from training.evaluate.metrics import iou
-from training.experiments.findings import LIBRARIES, Check
+from training.experiments.checks import Check
+from training.experiments.findings import LIBRARIES, Finding, ResultWriter
 from training.experiments.robustness import choose
-from training.runs import Run
 
 FloatArray = NDArray[np.float32]
 MEDIAN_PROBABILITY, LARGEST_PROBABILITY, MEDIAN_PIXELS = 0.02, 0.1, 2.0
@@ -187,9 +188,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True, help="folder for check-encodings.json")
     given = parser.parse_args()
-    run = Run(given.out, data=given.data)
+    writer = ResultWriter(given.out, given.data)
     found = check(given.bundle, choose(load(given.data, "valid"), given.images))
-    found.write("encodings", run, (*LIBRARIES, "pydicom"))
+    finding: Finding = found.finding("encodings")
+    path = writer.write(
+        "check-encodings", Finding(finding.words, finding.config, finding.metrics, (*LIBRARIES, "pydicom"))
+    )
+    print(path, json.dumps(found.metrics, indent=1), found.verdict, sep="\n")
     if not all(row["allowed"] for row in found.metrics["encodings"].values()):
         raise SystemExit(1)
 

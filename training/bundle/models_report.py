@@ -44,10 +44,7 @@ INTRODUCTION = """\
 What was measured, and on what. `make models-report` writes this page from `training/results/*.json` and the shipped
 bundle's manifest; nothing here is typed by hand. Every experiment, the failed ones too, is told in
 [training/LOG.md](../training/LOG.md); the bundle's own card is [models/weights/README.md](../models/weights/README.md).
-Intervals are of 95 %.
-
-Simpler methods, shortcuts and shuffled labels were measured once; the `commit` in their JSON file has their code,
-which is no longer in this tree."""
+Intervals are of 95 %."""
 Result = Mapping[str, Any]
 
 

@@ -16,6 +16,7 @@ C. Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from scipy.sparse.csgraph import connected_components  # type: ignore[import-unt
 from tqdm import tqdm
 
 from training.data.dataset import Radiograph, load
+from training.data.texture import kept
 
 FloatArray = NDArray[np.float32]
 Hashes = NDArray[np.uint64]
@@ -121,6 +123,17 @@ def groups_of(count: int, pairs: Sequence[tuple[int, int]]) -> Numbers:
     return np.asarray(connected_components(joined, directed=False)[1], dtype=np.intp)
 
 
+def kept_pairs(radiographs: Sequence[Radiograph], cache: Path, bar: Bar | None = None) -> list[Pair]:
+    """Find all pairs among images; pictures and pairs are kept in the folder `cache`."""
+    bar = bar or Bar()
+    pictures = kept(f"small {SIDE}", small, radiographs, cache)
+    word = hashlib.sha256(pictures.tobytes() + repr(bar).encode()).hexdigest()[:16]
+    path = cache / f"pairs-{word}.json"
+    if not path.exists():
+        path.write_text(json.dumps([asdict(pair) for pair in find_pairs(pictures, bar)]) + "\n")
+    return [Pair(**entry) for entry in json.loads(path.read_text())]
+
+
 def summarise(radiographs: Sequence[Radiograph], pairs: Sequence[Pair]) -> dict[str, Any]:
     """Say which pairs lie across splits, which have two labels, and how many groups there are.
 
@@ -178,6 +191,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--out", type=Path, required=True, help="JSON file with every pair, by the images' names")
+    parser.add_argument("--cache", type=Path, default=Path("runs/baselines"), help="folder for what is computed once")
     parser.add_argument("--bits", type=int, default=Bar.bits)
     parser.add_argument("--correlation", type=float, default=Bar.correlation)
     parser.add_argument(
@@ -185,8 +199,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     radiographs = [item for split in ("train", "valid") for item in load(given.data, split)]
-    pictures = np.stack([small(item.pixels()) for item in tqdm(radiographs, unit="image", mininterval=5)])
-    pairs = find_pairs(pictures, Bar(given.bits, given.correlation))
+    pairs = kept_pairs(radiographs, given.cache, Bar(given.bits, given.correlation))
     named = [
         {**asdict(pair), "first": radiographs[pair.first].name, "second": radiographs[pair.second].name}
         for pair in pairs

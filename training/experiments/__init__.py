@@ -1,1 +1,1 @@
-"""What compares and checks a bundle: other networks, robustness, heat maps."""
+"""What only the log of experiments needs: baselines, other networks, robustness, heat maps."""

@@ -1,41 +1,44 @@
-"""One JSON file for what was measured beside the trainings: a question, its answer, and what it was measured on."""
+"""One JSON file for what was measured beside the trainings: baselines and checks, each with what it was measured on."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from training.runs import Run
 
-LIBRARIES = ("numpy", "opencv-python-headless", "scikit-learn", "scipy")
+LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """What was asked, how, what came out, and what it means."""
+class Finding:
+    """A figure or a table with its story: `words` says what it is (kind, title, ...), `config` what was chosen."""
 
-    title: str
-    question: str
-    method: str
+    words: dict[str, Any]
     config: dict[str, Any]
     metrics: dict[str, Any]
-    verdict: str
+    libraries: Sequence[str] = LIBRARIES
 
-    def write(self, name: str, run: Run, libraries: Sequence[str] = LIBRARIES) -> None:
-        """Write `check-<name>.json` into the run's folder, with data hashes, commit, environment and time of the run.
 
-        Figures and verdict are printed too.
-        """
-        run.config, run.metrics = self.config, self.metrics
-        content = run.as_json()
+@dataclass(frozen=True, slots=True)
+class ResultWriter:
+    """Where findings are written, what data they are of, and when the work on the next one began."""
+
+    out: Path
+    data: Path
+    started: float = field(default_factory=time.time)
+
+    def write(self, name: str, finding: Finding) -> Path:
+        """Write `<name>.json` with data hashes, commit, environment and time, as every run has them."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        content = Run(self.out, finding.config, self.data, self.started, metrics=finding.metrics).as_json()
         del content["history"]
-        content["environment"] |= {library: version(library) for library in libraries}
-        words = {"title": self.title, "name": name, "question": self.question, "method": self.method}
-        run.folder.mkdir(parents=True, exist_ok=True)
-        path: Path = run.folder / f"check-{name}.json"
-        path.write_text(json.dumps({**content, "kind": "check", **words, "verdict": self.verdict}, indent=1) + "\n")
-        print(path, json.dumps(self.metrics), self.verdict, sep="\n")
+        content["environment"] |= {library: version(library) for library in finding.libraries}
+        path = self.out / f"{name}.json"
+        path.write_text(json.dumps({**content, **finding.words}, indent=1) + "\n")
+        return path

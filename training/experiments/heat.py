@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,8 +33,8 @@ from models.analyzer import Analyzer
 from models.bundle import Bundle, load_bundle
 from models.classifier import Classifier
 from training.data.dataset import Radiograph, whole_files
-from training.experiments.findings import Check
-from training.runs import Run
+from training.experiments.checks import Check
+from training.experiments.findings import ResultWriter
 
 FloatArray = NDArray[np.float32]
 Explain = Callable[[FloatArray], FloatArray]
@@ -152,8 +153,9 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="the bundle's folder; the shipped one if not given")
     parser.add_argument("--out", type=Path, required=True, help="folder for check-heat.json")
     given = parser.parse_args()
-    run = Run(given.out, data=given.data)
-    check(given.bundle, given.data).write("heat", run)
+    writer = ResultWriter(given.out, given.data)
+    found = check(given.bundle, given.data)
+    print(writer.write("check-heat", found.finding("heat")), json.dumps(found.metrics), found.verdict, sep="\n")
 
 
 if __name__ == "__main__":

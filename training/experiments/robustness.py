@@ -9,6 +9,7 @@ the table differs from the first by the change alone. Boxes are carried along wh
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,8 @@ from models.bundle import load_bundle
 from training.data.augment import carry
 from training.data.dataset import Radiograph, load
 from training.evaluate.metrics import BoxesOfImage, auc, auc_difference_interval, auc_interval, average_precision, thin
-from training.experiments.findings import Check
-from training.runs import Run
+from training.experiments.checks import Check
+from training.experiments.findings import ResultWriter
 
 FloatArray = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -201,8 +202,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for check-robustness.json")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    run = Run(given.out, data=given.data)
-    check(given.bundle, load(given.data, "valid"), given.images, given.seed).write("robustness", run)
+    writer = ResultWriter(given.out, given.data)
+    found = check(given.bundle, load(given.data, "valid"), given.images, given.seed)
+    print(
+        writer.write("check-robustness", found.finding("robustness")),
+        json.dumps(found.metrics),
+        found.verdict,
+        sep="\n",
+    )
 
 
 if __name__ == "__main__":
