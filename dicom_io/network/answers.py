@@ -12,7 +12,7 @@ class AnswerKeepingDimse(DIMSEServiceProvider):  # type: ignore[misc] # pynetdic
 
     pynetdicom 3 means to pause the thread that serves a peer's requests while a question waits for its answers, but
     reads a flag that may be left from the pause before. Now and then that thread takes an answer, calls it unexpected
-    and throws it away: a study is missing from a C-FIND, and nobody hears of it. Who waits for an answer blocks; who
+    and throws it away: a study is missing from a C-FIND, and nothing says so. Who waits for an answer blocks; who
     looks without blocking is that thread.
 
     References

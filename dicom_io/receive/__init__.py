@@ -1,1 +1,1 @@
-"""The listener: who may send, what is taken, and what the peer hears."""
+"""The listener: who may send, what is taken, and what the peer is answered."""

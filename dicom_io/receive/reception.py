@@ -56,7 +56,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What who brings an instance hears: a status of C-STORE, and in words why it is not Success."""
+    """The C-STORE status that an instance is answered with, and in words why it is not Success."""
 
     status: int
     reason: str = ""

@@ -234,7 +234,7 @@ class ObjectStore:
         try:
             self._upload(stored.path)
         except StoreError:
-            # Whoever brought it hears "later"; a copy that the storage lacks is a patient's image that nobody counts.
+            # The sender is told to try again later: a copy that the storage lacks is an image that nobody counts.
             self.local.discard(stored)
             raise
         return stored

@@ -17,7 +17,7 @@ from models.vgg import map_channels
 from tests.bundles import WIDTH, write_tiny_bundle
 from tests.integration.test_real_files import real_file
 from training.classifier.unlikeness import add, fitted
-from training.experiments.unlike_images import MADE, judge, unlikeness
+from training.experiments.unlike_images import MADE, judge, made, unlikeness
 
 PICTURES = Path(__file__).parents[1] / "data" / "fracatlas"
 
@@ -29,9 +29,15 @@ def bundle() -> Bundle:
 
 @pytest.mark.parametrize("kind", sorted(MADE))
 def test_what_was_never_an_x_ray_is_unlike(kind: str, bundle: Bundle) -> None:
-    values = [unlikeness(bundle, pixels) for pixels in MADE[kind](512, 400)]
+    values = [unlikeness(bundle, pixels) for pixels in made(kind, [(512, 400)])]
 
     assert min(values) > 1
+
+
+def test_each_kind_has_images_of_its_own() -> None:
+    first = {next(made(kind)).tobytes() for kind in MADE}
+
+    assert len(first) == len(MADE)
 
 
 @pytest.mark.parametrize("name", ["china.jpg", "flower.jpg"])

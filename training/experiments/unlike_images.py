@@ -98,6 +98,12 @@ MADE: dict[str, Callable[[int, int], Iterator[FloatArray]]] = {
 }
 
 
+def made(kind: str, shapes: Sequence[tuple[int, int]] = SHAPES) -> Iterator[FloatArray]:
+    """Make the images of one kind, in every shape (rows, columns)."""
+    for rows, columns in shapes:
+        yield from MADE[kind](rows, columns)
+
+
 def pictures(folders: Sequence[Path]) -> Iterator[FloatArray]:
     """Read the picture files below folders; small ones and what is no sound picture are passed over."""
     for path in sorted({path for folder in folders for path in folder.rglob("*")}):
@@ -129,9 +135,7 @@ def unlikeness(bundle: Bundle, pixels: FloatArray) -> float:
 
 def check(bundle: Bundle, radiographs: Sequence[Radiograph], folders: Sequence[Path]) -> Check:
     """Count what is called unlike, kind by kind."""
-    shown: dict[str, Iterator[FloatArray]] = {
-        name: (image for shape in SHAPES for image in make(*shape)) for name, make in MADE.items()
-    }
+    shown = {name: made(name) for name in MADE}
     shown |= {"pictures": pictures(folders), "valid": (item.pixels() for item in radiographs)}
     kinds: dict[str, dict[str, Any]] = {}
     for name, images in shown.items():

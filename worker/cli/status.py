@@ -169,7 +169,7 @@ def _show_failures(screen: Console, found: Status, shown: Callable[[str], str]) 
             for each in found.failures
         ]
         show_list(screen, ("when", "what", "study"), entries, cut=False)
-        screen.print("do again: bonewatch retry STUDY, or bonewatch retry --all-failed")
+        screen.print("to repeat: bonewatch retry STUDY, or bonewatch retry --all-failed")
 
 
 def _free_bytes(folder: Path) -> int:
