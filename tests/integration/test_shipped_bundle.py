@@ -59,7 +59,15 @@ def test_the_recorded_answers_are_not_one_answer() -> None:
 def test_the_card_says_what_it_is_and_whose_work_is_in_it() -> None:
     card, version = (SHIPPED / "README.md").read_text(), read_manifest(SHIPPED).version
 
-    for words in (version, "Not a medical device", "CC BY 4.0", "FracAtlas", "Simonyan", "It misses fractures"):
+    for words in (
+        version,
+        "Not a medical device",
+        "CC BY 4.0",
+        "FracAtlas",
+        "Simonyan",
+        "It misses fractures",
+        "another hospital",
+    ):
         assert words in card
 
 

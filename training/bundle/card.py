@@ -160,7 +160,34 @@ def _group(words: str, figures: Mapping[str, Any], images: int) -> str:
 
 def beside(metrics: Mapping[str, Any]) -> list[str]:
     """Tell what the figures would be on somewhat other images, and with nothing fitted on those they come from."""
-    return [*_truncated(metrics), *_copies(metrics), *_cross_fitted(metrics)]
+    return [*_kept_aside(metrics), *_truncated(metrics), *_copies(metrics), *_cross_fitted(metrics)]
+
+
+def _kept_aside(metrics: Mapping[str, Any]) -> list[str]:
+    """Set figures of images that were never here beside those of the images that everything was chosen on."""
+    places = metrics.get("kept_aside")
+    if places is None:
+        return []
+    whole = metrics["whole_files"]
+    boxes = {**whole["boxes"], "boxes_found": whole["boxes"]["sensitivity_at_false_boxes_an_image"]["0.5"]}
+    columns = [{**whole, **boxes, "measured_on": metrics["split"]}, *places]
+    rows = [
+        ("images, fractured", *(f"{each['images']}, {each['fractured']}" for each in columns)),
+        ("AUC", *(with_interval(each, "auc") for each in columns)),
+        *((f"{words} point: sensitivity, specificity", *(_at(each[key]) for each in columns)) for words, key in POINTS),
+        ("mAP50, all images", *(number(each.get("map50")) for each in columns)),
+        ("mAP50, fractured images alone", *(number(each.get("map50_fractured_images_only")) for each in columns)),
+        ("boxes found at 0.5 false ones an image", *(number(each.get("boxes_found")) for each in columns)),
+    ]
+    table = markdown(("figure", *(each["measured_on"] for each in columns)), rows)
+    words = (
+        f"Everything was chosen on {metrics['split']}; the others no choice has seen, an acceptance measured on them"
+    )
+    return [f"{words}:\n\n{table}"]
+
+
+def _at(point: Mapping[str, Any]) -> str:
+    return f"{number(point['sensitivity'])}, {number(point['specificity'])}"
 
 
 def _truncated(metrics: Mapping[str, Any]) -> list[str]:
