@@ -60,7 +60,7 @@ class Run:
     """
 
     folder: Path
-    config: dict[str, Any]
+    config: dict[str, Any] = field(default_factory=dict)
     data: Path | None = None
     started: float = field(default_factory=time.time)
     history: list[dict[str, Any]] = field(default_factory=list)
