@@ -45,8 +45,10 @@ def end_jobs(database):
 
 def items(database):
     with database.read() as session:
-        rows = session.scalars(select(ReanalysisItem).order_by(ReanalysisItem.id))
-        return [(row.study_instance_uid.removeprefix("2.25."), row.state, row.reason_code) for row in rows]
+        state = func.coalesce(Job.state, ReanalysisItem.state)
+        joined = select(ReanalysisItem, state).outerjoin(Job, Job.id == ReanalysisItem.job_id)
+        rows = session.execute(joined.order_by(ReanalysisItem.id))
+        return [(row.study_instance_uid.removeprefix("2.25."), state, row.reason_code) for row, state in rows]
 
 
 def the_run(database):

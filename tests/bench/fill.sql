@@ -104,7 +104,7 @@ INSERT INTO reanalysis_runs (id, source, direction, model_version, state, asked_
 VALUES (1, 'store', 'oldest', '{second}', 'running', 'night', '2026-02-27 22:00:00+00', 0, {studies}, {studies});
 
 INSERT INTO reanalysis_items (id, run_id, study_instance_uid, job_id, state, found_at)
-SELECT n, 1, '2.25.' || n, n, CASE WHEN n > {studies} - 500 THEN 'queued' ELSE 'done' END, '2026-02-27 22:00:00+00'
+SELECT n, 1, '2.25.' || n, n, 'analysis', '2026-02-27 22:00:00+00'
 FROM drawn ORDER BY n;
 
 SELECT setval(pg_get_serial_sequence(name, 'id'), 10 * {studies})

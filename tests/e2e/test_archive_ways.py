@@ -15,7 +15,7 @@ from worker.settings.connection_url import parse_database_url
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 STUDIES = 8
-TAKEN = "SELECT count(*) >= {} FROM reanalysis_items WHERE state IN ('retrieved', 'queued', 'done')"
+TAKEN = "SELECT count(*) >= {} FROM reanalysis_items WHERE state IN ('retrieved', 'analysis')"
 
 
 @pytest.fixture(params=["get", "move", "dicomweb"])

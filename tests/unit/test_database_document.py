@@ -65,7 +65,7 @@ def filled(database):
         a_job(session, study, model_version=FIRST, outcome="absent", probability=0.1, finished_at=night)
         a_job(session, study, model_version=SECOND, revision=2, outcome="present", probability=0.7, **common)
         again = {"created_at": YESTERDAY + timedelta(hours=2), "finished_at": YESTERDAY + timedelta(hours=3)}
-        a_job(session, session.get_one(Study, 2), model_version=SECOND, lane="archive", revision=2, **again)
+        done = a_job(session, session.get_one(Study, 2), model_version=SECOND, lane="archive", revision=2, **again)
         came_back = YESTERDAY + timedelta(seconds=20)
         document = {"modality": "DOC", "out_of_scope_reason": "a document", "received_at": came_back}
         an_instance(session, session.get_one(Study, 1), 9, size_bytes=2**20, **document)
@@ -79,19 +79,22 @@ def filled(database):
                 received_at=YESTERDAY - timedelta(hours=1),
             )
         )  # fmt: skip
-        a_run(session, ("queued", "done", "failed"))
+        # One in shadow, for an answer would be the study's newest.
+        waiting = {"purpose": "shadow", "state": "queued", "outcome": None, "probability": None, "finished_at": None}
+        a_run(session, answered=done, under_way=a_job(session, session.get_one(Study, 3), **waiting))
     return database
 
 
-def a_run(session, states):
-    """Add a re-analysis that took up one study in each of these states."""
+def a_run(session, *, answered, under_way):
+    """Add a re-analysis that took up three studies: one is answered, one in analysis, one failed before."""
     asked = {"source": "store", "direction": "newest", "model_version": SECOND, "asked_by": "night"}
     run = ReanalysisRun(state="running", created_at=YESTERDAY, cursor_date="20260102", **asked)
     session.add(run)
     session.flush()
+    items = (("2.25.2", "analysis", answered), ("2.25.3", "analysis", under_way), ("2.25.99", "failed", None))
     session.add_all(
-        ReanalysisItem(run_id=run.id, study_instance_uid=f"2.25.{number}", state=state, found_at=YESTERDAY)
-        for number, state in enumerate(states)
+        ReanalysisItem(run_id=run.id, study_instance_uid=uid, job_id=job and job.id, state=state, found_at=YESTERDAY)
+        for uid, state, job in items
     )
 
 

@@ -53,7 +53,7 @@ class Store:
         self.gone.add(stored.path)
 
 
-def fill(database, number=1, *, job="done", delivery="committed", picture="committed", item="done", **values):
+def fill(database, number=1, *, job="done", delivery="committed", picture="committed", item="analysis", **values):
     """Write a study with everything that may hang on it."""
     with database.write() as session:
         study = a_study(session, number, **values)
@@ -145,7 +145,7 @@ def test_everything_of_a_study_goes_and_one_event_stays(database):
         ({"delivery": "sent"}, "on its way"),
         ({"picture": "sending"}, "on its way"),
         ({"item": "retrieving"}, "re-analysis"),
-        ({"item": "queued"}, "re-analysis"),
+        ({"item": "retrieved"}, "re-analysis"),
     ],
     ids=lambda value: next(iter(value.values())) if isinstance(value, dict) else "",
 )

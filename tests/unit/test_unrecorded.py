@@ -240,7 +240,7 @@ def test_many_receptions_and_sweeps_at_once_leave_a_file_and_a_row_of_each_image
     assert count(database, Rejection) == 0
 
 
-@pytest.mark.parametrize("state", ["retrieving", "queued"])
+@pytest.mark.parametrize("state", ["retrieving", "retrieved"])
 def test_a_part_of_a_study_that_a_reanalysis_fetches_is_not_taken_for_todays_work(bench, database, state):
     """Analysed alone it could be answered absent, and the missing image be the one with the fracture."""
     part10 = part10_bytes(build_cr())

@@ -11,8 +11,8 @@ from worker.db.base import UID, Base, Key, UtcDateTime, one_of
 
 RUN_STATES = ("planned", "running", "paused", "finished", "stopped")
 TO_RETRIEVE = ("found", "retrieving")
-OPEN_ITEMS = (*TO_RETRIEVE, "retrieved", "queued")
-ITEM_STATES = (*OPEN_ITEMS, "done", "failed")
+WITHOUT_JOB = (*TO_RETRIEVE, "retrieved")
+ITEM_STATES = (*WITHOUT_JOB, "analysis", "failed")
 RETRIEVING = "state = 'retrieving'"
 COPY_HERE = "copy_here"
 
@@ -67,7 +67,7 @@ class ReanalysisRun(Base):
 
 
 class ReanalysisItem(Base):
-    """One study that a run took up: queued -> done, or failed with the reason.
+    """One study that a run took up: in `analysis` its job says what becomes of it; or failed before, with the reason.
 
     A study that only the archive has goes found -> retrieving -> retrieved first. `attempts`, `next_attempt_at` and
     `retrieval_at` tell of its retrievals. `copy_here` is set before the first of them and taken back when no file of

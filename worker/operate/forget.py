@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from dicom_io.types import StoredFile
 from worker.db.database import Database
 from worker.db.events import record
-from worker.db.reanalysis_tables import OPEN_ITEMS
+from worker.db.open_items import item_is_open
 from worker.db.tables import (
     Companion,
     Delivery,
@@ -132,7 +132,7 @@ def _obstacle(session: Session, study: Study) -> str | None:
     of_study = or_(Delivery.report_id.in_(reports), Delivery.companion_id.in_(pictures))
     under_way = select(Delivery.id).where(of_study, Delivery.state.in_(UNDERWAY))
     items = select(ReanalysisItem.id).where(
-        ReanalysisItem.study_instance_uid == study.study_instance_uid, ReanalysisItem.state.in_(OPEN_ITEMS)
+        ReanalysisItem.study_instance_uid == study.study_instance_uid, item_is_open()
     )
     for found, reason in ((open_jobs, JOBS), (under_way, DELIVERIES), (items, ITEMS)):
         if session.scalar(found.limit(1)) is not None:

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from dicom_io.archive.archive import FoundPage
 from dicom_io.errors import PeerBusy, PeerRefused
 from worker.db.database import Database
-from worker.db.reanalysis_tables import OPEN_ITEMS
+from worker.db.open_items import item_is_open
 from worker.db.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
 from worker.reanalysis.date_windows import DateWindowCursor, walk_of
 from worker.reanalysis.parts import ArchiveParts
@@ -93,7 +93,7 @@ def sort_page(session: Session, uids: Sequence[str], model_version: str) -> Page
         taken = set(
             session.scalars(
                 select(ReanalysisItem.study_instance_uid).where(
-                    ReanalysisItem.study_instance_uid.in_(some), ReanalysisItem.state.in_(OPEN_ITEMS)
+                    ReanalysisItem.study_instance_uid.in_(some), item_is_open()
                 )
             )
         )

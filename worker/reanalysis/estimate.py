@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, literal, select, text
 from sqlalchemy.orm import Session
 
 from worker.db.database import Database
@@ -15,6 +15,7 @@ from worker.reanalysis.runs import Request, RunView
 from worker.reanalysis.store import unanswered
 
 MEASURED_JOBS = 1000
+GIVEN_UP = "its analysis was given up; `bonewatch jobs` says why"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +115,21 @@ class ItemFailure:
 def item_failures(database: Database, run_ids: Sequence[int], limit: int = 20) -> tuple[ItemFailure, ...]:
     """Return why studies of these runs failed, newest run and most frequent reason first, so many reasons at most."""
     item, studies = ReanalysisItem, func.count()
-    grouped = (
+    before = (
         select(item.run_id, item.reason_code, item.reason, studies)
         .where(item.run_id.in_(run_ids), item.state == "failed")
         .group_by(item.run_id, item.reason_code, item.reason)
-        .order_by(item.run_id.desc(), studies.desc())
-        .limit(limit)
+    )
+    # From the few jobs that failed to their runs: see `v_reanalysis`.
+    given_up = (
+        select(item.run_id, literal("analysis"), literal(GIVEN_UP), studies)
+        .join(Job, Job.id == item.job_id)
+        .where(Job.state == "failed", (item.run_id + 0).in_(run_ids))
+        .group_by(item.run_id)
     )
     with database.read() as session:
-        return tuple(ItemFailure(*row) for row in session.execute(grouped))
+        found = [ItemFailure(*row) for each in (before, given_up) for row in session.execute(each)]
+    return tuple(sorted(found, key=lambda each: (-each.run_id, -each.studies))[:limit])
 
 
 def progress(database: Database, *, run_id: int | None = None, limit: int = 20) -> tuple[RunProgress, ...]:

@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from worker.db.database import Database
 from worker.db.events import record
-from worker.db.reanalysis_tables import OPEN_ITEMS
+from worker.db.open_items import UNDER_WAY
+from worker.db.reanalysis_tables import WITHOUT_JOB
 from worker.db.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
 from worker.reanalysis.runs import ACTIVE
 from worker.storage.file_removal import lacks_files
@@ -19,38 +20,6 @@ from worker.study.studies import add_job, current_digest
 
 NOTHING_KEPT = "the archive handed it over, but nothing of it could be kept; the table rejections says why"
 IMAGE_GONE = "an image that was here before did not come again: the archive has it no longer"
-GIVEN_UP = "its analysis was given up; `bonewatch jobs` says why"
-
-
-def settle(database: Database, *, now: datetime, limit: int) -> int:
-    """End the items whose jobs have ended; return how many.
-
-    A job that was given to another model before it ran (`studies.replan`) ends its item like any other: the study has
-    the answer of the model that is installed now.
-    """
-    ended = (
-        select(ReanalysisItem.id, Job.state, Job.reason)
-        .join(Job, Job.id == ReanalysisItem.job_id)
-        .where(ReanalysisItem.state == "queued", Job.state.in_(("done", "failed")))
-        .order_by(ReanalysisItem.id)
-        .limit(limit)
-    )
-    with database.write() as session:
-        rows = session.execute(ended).all()
-        for state in ("done", "failed"):
-            keys = [key for key, ended_as, _ in rows if ended_as == state]
-            given_up = {"reason_code": "analysis", "reason": GIVEN_UP}
-            reason = given_up if state == "failed" else {"reason_code": None, "reason": None}
-            values = {"state": state, "finished_at": now, **reason}
-            if keys:
-                changed_rows(
-                    session,
-                    update(ReanalysisItem)
-                    .where(ReanalysisItem.id.in_(keys), ReanalysisItem.state == "queued")
-                    .values(**values)
-                    .execution_options(synchronize_session=False),
-                )
-        return len(rows)
 
 
 def take_up_retrieved(database: Database, *, model_version: str, now: datetime, limit: int) -> int:
@@ -95,7 +64,7 @@ def _take_up(session: Session, item_id: int, study_id: int | None, model_version
     row.job_id = session.scalar(same) or add_job(
         session, study.id, digest=digest, model_version=model_version, lane=ARCHIVE, now=now
     )
-    row.state = "queued"
+    row.state = "analysis"
 
 
 def studies_in(database: Database, run_id: int, states: tuple[str, ...], most: int) -> int:
@@ -107,8 +76,12 @@ def studies_in(database: Database, run_id: int, states: tuple[str, ...], most: i
 
 def finish_runs(database: Database, *, now: datetime) -> int:
     """End the runs whose plan is at its end and whose studies all have an end; return how many."""
-    unfinished = exists().where(ReanalysisItem.run_id == ReanalysisRun.id, ReanalysisItem.state.in_(OPEN_ITEMS))
-    over = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None), ~unfinished)
+    item = ReanalysisItem
+    without_job = exists().where(item.run_id == ReanalysisRun.id, item.state.in_(WITHOUT_JOB))
+    # From the few jobs that are not done to their run, and not through all studies of the run: `+ 0` says so to SQLite.
+    with_job = exists().where(Job.state.in_(UNDER_WAY), item.job_id == Job.id, item.run_id + 0 == ReanalysisRun.id)
+    planned = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None))
+    over = and_(planned, ~without_job, ~with_job)
     with database.write() as session:
         values = {"state": "finished", "finished_at": now, "reason": None, "lease_token": None, "lease_until": None}
         ended = 0

@@ -53,7 +53,7 @@ def step(parts: ReanalysisCollaborators) -> dict[str, int]:
     """Do a bounded piece of all that is open; return how many nights, studies and runs it was about.
 
     1. Begin the night's run, once a night.
-    2. Let retrieved studies follow their jobs; end the studies whose analysis has ended.
+    2. Let retrieved studies follow their jobs; give up the retrievals that a stopped run has left behind.
     3. Delete the files of retrieved studies that are answered.
     4. Work at the open runs, each under its lease.
     5. End the runs that have nothing open.
@@ -63,7 +63,6 @@ def step(parts: ReanalysisCollaborators) -> dict[str, int]:
     counts = {
         "nights_begun": _begin_night(parts, now),
         "studies_taken_up": items.take_up_retrieved(database, model_version=version, now=now, limit=page),
-        "studies_ended": items.settle(database, now=now, limit=page),
         "retrievals_abandoned": retrievals.abandon(database, now=now, limit=page),
         "copies_deleted": delete_answered(database, parts.store, now=now, limit=page),
         "pieces": sum(_work(parts, run_id) for run_id in runs.open_runs(database)),

@@ -14,13 +14,12 @@ from sqlalchemy.orm import aliased
 
 from dicom_io.errors import StoreError
 from worker.db.database import Database
-from worker.db.reanalysis_tables import OPEN_ITEMS
+from worker.db.open_items import item_is_open
 from worker.db.tables import LIVE_SOURCES, Instance, ReanalysisItem, Study
 from worker.storage.file_removal import RETRIEVED_COPY, FileStore, ended, mark, remove_marked
 from worker.study.jobs import changed_rows
 
 BY = "the archive's night"
-CLOSED = ReanalysisItem.state.in_(("done", "failed"))
 
 log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ def delete_answered(database: Database, store: FileStore, *, now: datetime, limi
         .join(Study, Study.study_instance_uid == ReanalysisItem.study_instance_uid, isouter=True)
         .where(
             ReanalysisItem.copy_here.is_(True),
-            CLOSED,
+            ~item_is_open(),
             or_(Study.id.is_(None), Study.source.in_(LIVE_SOURCES), _unneeded()),
         )
         .distinct()
@@ -75,7 +74,7 @@ def delete_answered(database: Database, store: FileStore, *, now: datetime, limi
 def _unneeded() -> ColumnElement[bool]:
     other = aliased(ReanalysisItem)
     open_item = exists().where(
-        other.study_instance_uid == Study.study_instance_uid, other.copy_here.is_(True), other.state.in_(OPEN_ITEMS)
+        other.study_instance_uid == Study.study_instance_uid, other.copy_here.is_(True), item_is_open(other)
     )
     return and_(ended(), ~open_item)
 
@@ -93,7 +92,7 @@ def _forget(database: Database, study_instance_uid: str) -> None:
             session,
             update(ReanalysisItem)
             .where(ReanalysisItem.study_instance_uid == study_instance_uid, ReanalysisItem.copy_here.is_(True))
-            .where(CLOSED, ~kept)
+            .where(~item_is_open(), ~kept)
             .values(copy_here=False)
             .execution_options(synchronize_session=False),
         )

@@ -172,7 +172,7 @@ def _record_jobs(session: Session, run_id: int, job_ids: Sequence[int], now: dat
     events = select(moment, literal("queued"), Job.study_id, Job.id, literal(detail, JSON)).where(of_jobs)
     session.execute(insert(Event).from_select(["at", "kind", "study_id", "job_id", "detail"], events.order_by(Job.id)))
     items = (
-        select(literal(run_id), Study.study_instance_uid, Job.id, literal("queued"), moment)
+        select(literal(run_id), Study.study_instance_uid, Job.id, literal("analysis"), moment)
         .join(Study, Study.id == Job.study_id)
         .where(of_jobs)
         .order_by(Job.id)

@@ -35,7 +35,7 @@ from dicom_io.store.stores import Store
 from dicom_io.types import Peer, StoredFile
 from worker.db.database import Database
 from worker.db.events import record
-from worker.db.reanalysis_tables import OPEN_ITEMS
+from worker.db.open_items import item_is_open
 from worker.db.tables import (
     LIVE_SOURCES,
     Event,
@@ -182,7 +182,7 @@ class UnrecordedFiles:
         """Say whether a re-analysis has fetched the study and will, or did, end its copy: alone it is not whole."""
         uid = found.study_instance_uid
         brought = exists().where(Study.study_instance_uid == uid, Study.source.in_(LIVE_SOURCES))
-        fetched = exists().where(ReanalysisItem.study_instance_uid == uid, ReanalysisItem.state.in_(OPEN_ITEMS))
+        fetched = exists().where(ReanalysisItem.study_instance_uid == uid, item_is_open())
         with self._database.read() as session:
             return bool(session.scalar(select(~brought & fetched)))
 

@@ -194,13 +194,20 @@ SELECT
     r.cursor_date
 FROM reanalysis_runs r
 """
-_COUNT = "(SELECT COUNT(*) FROM reanalysis_items i WHERE i.run_id = r.id AND i.state IN ({states})) AS {name}"
+_ITEMS = "(SELECT COUNT(*) FROM reanalysis_items i WHERE i.run_id = r.id AND i.state IN ({states}))"
+# Most jobs of a run are done, so the others are counted: from them to the run (SQLite cannot use the index of a sum).
+_JOBS = """(SELECT COUNT(*) FROM jobs j JOIN reanalysis_items i ON i.job_id = j.id
+     WHERE j.state IN ({states}) AND i.run_id + 0 = r.id)"""
+_UNDER_WAY, _GIVEN_UP = _JOBS.format(states="'queued', 'running'"), _JOBS.format(states="'failed'")
 _COUNTED = {
-    "to_retrieve": "'found', 'retrieving'",
-    "retrieved": "'retrieved'",
-    "queued": "'queued'",
-    "done": "'done'",
-    "failed": "'failed'",
+    "to_retrieve": _ITEMS.format(states="'found', 'retrieving'"),
+    "retrieved": _ITEMS.format(states="'retrieved'"),
+    "queued": _UNDER_WAY,
+    "done": f"""{_ITEMS.format(states="'analysis'")}
+    - {_UNDER_WAY}
+    - {_GIVEN_UP}""",
+    "failed": f"""{_ITEMS.format(states="'failed'")}
+    + {_GIVEN_UP}""",
 }
 
 
@@ -223,7 +230,7 @@ def upgrade() -> None:
     )
     op.execute(_FINDINGS.format(latest=_LATEST))
     op.execute(_CHANGES)
-    counts = ",\n    ".join(_COUNT.format(states=states, name=name) for name, states in _COUNTED.items())
+    counts = ",\n    ".join(f"{count} AS {name}" for name, count in _COUNTED.items())
     op.execute(_REANALYSIS.format(counts=counts))
 
 
@@ -521,7 +528,7 @@ def _make_tables() -> None:  # noqa: PLR0915 - a statement each table and index
         sa.Column("reason_code", sa.String(length=32), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.CheckConstraint(
-            "state IN ('found', 'retrieving', 'retrieved', 'queued', 'done', 'failed')",
+            "state IN ('found', 'retrieving', 'retrieved', 'analysis', 'failed')",
             name=op.f("ck_reanalysis_items_state"),
         ),
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_reanalysis_items_job_id_jobs")),
