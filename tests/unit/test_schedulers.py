@@ -14,7 +14,7 @@ from tests.archive_nights import DAY, NEW, OLD, end_jobs
 from tests.databases import MORNING, a_delivery, a_job, a_study, an_instance, kinds
 from tests.fakes_archive import FakeArchive
 from tests.fakes_worker import FakeQueue, FakeStore
-from worker.db.tables import Delivery, Job, ReanalysisItem, ReanalysisRun, Scheduler, Study, utc_now
+from worker.db.tables import Delivery, Event, Job, ReanalysisItem, ReanalysisRun, Scheduler, Study, utc_now
 from worker.errors import DatabaseUnavailable
 from worker.queue.presence import Presence, present
 from worker.queue.sweep import SweepCollaborators, SweepRule, sweep
@@ -92,8 +92,8 @@ def test_what_is_to_be_done_is_done_once_by_schedulers_that_do_it_all_at_once(sc
         assert session.scalars(select(Delivery.state)).all() == ["pending"]
         assert session.scalars(select(Study.state).where(Study.study_instance_uid == "2.25.1")).one() == "complete"
     happened = Counter(kinds(database))
-    assert (happened["completed"], happened["shadow"]) == (1, 1)
-    assert (happened["requeued"], happened["replanned"], happened["failed"]) == (1, 1, 1)
+    assert happened["completed"] >= 1, "a study that one of them retrieved may be closed by another's sweep already"
+    assert (happened["shadow"], happened["requeued"], happened["replanned"], happened["failed"]) == (1, 1, 1, 1)
     assert happened["reanalysis_asked"] == 2
 
     for _ in range(8):
@@ -130,8 +130,11 @@ def copy_waits():
 
 
 def assert_nothing_is_doubled(schedulers, database):
+    event = (Event.kind, Event.study_id, Event.job_id)
+    of_study = select(*event).where(Event.study_id.is_not(None)).group_by(*event).having(func.count() > 1)
     same = (Job.study_id, Job.digest, Job.model_version, Job.purpose)
     with database.read() as session:
+        assert session.execute(of_study).all() == []
         assert session.execute(select(*same).group_by(*same).having(func.count() > 1)).all() == []
         once = (ReanalysisItem.study_instance_uid,)
         assert session.execute(select(*once).group_by(*once).having(func.count() > 1)).all() == []

@@ -13,7 +13,7 @@ from worker.queue.app import create_app
 from worker.queue.tasks import run_analysis, run_sweep
 from worker.settings.settings import load_settings
 from worker.study import jobs
-from worker.study.lease import Heartbeat
+from worker.study.lease import keep_job
 from worker.study.pipeline import Collaborators, ReportRule
 from worker.study.queues import ANALYZE, DELIVER, SWEEP
 from worker.study.studies import add_job, current_digest
@@ -114,7 +114,7 @@ def test_a_database_that_is_away_before_the_claim_ends_the_message_quietly(runti
 def test_a_worker_that_slept_through_its_lease_finds_out_before_it_writes_a_report(runtime):
     clock = Clock()
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=clock())
-    heartbeat = Heartbeat(runtime.database, held, lease_seconds=60, clock=clock)
+    heartbeat = keep_job(runtime.database, held, lease_seconds=60, clock=clock)
     jobs.put_back(runtime.database, held, reason="x", now=clock(), wait_seconds=0)
     heartbeat.check()
 
@@ -139,7 +139,7 @@ def test_a_sweep_without_a_database_ends_quietly(runtime):
 
 def test_a_heartbeat_renews_until_the_job_is_somebody_elses(runtime):
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    heartbeat = Heartbeat(runtime.database, held, lease_seconds=60, clock=utc_now)
+    heartbeat = keep_job(runtime.database, held, lease_seconds=60, clock=utc_now)
 
     heartbeat.beat()
     assert runtime.job().lease_until > utc_now()
@@ -153,7 +153,7 @@ def test_a_heartbeat_renews_until_the_job_is_somebody_elses(runtime):
 
 def test_a_heartbeat_beats_by_itself_and_stops_when_it_is_left(runtime):
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    with Heartbeat(runtime.database, held, lease_seconds=0.03, clock=utc_now) as heartbeat:
+    with keep_job(runtime.database, held, lease_seconds=0.03, clock=utc_now) as heartbeat:
         jobs.put_back(runtime.database, held, reason="x", now=MORNING, wait_seconds=0)
         heartbeat._lost.wait(60)
         with pytest.raises(LeaseLost):
@@ -167,7 +167,7 @@ def test_a_database_that_does_not_answer_for_a_while_is_no_lost_lease(runtime):
             raise DatabaseUnavailable("locked")
 
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    heartbeat = Heartbeat(Away(), held, lease_seconds=60, clock=utc_now)
+    heartbeat = keep_job(Away(), held, lease_seconds=60, clock=utc_now)
 
     heartbeat.beat()
 

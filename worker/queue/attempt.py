@@ -17,7 +17,7 @@ from worker.errors import DatabaseError, EnvironmentUnfit, LeaseLost, QueueUnava
 from worker.queue.bootstrap import Runtime
 from worker.study import jobs
 from worker.study.jobs import Claim
-from worker.study.lease import Heartbeat
+from worker.study.lease import keep_job
 from worker.study.pipeline import Collaborators, analyse_study
 
 log = structlog.get_logger(__name__)
@@ -54,7 +54,7 @@ def _guarded(
     held: Claim, parts: Collaborators, runtime: Runtime, between_images: Callable[[], None] | None
 ) -> tuple[int, ...]:
     settings = runtime.settings
-    heartbeat = Heartbeat(parts.database, held, lease_seconds=settings.lease_seconds, clock=utc_now)
+    heartbeat = keep_job(parts.database, held, lease_seconds=settings.lease_seconds, clock=utc_now)
 
     def check() -> None:
         if between_images is not None:

@@ -14,7 +14,6 @@ than `waiting`, so that neither the queue nor the night's end has to deal with a
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from sqlalchemy import update
 from worker.db.database import Database
 from worker.db.events import record
 from worker.db.tables import ReanalysisRun
-from worker.errors import DatabaseError, LeaseLost
+from worker.errors import LeaseLost
 from worker.reanalysis import items, retrievals, runs
 from worker.reanalysis.archive_work import ArchiveWork
 from worker.reanalysis.limits import (
@@ -45,6 +44,7 @@ from worker.reanalysis.runs import ARCHIVE, RunLease, RunView
 from worker.reanalysis.store import plan_page
 from worker.settings.night import night_of
 from worker.study.jobs import changed_rows
+from worker.study.lease import Heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -92,14 +92,18 @@ def _work(parts: ReanalysisCollaborators, run_id: int) -> int:
     if not lease.take():
         return 0
     done, end = 0, time.monotonic() + parts.rule.seconds
+    # A retrieval may take longer than a lease.
+    kept = Heartbeat(lease.renew, f"re-analysis {run_id}", lease_seconds=lease.seconds, clock=parts.clock)
     try:
-        with _kept(lease), _pieces(parts, lease) as piece:
+        with kept, _pieces(parts, lease) as piece:
             while piece():
                 done += 1
                 if time.monotonic() > end:
                     break
     except LeaseLost as error:
         log.info("reanalysis_interrupted", reason=str(error))
+    finally:
+        lease.release()
     return done
 
 
@@ -113,29 +117,6 @@ def _pieces(parts: ReanalysisCollaborators, lease: RunLease) -> Iterator[Callabl
     else:
         with ArchiveWork(parts, parts.archive, lease) as work:
             yield lambda: _piece(parts, lease, work.piece)
-
-
-@contextmanager
-def _kept(lease: RunLease) -> Iterator[None]:
-    """Renew the lease in a thread while a piece runs: a retrieval may take longer than a lease."""
-    stopped = threading.Event()
-
-    def renew() -> None:
-        while not stopped.wait(lease.seconds / 3):
-            try:
-                if not lease.renew():
-                    return
-            except DatabaseError as error:
-                log.warning("lease_not_renewed", run_id=lease.run_id, reason=str(error))
-
-    thread = threading.Thread(target=renew, name=f"reanalysis-{lease.run_id}", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
-        lease.release()
 
 
 def _piece(parts: ReanalysisCollaborators, lease: RunLease, do: Callable[[RunView, datetime], bool | str]) -> bool:
