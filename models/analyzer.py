@@ -66,6 +66,7 @@ class Analyzer:
         self.dtype = choose_dtype(self.device)
         self._classifier_trunk = bundle.classifier_trunk.to(self.dtype)
         self._detector_trunk = bundle.detector_trunk.to(self.dtype)
+        self._looked_at: list[tuple[FloatArray, Tensor, Letterbox]] = []
         self._classifier = bundle.classifier
         self._detector = bundle.detector
         self._classifier.convert(self.dtype)
@@ -109,9 +110,15 @@ class Analyzer:
         ImageError
             The array is no image that can be analysed; the message says why.
         """
+        return self.analyze_with_networks(pixels, minimum_score)[0]
+
+    def analyze_with_networks(
+        self, pixels: FloatArray, minimum_score: float | None = None
+    ) -> tuple[ImageAnalysis, NetworkAnswer]:
+        """Analyse one image as `analyze` does, and tell what the networks said."""
         started = time.perf_counter()
         (answer,) = self._answers([check_pixels(pixels)])
-        return self._analysis(answer, minimum_score, time.perf_counter() - started)
+        return self._analysis(answer, minimum_score, time.perf_counter() - started), answer
 
     @property
     def batch_size(self) -> int:
@@ -179,19 +186,24 @@ class Analyzer:
     def explain(self, pixels: FloatArray) -> FloatArray:
         """Return where the classifier's answer comes from: float32, (rows, columns) of the image, 0..1.
 
-        See `models.explain`. It says nothing about the detector, whose boxes explain themselves. Raises ImageError as
-        `analyze` does.
+        See `models.explain`. It says nothing about the detector, whose boxes explain themselves. The very array that
+        was analysed last goes through the trunk once for both. Raises ImageError as `analyze` does.
         """
+        image = check_pixels(pixels)
+        for seen, maps, letterbox in self._looked_at:
+            if seen is image:
+                return register(grad_cam(self._classifier, maps), letterbox)
         preprocessing = self._manifest.classifier.preprocessing.build()
         with torch.inference_mode():
-            maps, (letterbox,) = self._maps([check_pixels(pixels)], preprocessing, self._classifier_trunk)
+            maps, (letterbox,) = self._maps([image], preprocessing, self._classifier_trunk)
         return register(grad_cam(self._classifier, maps), letterbox)
 
     @torch.inference_mode()
     def _answers(self, images: Sequence[FloatArray]) -> list[NetworkAnswer]:
         """Return what the networks say of images whose canvases have one shape."""
         entry = self._manifest.classifier
-        maps, _ = self._maps(images, entry.preprocessing.build(), self._classifier_trunk)
+        maps, letterboxes = self._maps(images, entry.preprocessing.build(), self._classifier_trunk)
+        self._looked_at = [(image, maps[at : at + 1], letterboxes[at]) for at, image in enumerate(images)]
         output = self._classifier(maps)
         logits = [float(logit) for logit in output.logits]
         unlikeness = [None] * len(images) if output.unlikeness is None else output.unlikeness.tolist()

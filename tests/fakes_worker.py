@@ -9,15 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from dicom_io.pixels.frames import DisplayedFrame
 from dicom_io.report.structured_report import Report, ReportContent
 from dicom_io.send.sender import SendReceipt
-from dicom_io.types import CommitmentReport, Destination, Frame, ReportReference, StoredFile
+from dicom_io.types import CommitmentReport, Destination, ReportReference, StoredFile
 from dicom_io.uids import derive_uid
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
 from worker.errors import QueueUnavailable
 
 VERSION = "2026-03-01-first+01234567"
-FRAME = Frame(1, np.zeros((4, 4), np.float32))
+FRAME = DisplayedFrame(1, np.zeros((4, 4), np.float32))
 PRESENT = ImageAnalysis(0.9, (ScoredBox(1.0, 2.0, 3.0, 4.0, 0.8),), Decision.PRESENT, 0.1)
 INCONCLUSIVE = ImageAnalysis(0.4, (), Decision.INCONCLUSIVE, 0.1)
 ABSENT = ImageAnalysis(0.05, (), Decision.ABSENT, 0.1)
@@ -73,7 +74,7 @@ class FakeFrames:
     def __init__(self, **by_name: Sequence[object]) -> None:
         self.by_name = by_name
 
-    def __call__(self, path: Path) -> Iterator[Frame]:
+    def __call__(self, path: Path) -> Iterator[DisplayedFrame]:
         for item in self.by_name.get(path.stem, (FRAME,)):
             if isinstance(item, BaseException):
                 raise item

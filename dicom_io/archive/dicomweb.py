@@ -6,9 +6,9 @@ had does not lose the others.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from email.message import Message
 from functools import partial
 from typing import Any, BinaryIO
@@ -93,9 +93,9 @@ class DicomwebArchive:
 
     def _arrival(self, part10: bytes, uids: tuple[str, str, str]) -> Arrival:
         incoming = IncomingDataSet(self._spool, self._server.maximum_instance_bytes)
-        sop_class_uid = read_header(io.BytesIO(part10)).sop_class_uid
         peer = Peer("", self._server.url.partition("//")[2].partition("/")[0][:64], self.source)
-        return arrival_of_part10(part10, incoming, (sop_class_uid, uids[2]), peer, uids[0])
+        arrival = arrival_of_part10(part10, incoming, peer, read_header(part10))
+        return replace(arrival, study_instance_uid=uids[0], sop_instance_uid=uids[2])  # those that were asked for
 
     @contextmanager
     def _client(self) -> Iterator[_Client]:

@@ -38,7 +38,24 @@ MOST_UNEQUAL = 4.0
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame]:
+@dataclass(frozen=True, slots=True)
+class DisplayedFrame(Frame):
+    """A frame with what a picture of it for people needs.
+
+    `rendering` makes `pixels` of the stored values, None where the image is in colour; `lossy` says that the image once
+    was compressed with loss.
+    """
+
+    rendering: Rendering | None = None
+    lossy: bool = False
+
+    @property
+    def softcopy(self) -> Softcopy | None:
+        """What a viewer must do to show the stored values as `pixels`, None where the image is in colour."""
+        return None if self.rendering is None else softcopy(self.rendering)
+
+
+def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[DisplayedFrame]:
     """Yield the frames of an image, one at a time.
 
     1. Read the data set and check what it declares against the limits.
@@ -54,7 +71,7 @@ def read_frames(path: Path, limits: PixelLimits | None = None) -> Iterator[Frame
 
     Yields
     ------
-    Frame
+    DisplayedFrame
         Pixels float32, shape (rows, columns), 0..1, 1 = bright bone; spacing in mm where the header has it, and how
         high a pixel is for its width.
 
@@ -85,26 +102,10 @@ def read_values_digest(path: Path, limits: PixelLimits | None = None) -> str:
 
 
 def read_displayed(path: Path, number: int, limits: PixelLimits | None = None) -> DisplayedFrame:
-    """Read one frame, number 1 the first, with what a picture of it for people needs; errors as `read_frames`."""
+    """Read one frame, number 1 the first, and decode no other; errors as `read_frames`."""
     image = _open(path, limits or PixelLimits())
     decoded = image.decode(number - 1)
-    shown = image.shown(decoded)
-    frame = image.frame(decoded, shown, number - 1)
-    lossy = term(image.ds, "LossyImageCompression") == "01"
-    return DisplayedFrame(frame, None if shown is None else softcopy(shown.rendering), lossy)
-
-
-@dataclass(frozen=True, slots=True)
-class DisplayedFrame:
-    """A frame and how it is shown.
-
-    `softcopy` makes `frame.pixels` of the stored values, None where the image is in colour; `lossy` says that the image
-    once was compressed with loss.
-    """
-
-    frame: Frame
-    softcopy: Softcopy | None
-    lossy: bool
+    return image.frame(decoded, image.shown(decoded), number - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +209,7 @@ class _Opened:
             rendering = render(display, stored, np.where(background, 0, counts))
             return _Shown(rendering, background, (*fault, *rendering.left_aside))
 
-    def frame(self, decoded: _Decoded, shown: _Shown | None, index: int) -> Frame:
+    def frame(self, decoded: _Decoded, shown: _Shown | None, index: int) -> DisplayedFrame:
         """Return a frame as it is analysed."""
         with parsing():
             if shown is None:
@@ -220,7 +221,16 @@ class _Opened:
         if pixels.min() == pixels.max():
             raise PixelsBlank(f"every pixel of frame {index + 1} has the same value")
         digest = values_digest(decoded.array, decoded.photometric)
-        return Frame(index + 1, pixels, self.spacing_mm, aspect, (*decoded.told, *told), digest)
+        return DisplayedFrame(
+            number=index + 1,
+            pixels=pixels,
+            spacing_mm=self.spacing_mm,
+            aspect=aspect,
+            warnings=(*decoded.told, *told),
+            values_digest=digest,
+            rendering=None if shown is None else shown.rendering,
+            lossy=term(self.ds, "LossyImageCompression") == "01",
+        )
 
 
 def _open(path: Path, limits: PixelLimits) -> _Opened:

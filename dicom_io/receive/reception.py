@@ -43,7 +43,8 @@ _PIECE_BYTES = 1 << 20
 class Arrival:
     """An instance at the door: what the command says of it, its encoded data set, and whom it comes from.
 
-    `study_instance_uid` is the study that we asked for, None where we asked for none.
+    `study_instance_uid` is the study that we asked for, None where we asked for none. `header` is that of these very
+    bytes where somebody has read it already.
     """
 
     sop_class_uid: str
@@ -52,6 +53,7 @@ class Arrival:
     data_set: IncomingDataSet
     peer: Peer
     study_instance_uid: str | None = None
+    header: InstanceHeader | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,10 +277,8 @@ def arrival_of_stored(path: Path, incoming: IncomingDataSet, peer: Peer) -> Arri
     return Arrival(header.sop_class_uid, header.sop_instance_uid, header.transfer_syntax_uid, incoming, peer)
 
 
-def arrival_of_part10(
-    part10: bytes, incoming: IncomingDataSet, identity: tuple[str, str], peer: Peer, study_instance_uid: str
-) -> Arrival:
-    """Return what a Part 10 file brings that was asked for by SOP Class and SOP Instance UID; fills `incoming`.
+def arrival_of_part10(part10: bytes, incoming: IncomingDataSet, peer: Peer, header: InstanceHeader) -> Arrival:
+    """Return what a Part 10 file brings whose header was read; fills `incoming`.
 
     Raises
     ------
@@ -286,15 +286,23 @@ def arrival_of_part10(
         It is no such file.
     """
     stream = io.BytesIO(part10)
-    transfer_syntax_uid = read_file_meta(stream)
+    read_file_meta(stream)
     incoming.write(stream.getbuffer()[stream.tell() :])
-    return Arrival(*identity, transfer_syntax_uid, incoming, peer, study_instance_uid)
+    return Arrival(
+        header.sop_class_uid,
+        header.sop_instance_uid,
+        header.transfer_syntax_uid,
+        incoming,
+        peer,
+        header.study_instance_uid,
+        header,
+    )
 
 
 def _checked_header(request: Arrival) -> InstanceHeader:
     """Return the header if it is whole and is what the command announced (PS3.4 B.2.3)."""
     try:
-        header = read_data_set_header(request.data_set.stream(), request.transfer_syntax_uid)
+        header = request.header or read_data_set_header(request.data_set.stream(), request.transfer_syntax_uid)
     except IncompleteHeader as error:
         raise _Refused(DATA_SET_MISMATCH, error.code, str(error), keep=True) from error
     except HeaderError as error:

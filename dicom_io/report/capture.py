@@ -106,9 +106,8 @@ def _add_image(ds: Dataset, content: CompanionContent, shown: DisplayedFrame, so
 
 
 def _add_pixels(ds: Dataset, content: CompanionContent, shown: DisplayedFrame) -> None:
-    frame = shown.frame
-    marks = marks_of(content.image, content.algorithm.version, frame.aspect, frame.warnings)
-    drawn = draw_marks(frame.pixels, replace(marks, heat=content.heat))
+    marks = marks_of(content.image, content.algorithm.version, shown.aspect, shown.warnings)
+    drawn = draw_marks(shown.pixels, replace(marks, heat=content.heat))
     picture = cv2.cvtColor(drawn, cv2.COLOR_BGR2RGB)
     ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
     ds.Rows, ds.Columns = picture.shape[:2]

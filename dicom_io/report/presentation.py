@@ -89,7 +89,7 @@ def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Repo
         content_label=LABEL,
         content_description=DESCRIPTION,
         graphic_layers=[LAYER],
-        graphic_annotations=_annotations(content, source, image, shown.frame.aspect),
+        graphic_annotations=_annotations(content, source, image, shown.aspect),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **_transformations(shown.softcopy),
     )
@@ -102,7 +102,7 @@ def _referenced(source: SourceImage, shown: DisplayedFrame) -> Dataset:
     ds = Dataset()
     ds.SOPClassUID, ds.SOPInstanceUID = source.sop_class_uid, source.sop_instance_uid
     ds.SeriesInstanceUID, ds.StudyInstanceUID = source.series_instance_uid, source.study_instance_uid
-    ds.Rows, ds.Columns = shown.frame.pixels.shape
+    ds.Rows, ds.Columns = shown.pixels.shape
     ds.SamplesPerPixel = 1
     ds.PatientName = ds.PatientID = ds.PatientSex = ds.AccessionNumber = ds.StudyID = ""
     ds.PatientBirthDate = ds.StudyDate = ds.StudyTime = None
@@ -184,7 +184,7 @@ def _finish(ds: Any, content: CompanionContent, source: SourceImage, shown: Disp
     # Type 2C, for paired body parts, and a presentation state has no Image Laterality instead (PS3.3 C.7.3.1).
     ds.Laterality = source.laterality if source.laterality in ("R", "L") else ""
     (area,) = ds.DisplayedAreaSelectionSequence
-    area.PresentationPixelAspectRatio = _whole_ratio(shown.frame.aspect)
+    area.PresentationPixelAspectRatio = _whole_ratio(shown.aspect)
     add_equipment(ds, content.algorithm)
     # highdicom names itself here with the time of day, which would make every build another file.
     if "ContributingEquipmentSequence" in ds:

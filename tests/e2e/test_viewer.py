@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Locator
 
+from dicom_io.types import Box
 from tests.browser import PHONE
 from worker.ui import viewer
-from worker.ui.viewer import Picture, ShownBox, drawn
+from worker.ui.viewer import Picture, drawn
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -38,8 +39,8 @@ def show(browser):
     page.set_content(f'{head}<style>{css}</style><div class="viewer"></div><div style="height: 3000px"></div>')
     script = base64.b64encode((FOLDER / "viewer.js").read_bytes()).decode()
 
-    def showing(*boxes):
-        picture = Picture(np.zeros((100, 100), np.uint8), boxes, "Radiograph", aspect=2.0)
+    def showing(*boxes, dashed=False):
+        picture = Picture(np.zeros((100, 100), np.uint8), boxes, "Radiograph", aspect=2.0, dashed=dashed)
         page.evaluate(SHOW, [script, drawn(picture)])
         return page
 
@@ -50,7 +51,7 @@ def show(browser):
 @pytest.fixture
 def page(show):
     """Show an image with one box."""
-    return show(ShownBox(10, 20, 30, 40, "0.90"))
+    return show(Box(10, 20, 30, 40, 0.9))
 
 
 def place(page):
@@ -90,7 +91,7 @@ def test_buttons_and_keys_zoom_in_move_and_show_the_whole_again(page):
     [(95, 50, 100, 60), (0, 0, 5, 100), (97, 0, 100, 3), (97, 97, 100, 100), (-3, -3, 5, 5)],
 )
 def test_a_score_is_inside_the_picture_wherever_its_box_is_and_however_far_one_zooms(show, corners):
-    page = show(ShownBox(*corners, "0.90"))
+    page = show(Box(*corners, 0.9))
     for _ in range(2):
         left, top, right, bottom = page.locator("svg text").evaluate(CORNERS)
         assert 0 <= left < right <= 100
@@ -99,7 +100,7 @@ def test_a_score_is_inside_the_picture_wherever_its_box_is_and_however_far_one_z
 
 
 def test_no_line_of_a_box_runs_through_the_score_of_another(show):
-    page = show(ShownBox(10, 20, 30, 40, "0.90"), ShownBox(5, 5, 50, 50, "0.80"))
+    page = show(Box(10, 20, 30, 40, 0.9), Box(5, 5, 50, 50, 0.8))
     drawn_in_order = page.locator("svg > rect, svg > text").evaluate_all("all => all.map((each) => each.tagName)")
     assert drawn_in_order == ["rect"] * 4 + ["text"] * 2
 
@@ -156,6 +157,6 @@ def test_scores_are_as_large_and_the_wheel_as_exact_where_a_high_picture_is_narr
 
 
 def test_the_outline_of_an_unclear_image_s_region_is_dashed(show):
-    page = show(ShownBox(10, 20, 30, 40, "0.30", dashed=True), ShownBox(50, 20, 70, 40, "0.90"))
-    dashes = page.locator("rect.box").evaluate_all("(all) => all.map((one) => getComputedStyle(one).strokeDasharray)")
-    assert dashes == ["12px, 8px", "none"]
+    style = "(box) => getComputedStyle(box).strokeDasharray"
+    assert show(Box(10, 20, 30, 40, 0.3), dashed=True).locator("rect.box").evaluate(style) == "12px, 8px"
+    assert show(Box(10, 20, 30, 40, 0.9)).locator("rect.box").evaluate(style) == "none"

@@ -284,3 +284,17 @@ def test_an_image_that_cannot_be_analysed_does_not_touch_those_given_with_it(ana
 
     assert isinstance(second, ImageError)
     assert (type(first), type(third)) == (ImageAnalysis, ImageAnalysis)
+
+
+def test_the_heat_map_of_what_was_just_analysed_needs_no_second_pass_through_the_trunk(tmp_path: Path) -> None:
+    bundle = load_bundle(write_tiny_bundle(tmp_path))
+    passes: list[int] = []
+    bundle.classifier_trunk.register_forward_pre_hook(lambda _, images: passes.append(len(images[0])))
+    analyzer, image = Analyzer(bundle, device="cpu"), radiograph()
+    asked_alone = analyzer.explain(image)
+    analyzer.analyze(image)
+    before = len(passes)
+    assert np.array_equal(analyzer.explain(image), asked_alone)
+    assert len(passes) == before
+    assert not np.array_equal(analyzer.explain(image[::-1].copy()), asked_alone)
+    assert len(passes) == before + 1

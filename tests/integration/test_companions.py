@@ -62,7 +62,7 @@ IMAGES = {
 
 
 def content(path: Path, frame: int = 1, boxes=None, outcome=Outcome.PRESENT, heat=None) -> CompanionContent:
-    rows, columns = read_displayed(path, frame).frame.pixels.shape
+    rows, columns = read_displayed(path, frame).pixels.shape
     boxes = (Box(columns * 0.25, rows * 0.5, columns * 0.75, rows * 0.875, 0.87),) if boxes is None else boxes
     image = ReportedImage(path, frame, outcome, 0.934, boxes)
     return CompanionContent(image, 1, build_report(content_of(image)).reference, ALGORITHM, MOMENT, heat)
@@ -109,7 +109,7 @@ def test_dcmtk_shows_through_a_presentation_state_what_the_model_saw(image, tmp_
 
     picture = cv2.imread(str(tmp_path / "shown.pgm"), cv2.IMREAD_UNCHANGED).astype(np.float64)
     # DCMTK cuts off where we round, and its lookup tables have 8 bits.
-    assert np.abs(picture - shown.frame.pixels * 255).max() <= 2
+    assert np.abs(picture - shown.pixels * 255).max() <= 2
 
 
 @pytest.mark.peer
@@ -263,7 +263,7 @@ def test_a_heat_map_makes_another_object_and_leaves_what_is_cold_grey(tmp_path):
 def test_pixels_that_are_not_square_are_shown_as_high_and_wide_as_they_are(tmp_path):
     path = write_part10(build_dx(ImagerPixelSpacing=[0.2, 0.1], PixelSpacing=[0.2, 0.1]), tmp_path / "image.dcm")
     shown = read_displayed(path, 1)
-    along_columns, along_rows = scale_for(shown.frame.pixels.shape, shown.frame.aspect)
+    along_columns, along_rows = scale_for(shown.pixels.shape, shown.aspect)
 
     state = pydicom.dcmread(io.BytesIO(build_presentation(content(path), shown).part10))
 

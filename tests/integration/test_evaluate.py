@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from models.analyzer import Analyzer
 from models.bundle import load_bundle
+from models.types import ImageError
 from tests.builders import build_dx, part10_bytes, uid, write_part10
 from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
 from tests.training_data import write_data
@@ -307,8 +308,13 @@ def test_the_recorder_answers_as_the_product_does(boxes: dict[str, float] | None
     loaded, item = load_bundle(folder), load(data, "valid")[1]
     analyzer = Analyzer(loaded, "cpu")
 
-    recorded = Recorder(analyzer, loaded.manifest, item).analyze(item.pixels())
+    recorder = Recorder(analyzer, item)
+    with pytest.raises(ImageError):
+        recorder.analyze(np.zeros((40, 40), np.float32))
+    recorded = recorder.analyze(item.pixels())
 
     said = analyzer.analyze(item.pixels())
     assert said.boxes
-    assert (recorded.probability, recorded.boxes, recorded.decision) == (said.probability, said.boxes, said.decision)
+    assert replace(recorded, seconds=said.seconds) == said
+    assert list(recorder.predictions) == [2], "a frame that was refused keeps its number"
+    assert (recorder.predictions[2].logit, recorder.predictions[2].boxes) == analyzer.candidates(item.pixels())

@@ -22,7 +22,7 @@ from tests.hostile_headers import Variant, radiograph, variants
 from worker.files.analyze import AnalysisContext, analyze_file
 from worker.files.candidates import select
 from worker.files.output import Output
-from worker.study.companions import CompanionRule, build_companions
+from worker.study.companions import CompanionRule, Pictures, build_companions
 
 ALGORITHM = Algorithm("first", "1", "nobody")
 FAILED_OR_ANSWERED = {Outcome.FAILED, Outcome.OUT_OF_SCOPE, Outcome.PRESENT}
@@ -98,7 +98,7 @@ def test_every_companion_of_an_odd_header_is_there_or_has_its_reason(tmp_path):
                 report = build_report(content)
         except ReportError:
             continue
-        for companion in build_companions(content, report.reference, CompanionRule("always", True), None):
+        for companion in build_companions(content, report.reference, Pictures(CompanionRule("always", True))):
             assert companion.report is not None or companion.reason, each.words
             built += companion.report is not None
     assert built > 30

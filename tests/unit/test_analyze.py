@@ -14,6 +14,7 @@ from pydicom import dcmread
 from pydicom.errors import BytesLengthException
 
 from dicom_io.header.scope import ScopeRule
+from dicom_io.pixels.frames import read_frames
 from dicom_io.types import Algorithm, Frame, Outcome
 from models.types import BundleError, Decision, ImageAnalysis, ImageError, ScoredBox
 from tests.bad_input import filled_jpeg
@@ -21,7 +22,8 @@ from tests.builders import build_cr, build_dx, part10_bytes, ramp, uid, write_pa
 from worker.cli.analyze import _below
 from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 from worker.files.candidates import Candidate, Kind, output_names, select
-from worker.files.output import Output
+from worker.files.output import COMPANIONS, Output
+from worker.study.analysis import Source, analyse_frames
 
 BOXES = (ScoredBox(1, 2, 11, 12, 0.9), ScoredBox(4, 4, 8, 8, 0.2))
 VERSION = "2026-01-01-fake+00000000"
@@ -127,7 +129,7 @@ def test_a_multi_frame_image_takes_its_gravest_frame_and_that_frame_s_boxes(tmp_
     assert answer.as_json()["outcome"] == "inconclusive"
     assert [box["xyxy"] for box in answer.as_json()["boxes"]] == [[0, 0, 5, 5]]
     assert answer.frame is not None
-    assert answer.frame.number == 2
+    assert answer.frame.frame_number == 2
 
 
 def test_one_failed_frame_makes_an_otherwise_negative_image_failed(tmp_path: Path) -> None:
@@ -318,3 +320,30 @@ def test_a_picture_with_a_pattern_that_is_repeated_is_not_analysed(orientation, 
 
     assert answer["outcome"] == "failed"
     assert "one pattern is repeated" in answer["reason"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("SECRET"), ValueError("SECRET"), MemoryError()])
+def test_a_model_that_breaks_on_one_file_ends_that_file_alone(tmp_path: Path, error: Exception) -> None:
+    path = write_part10(build_dx(pixels=ramp(40, 60)), tmp_path / "odd.dcm")
+    answer = analyze(path, error)
+    assert (answer.outcome, answer.reason) == (Outcome.FAILED, f"unexpected error ({type(error).__name__})")
+    assert analyze(picture(tmp_path / "next.png"), PRESENT).outcome is Outcome.PRESENT
+
+
+def test_the_worker_and_analyze_say_the_same_of_the_same_frames(tmp_path: Path) -> None:
+    path = write_part10(build_dx(pixels=three_frames()), tmp_path / "three.dcm")
+    said: tuple[ImageAnalysis | Exception, ...] = (PRESENT, ImageError("bad frame"), ABSENT)
+    model = FakeModel(*said)
+    of_worker = tuple(each for each, _ in analyse_frames(read_frames(path), model.analyze, Source(None, 3)))
+    assert analyze(path, *said).frames == of_worker
+    assert [each.outcome for each in of_worker] == [Outcome.PRESENT, Outcome.FAILED, Outcome.ABSENT]
+
+
+def test_out_decodes_no_frame_twice(tmp_path: Path, output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_part10(build_dx(pixels=three_frames()), tmp_path / "three.dcm")
+    [candidate] = select([path]).candidates
+    model = FakeModel(PRESENT, ABSENT, PRESENT)
+    answer = analyze_file(candidate, AnalysisContext(lambda: model, ScopeRule(), companions=COMPANIONS))
+    monkeypatch.setattr("worker.study.companions.read_displayed", None)
+    assert output.write(answer, Path("three")) is None
+    assert len(list((tmp_path / "out").glob("three.sc*.dcm"))) == 2

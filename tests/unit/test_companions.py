@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
 from dicom_io.errors import PeerRefused, ReportError
-from dicom_io.pixels.frames import read_displayed
+from dicom_io.pixels.frames import DisplayedFrame, read_displayed, read_frames
 from dicom_io.report.structured_report import Report as Built
 from dicom_io.report.structured_report import build_report
 from dicom_io.types import Destination, Outcome, ReportedImage, ReportReference
@@ -30,7 +31,8 @@ from worker.operate.results import results
 from worker.operate.status import snapshot
 from worker.settings.delivery import DeliverySettings
 from worker.storage import file_removal
-from worker.study.companions import MOST_FRAMES, Companion, CompanionRule, build_companions, chosen_images
+from worker.study import companions
+from worker.study.companions import MOST_FRAMES, Companion, CompanionRule, Pictures, build_companions, chosen_images
 from worker.study.pipeline import ReportRule
 from worker.ui.layers import CHOICES, DEFAULT
 
@@ -82,7 +84,7 @@ def test_boxes_get_a_presentation_state_and_an_image_without_gets_none(tmp_path)
         ReportedImage(paths[1], 1, Outcome.INCONCLUSIVE, 0.4),
     ]
     content = content_of(*images)
-    made = list(build_companions(content, build_report(content).reference, FINDINGS, cold))
+    made = list(build_companions(content, build_report(content).reference, Pictures(FINDINGS, cold)))
     assert [(each.kind, each.number, each.reason) for each in made] == [
         ("capture", 1, None),
         ("presentation", 1, None),
@@ -100,7 +102,7 @@ def test_a_heat_map_is_asked_for_once_an_image_and_only_where_it_is_wanted(tmp_p
         return cold(pixels)
 
     for rule in (FINDINGS, replace(FINDINGS, heat_map=True), replace(FINDINGS, marked_image="never", heat_map=True)):
-        list(build_companions(content, build_report(content).reference, rule, explain))
+        list(build_companions(content, build_report(content).reference, Pictures(rule, explain)))
     assert asked == [(40, 60)]
 
 
@@ -113,7 +115,7 @@ def test_a_picture_that_cannot_be_made_has_its_reason_without_foreign_words_and_
         raise error
 
     rule = replace(FINDINGS, heat_map=True)
-    capture, state = build_companions(content, build_report(content).reference, rule, explain)
+    capture, state = build_companions(content, build_report(content).reference, Pictures(rule, explain))
     assert capture.reason in ("too small for the map", "unexpected error (ValueError)")
     assert state.report is not None
 
@@ -123,11 +125,11 @@ def test_a_missing_file_is_a_reason_too(tmp_path):
     content = content_of(ReportedImage(path, 1, Outcome.PRESENT, 0.9, BOXES[:1]))
     report = build_report(content).reference
     path.unlink()
-    (capture, _) = build_companions(content, report, FINDINGS, cold)
+    (capture, _) = build_companions(content, report, Pictures(FINDINGS, cold))
     assert capture.reason == "the image's file cannot be read: No such file or directory"
 
 
-def two_pictures(content, report, _rule, _explain):
+def two_pictures(content, report, _pictures):
     for kind, sop_class in (("capture", SC_CLASS), ("presentation", PRESENTATION_CLASS)):
         reference = ReportReference(sop_class, f"{report.sop_instance_uid[:40]}.{len(kind)}", "2.25.8", "2.25.1")
         yield Companion(kind, 1, Built(reference, kind.encode()))
@@ -277,5 +279,85 @@ def test_a_frame_that_is_read_for_a_picture_is_the_one_that_was_analysed(tmp_pat
     frames = np.stack([ramp(30, 40), ramp(30, 40)[::-1]])
     path = write_part10(build_dx(pixels=frames), tmp_path / "a.dcm")
     shown = read_displayed(path, 2)
-    assert shown.frame.number == 2
-    assert shown.frame.pixels[0, 0] > shown.frame.pixels[-1, -1]
+    assert shown.number == 2
+    assert shown.pixels[0, 0] > shown.pixels[-1, -1]
+
+
+def a_study_of_one(bench, folder, **rule):
+    """Let a bench analyse one real image; returns its job, and a list of the frames that were decoded."""
+    decoded = []
+
+    def reading(path):
+        for frame in read_frames(path):
+            decoded.append(frame.number)
+            yield frame
+
+    bench.use(
+        read_frames=reading,
+        build_report=build_report,
+        build_companions=build_companions,
+        companions=CompanionRule("always", presentation_state=True, **rule),
+    )
+    job = bench.job(number_of_frames=2)
+    frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1]])
+    write_part10(build_dx(pixels=frames), bench.store.path("instances/1.dcm"))
+    return job, decoded
+
+
+def test_pictures_are_made_of_the_frames_that_were_analysed_and_none_is_decoded_twice(analysis, tmp_path, monkeypatch):
+    job, decoded = a_study_of_one(analysis, tmp_path)
+    analysis.use(analyzer=FakeAnalyzer(PRESENT, PRESENT))
+    monkeypatch.setattr(companions, "read_displayed", None)
+    analysis.run(job)
+    assert decoded == [1, 2]
+    assert [(row.kind, row.reason) for row in analysis.all(CompanionRow)] == [
+        ("capture", None), ("presentation", None), ("capture", None), ("presentation", None),
+    ]  # fmt: skip
+
+
+def test_pictures_of_kept_frames_are_the_same_to_the_byte_as_of_frames_read_again(tmp_path):
+    path = write_part10(build_dx(pixels=np.stack([ramp(40, 60), ramp(40, 60)[::-1]])), tmp_path / "a.dcm")
+    content = content_of(*(ReportedImage(path, number, Outcome.PRESENT, 0.9, BOXES[:1]) for number in (1, 2)))
+    rule = replace(ALWAYS, heat_map=True)
+    kept, read_again = Pictures(rule, np.square), Pictures(rule, np.square)
+    for image, frame in zip(content.images, read_frames(path), strict=True):
+        kept.see(image, frame)
+    report = build_report(content).reference
+    of_kept, of_read = (list(build_companions(content, report, each)) for each in (kept, read_again))
+    assert [each.reason for each in of_kept] == [None] * 4
+    assert of_kept == of_read
+
+
+def test_the_heat_map_is_asked_for_right_after_the_frame_was_analysed(analysis, tmp_path):
+    job, _ = a_study_of_one(analysis, tmp_path, heat_map=True)
+    asked = []
+
+    class Model(FakeAnalyzer):
+        def analyze(self, pixels):
+            asked.append(("analyze", id(pixels)))
+            return super().analyze(pixels)
+
+        def explain(self, pixels):
+            asked.append(("explain", id(pixels)))
+            return cold(pixels)
+
+    analysis.use(analyzer=Model(PRESENT))
+    analysis.run(job)
+    assert [what for what, _ in asked] == ["analyze", "explain", "analyze", "explain"]
+    assert [asked[0][1], asked[2][1]] == [asked[1][1], asked[3][1]]
+
+
+def test_what_is_kept_on_the_way_is_what_is_chosen_at_the_end():
+    outcomes = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT, Outcome.FAILED)
+    dice = random.Random(3)
+    for _ in range(200):
+        images = [
+            an_answer(dice.choice(outcomes), frame, dice.choice("abc"), probability=dice.random())
+            for frame in range(1, dice.randint(2, 30))
+        ]
+        for rule in (FINDINGS, ALWAYS):
+            pictures = Pictures(rule)
+            frames = {image: DisplayedFrame(image.frame_number, np.zeros((2, 2), np.float32)) for image in images}
+            for image in images:
+                pictures.see(image, frames[image])
+            assert all(pictures.shown(image) is frames[image] for image in chosen_images(images, rule))

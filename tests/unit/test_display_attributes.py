@@ -394,4 +394,4 @@ def test_a_frame_and_its_presentation_come_from_the_same_window(tmp_path):
     shown = read_displayed(write_part10(ds, tmp_path / "image.dcm"), 1)
 
     assert shown.softcopy.window == (1000, 2000, "LINEAR")
-    assert shown.frame.warnings
+    assert shown.warnings

@@ -65,6 +65,12 @@ def test_what_is_kept_is_told_from_what_a_pacs_sent(keeper, database):
     assert (instance.calling_ae_title, instance.peer_address, instance.source) == ("UPLOAD", "page", "upload")
 
 
+def test_the_header_of_an_upload_is_parsed_once(keeper, database, monkeypatch):
+    monkeypatch.setattr("dicom_io.receive.reception.read_data_set_header", None)
+    assert keeper.keep(WHOLE, "ada") is None
+    assert len(rows(database, Instance)) == 1
+
+
 @pytest.mark.parametrize(
     ("broken", "code"),
     [(b"no DICOM at all", "header"), (WHOLE[:200], "header"), (without_study(), "header_incomplete")],

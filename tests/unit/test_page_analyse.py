@@ -118,7 +118,7 @@ def test_two_frames_stand_side_by_side_and_neither_is_decoded_twice(upload, monk
         "Radiograph, frame 3, absent, 0 boxes",
     ]
     assert shown[-1].pixels[0, 0] > shown[-1].pixels[0, -1]
-    monkeypatch.setattr("worker.ui.uploads.read_frames", None)
+    monkeypatch.setattr("worker.ui.uploads.read_displayed", None)
     page.segmented_control[0].set_value("Original").run()
     assert not page.exception
     assert [len(each.boxes) for each in shown[-2:]] == [0, 0]

@@ -53,7 +53,7 @@ def look(tmp_path, database, monkeypatch):
     monkeypatch.setattr(
         page_study,
         "show_image",
-        lambda _, found, __, image, ___: shown.append((found.result.model_version, image.outcome, len(found.boxes))),
+        lambda _, found, __, image, ___: shown.append((found.result.model_version, image.outcome, len(image.findings))),
     )
 
     def page(visit):

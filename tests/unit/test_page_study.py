@@ -182,7 +182,7 @@ def test_a_marked_image_says_what_was_said_of_it_and_not_of_the_study(look, add_
     _, path = add_images(("present", 0.9, 1), ("absent", 0.1, 0))
     look()
     _, files = seen
-    frame = read_displayed(path, 1).frame
+    frame = read_displayed(path, 1)
     marks = marks_of(ReportedImage(path, 1, Outcome.ABSENT, 0.1), "2026-03-01-first+01234567")
     assert marks.heading == "No fracture found by the AI, probability 0.10, no region marked."
     assert files[1]() == mark_image(np.rint(frame.pixels * 255).astype(np.float32) / 255, marks)

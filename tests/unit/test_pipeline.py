@@ -9,8 +9,8 @@ from pydicom.errors import BytesLengthException
 from sqlalchemy import func, select
 
 from dicom_io.errors import HeaderError, PixelDataTruncated, PixelsUndecodable, ReportError, StoreError
-from dicom_io.types import Frame
-from models.types import UNLIKE, ImageError
+from dicom_io.pixels.frames import DisplayedFrame
+from models.types import UNLIKE, BundleError, Decision, ImageAnalysis, ImageError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import (
     ABSENT,
@@ -136,7 +136,7 @@ def test_a_positive_study_is_written_with_its_box_its_report_and_a_delivery_for_
 
 
 def test_every_frame_has_a_result_of_its_own(bench):
-    frames = [Frame(number, np.zeros((4, 4), np.float32)) for number in (1, 2, 3)]
+    frames = [DisplayedFrame(number, np.zeros((4, 4), np.float32)) for number in (1, 2, 3)]
     bench.use(read_frames=FakeFrames(**{"1": frames}), analyzer=FakeAnalyzer(ABSENT, INCONCLUSIVE, ABSENT))
 
     bench.run(bench.job(number_of_frames=3))
@@ -485,3 +485,46 @@ def test_work_that_took_longer_than_its_lease_counts_when_nobody_else_took_it(be
     analyse_study(held, bench.parts, never)
 
     assert bench.all(Job)[0].finished_at == MORNING + timedelta(hours=2)
+
+
+@pytest.mark.parametrize("error", [ValueError("SECRET"), IndexError("SECRET"), ZeroDivisionError("SECRET")])
+def test_what_nobody_foresaw_in_the_model_fails_that_image_alone(bench, error):
+    bench.use(analyzer=FakeAnalyzer(error, PRESENT))
+
+    bench.run(bench.job(images=2))
+
+    (job,), (first, second) = map(bench.all, (Job, ImageResult))
+    assert (first.outcome, first.reason) == ("failed", f"unexpected error ({type(error).__name__})")
+    assert (job.outcome, second.outcome) == ("present", "present")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("CUDA error"), BundleError("gone"), OSError(5, "disk")])
+def test_a_fault_of_the_machine_is_no_answer_and_the_job_is_done_again(bench, error):
+    bench.use(analyzer=FakeAnalyzer(ABSENT, error))
+
+    with pytest.raises(type(error)):
+        bench.run(bench.job(images=2))
+
+    assert bench.count(ImageResult) == bench.count(Report) == 0
+
+
+@pytest.mark.parametrize("probability", [float("nan"), -0.1, 1.1, float("inf")])
+@pytest.mark.parametrize("decision", list(Decision))
+def test_an_answer_that_is_no_probability_is_failed_whatever_was_decided(bench, decision, probability):
+    bench.use(analyzer=FakeAnalyzer(ImageAnalysis(probability, (), decision, 0.1)))
+
+    bench.run(bench.job())
+
+    (image,) = bench.all(ImageResult)
+    assert (image.outcome, image.reason, image.probability) == ("failed", "the model's answer is no probability", None)
+
+
+def test_frames_that_the_header_declares_and_nobody_saw_are_failed_and_never_left_out(bench):
+    bench.use(read_frames=FakeFrames(**{"1": [FRAME]}))
+
+    bench.run(bench.job(number_of_frames=3))
+
+    first, second = bench.all(ImageResult)
+    assert (first.outcome, second.frame_number, second.outcome) == ("absent", 2, "failed")
+    assert second.reason == "the pixel data end early; frames 2 to 3 were not analysed"
+    assert bench.all(Job)[0].outcome == "failed"

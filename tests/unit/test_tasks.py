@@ -88,7 +88,7 @@ def test_a_worker_without_a_model_claims_nothing_and_says_so(runtime):
     [
         (StoreError("no space left"), 0, "no space left"),
         (EnvironmentUnfit("is its disk mounted?"), 0, "is its disk mounted?"),
-        (ZeroDivisionError("DOE^JOHN"), 1, "unexpected error (ZeroDivisionError)"),
+        (RuntimeError("DOE^JOHN"), 1, "unexpected error (RuntimeError)"),
         (MemoryError(), 1, "unexpected error (MemoryError)"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_worker_that_slept_through_its_lease_finds_out_before_it_writes_a_repo
 
 
 def test_a_study_that_breaks_every_attempt_is_failed_with_its_reason(runtime):
-    runtime.analyzer = FakeAnalyzer(ZeroDivisionError())
+    runtime.analyzer = FakeAnalyzer(RuntimeError())
     runtime.settings.maximum_attempts = 1
 
     run_analysis(runtime.job_id, runtime)

@@ -216,8 +216,10 @@ class _Work:
         from dicom_io.types import Outcome
         from worker.errors import ZipMemberUnreadable
         from worker.files.analyze import AnalysisContext, FileResult, analyze_file
+        from worker.files.output import COMPANIONS
 
-        context = AnalysisContext(self._model.analyzer, self._rule, self._minimum_score)
+        wanted = None if self._out is None else COMPANIONS
+        context = AnalysisContext(self._model.analyzer, self._rule, self._minimum_score, wanted)
         note = None
         try:
             with candidate.readable() as path:

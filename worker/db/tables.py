@@ -276,7 +276,7 @@ class ImageResult(Base):
 
     job: Mapped[Job] = relationship(back_populates="image_results")
     instance: Mapped[Instance] = relationship()
-    findings: Mapped[list[Finding]] = relationship(back_populates="image_result")
+    findings: Mapped[list[Finding]] = relationship(back_populates="image_result", order_by="Finding.number")
 
 
 class Finding(Base):

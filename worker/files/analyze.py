@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,15 +16,18 @@ from dicom_io.errors import DicomError
 from dicom_io.header.header import read_header
 from dicom_io.header.scope import ScopeRule, out_of_scope_reason
 from dicom_io.pixels.codestream import DamagedCodestream, jpeg_size, whole_jpeg
-from dicom_io.pixels.frames import read_frames
+from dicom_io.pixels.frames import DisplayedFrame, read_frames
 from dicom_io.pixels.jpeg_entropy import check_jpeg
 from dicom_io.pixels.overwritten import check_overwritten
 from dicom_io.pixels.visibility import made_visible
-from dicom_io.types import Box, Frame, InstanceHeader, Outcome, ReportedImage
+from dicom_io.types import InstanceHeader, Outcome, ReportedImage
 from models.images import load_picture
-from models.types import ImageAnalysis, ImageError
+from models.types import ImageAnalysis, ImageError, ModelError
+from worker.errors import WorkerError
 from worker.files.candidates import Candidate, Kind
-from worker.study.outcomes import gravest, gravity
+from worker.study.analysis import Source, analyse_frames
+from worker.study.companions import CompanionRule, Pictures
+from worker.study.outcomes import ImageOutcome, gravest, gravity, reported
 
 Pixels = NDArray[np.float32]
 
@@ -42,22 +44,11 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FrameResult:
-    """What was said of one frame; a picture has one, number 1. A frame of number 0 is the whole file."""
-
-    number: int
-    outcome: Outcome
-    probability: float | None = None
-    boxes: tuple[Box, ...] = ()
-    reason: str | None = None
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class FileResult:
     """What was said of one file: the gravest of its frames.
 
     `frames` holds all of them, `pixels` the image of the gravest one; both are empty where nothing was analysed.
+    `pictures` are the frames that get companions.
     `aspect` is the height of a pixel divided by its width. `orientation` is what a picture file says of its stored
     pixels (Exif, 1 is upright); image and boxes are turned by it.
     """
@@ -66,18 +57,19 @@ class FileResult:
     outcome: Outcome
     reason: str | None = None
     sop_instance_uid: str | None = None
-    frame: FrameResult | None = None
+    frame: ImageOutcome | None = None
     model_version: str | None = None
     seconds: float | None = None
-    frames: tuple[FrameResult, ...] = ()
+    frames: tuple[ImageOutcome, ...] = ()
     pixels: Pixels | None = None
     header: InstanceHeader | None = None
     aspect: float = 1.0
     orientation: int = 1
+    pictures: Pictures | None = None
 
     def without_pixels(self) -> FileResult:
         """Return the answer alone, so that a long list of them holds no images."""
-        return replace(self, pixels=None)
+        return replace(self, pixels=None, pictures=None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -106,11 +98,15 @@ class FileResult:
 
 @dataclass(frozen=True, slots=True)
 class AnalysisContext:
-    """What files are analysed with. `model` is called at the first image, so that no bad file waits for it."""
+    """What files are analysed with. `model` is called at the first image, so that no bad file waits for it.
+
+    `companions` says of which frames the images are kept, for a report's companions; None where nobody makes any.
+    """
 
     model: Callable[[], Model]
     rule: ScopeRule
     minimum_score: float | None = None
+    companions: CompanionRule | None = None
 
 
 def analyze_file(candidate: Candidate, context: AnalysisContext) -> FileResult:
@@ -125,14 +121,19 @@ def analyze_file(candidate: Candidate, context: AnalysisContext) -> FileResult:
         return FileResult(candidate.path, Outcome.FAILED, candidate.obstacle)
     if candidate.kind is Kind.OTHER:
         return FileResult(candidate.path, Outcome.FAILED, "neither a DICOM file nor a JPEG, PNG, TIFF or WebP picture")
+    analyze = _analyze_picture if candidate.kind is Kind.PICTURE else _analyze_dicom
     try:
-        if candidate.kind is Kind.PICTURE:
-            return _analyze_picture(candidate.path, context)
-        return _analyze_dicom(candidate.path, context)
+        return analyze(candidate.path, context)
     except (DicomError, ImageError) as error:
-        return FileResult(candidate.path, Outcome.FAILED, _one_line(str(error)))
+        reason = " ".join(str(error).split())
     except OSError as error:
-        return FileResult(candidate.path, Outcome.FAILED, f"the file cannot be read: {error.strerror}")
+        reason = f"the file cannot be read: {error.strerror}"
+    except (ModelError, WorkerError):
+        raise
+    except Exception as error:  # noqa: BLE001 - one file must not end the others, and nobody tries this one again
+        # The name alone: messages of foreign errors may quote a header.
+        reason = f"unexpected error ({type(error).__name__})"
+    return FileResult(candidate.path, Outcome.FAILED, reason)
 
 
 def _analyze_dicom(path: Path, context: AnalysisContext) -> FileResult:
@@ -149,7 +150,7 @@ def _analyze_picture(path: Path, context: AnalysisContext) -> FileResult:
     for pixels in [picture.pixels] if picture.orientation == 1 else _turned(picture.pixels):
         check_overwritten(pixels)
     pixels, warnings = made_visible(picture.pixels)
-    answer = _summary(path, None, iter([Frame(1, pixels, warnings=warnings)]), context)
+    answer = _summary(path, None, iter([DisplayedFrame(1, pixels, warnings=warnings)]), context)
     return replace(answer, orientation=picture.orientation)
 
 
@@ -172,88 +173,42 @@ def _check_sequential_jpeg(data: bytes) -> None:
 
 
 def _summary(
-    path: Path, header: InstanceHeader | None, frames: Iterator[Frame], context: AnalysisContext
+    path: Path, header: InstanceHeader | None, frames: Iterator[DisplayedFrame], context: AnalysisContext
 ) -> FileResult:
     """Analyse frame after frame and keep the image of the gravest one so far."""
-    answers: list[FrameResult] = []
-    chosen: FrameResult | None = None
-    image: Frame | None = None
-    seconds = 0.0
-    for answer, frame, spent in _frame_answers(frames, context):
+    source = Source(number_of_frames=1 if header is None else header.number_of_frames)
+    answers: list[ImageOutcome] = []
+    chosen: ImageOutcome | None = None
+    image: DisplayedFrame | None = None
+    pictures = None if context.companions is None else Pictures(context.companions)
+
+    def analyse(pixels: Pixels) -> ImageAnalysis:
+        return context.model().analyze(pixels, context.minimum_score)
+
+    for answer, frame in analyse_frames(frames, analyse, source):
         answers.append(answer)
-        seconds += spent
+        if frame is not None and pictures is not None:
+            pictures.see(reported(answer, path.absolute()), frame)
         if chosen is None or _gravity(answer) < _gravity(chosen):
             chosen, image = answer, frame
-    if chosen is None:
-        return FileResult(path, Outcome.FAILED, "the image has no frame")
-    uid = None if header is None else header.sop_instance_uid
-    version = context.model().version if any(each.probability is not None for each in answers) else None
     return FileResult(
         path=path,
         outcome=gravest(answer.outcome for answer in answers),
         reason=next((answer.reason for answer in answers if answer.reason is not None), None),
-        sop_instance_uid=uid,
+        sop_instance_uid=None if header is None else header.sop_instance_uid,
         frame=chosen,
-        model_version=version,
-        seconds=round(seconds, 4),
+        model_version=context.model().version if any(each.probability is not None for each in answers) else None,
+        seconds=round(sum(answer.seconds or 0.0 for answer in answers), 4),
         frames=tuple(answers),
         pixels=None if image is None else image.pixels,
         header=header,
         aspect=1.0 if image is None else image.aspect,
+        pictures=pictures,
     )
 
 
-def _gravity(answer: FrameResult) -> tuple[int, float]:
+def _gravity(answer: ImageOutcome) -> tuple[int, float]:
     return gravity(answer.outcome, answer.probability)
-
-
-def _frame_answers(
-    frames: Iterator[Frame], context: AnalysisContext
-) -> Iterator[tuple[FrameResult, Frame | None, float]]:
-    """Yield answer, image and seconds of each frame; a decoder that gives up ends it with a failed frame."""
-    number = 0
-    started = time.perf_counter()
-    while True:
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with one file must not end the others
-            # Before the first frame nothing is known of frames: the file as a whole has failed (number 0).
-            failed = FrameResult(number + 1 if number else 0, Outcome.FAILED, reason=_words(error))
-            yield failed, None, time.perf_counter() - started
-            return
-        number = frame.number
-        model = context.model()
-        started = time.perf_counter()  # loading the model is not this image's time
-        answer = _analyze_frame(frame, model, context.minimum_score)
-        yield answer, frame, time.perf_counter() - started
-        started = time.perf_counter()
-
-
-def _analyze_frame(frame: Frame, model: Model, minimum_score: float | None) -> FrameResult:
-    try:
-        analysis = model.analyze(frame.pixels, minimum_score)
-    except ImageError as error:
-        return FrameResult(frame.number, Outcome.FAILED, reason=_one_line(str(error)))
-    boxes = tuple(Box(each.x1, each.y1, each.x2, each.y2, each.score) for each in analysis.boxes)
-    outcome = Outcome(analysis.decision.value)
-    return FrameResult(
-        frame.number, outcome, analysis.probability, boxes, reason=analysis.reason, warnings=frame.warnings
-    )
-
-
-def _words(error: Exception) -> str:
-    """Return an error's reason; of a foreign one the name alone, for its message may quote a header."""
-    if isinstance(error, (DicomError, ImageError)):
-        return _one_line(str(error))
-    return f"unexpected error ({type(error).__name__})"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def reported_images(answer: FileResult, box_score: float) -> tuple[ReportedImage, ...]:
@@ -262,25 +217,13 @@ def reported_images(answer: FileResult, box_score: float) -> tuple[ReportedImage
     A list of candidates asked for with `--min-score` is for looking at; a report holds findings.
     """
     answered = (Outcome.PRESENT, Outcome.INCONCLUSIVE)
+    path = answer.path.absolute()
     return tuple(
-        reported_image(
-            answer,
-            frame,
-            tuple(box for box in frame.boxes if box.score >= box_score) if frame.outcome in answered else (),
+        replace(
+            reported(frame, path),
+            boxes=tuple(box for box in frame.boxes if box.score >= box_score) if frame.outcome in answered else (),
         )
         for frame in answer.frames
-    )
-
-
-def reported_image(answer: FileResult, frame: FrameResult, boxes: tuple[Box, ...]) -> ReportedImage:
-    """Return a frame with these boxes, as a report or a marked image takes it."""
-    return ReportedImage(
-        path=answer.path.absolute(),
-        frame_number=frame.number,
-        outcome=frame.outcome,
-        probability=frame.probability,
-        boxes=boxes,
-        reason=frame.reason,
     )
 
 

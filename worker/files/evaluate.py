@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Any
 from dicom_io.header.scope import ScopeRule
 from dicom_io.types import Outcome
 from models.analyzer import Analyzer
-from models.decision import decide
 from models.manifest import Manifest
 from models.types import ImageAnalysis
 from training.data.dataset import Radiograph
 from training.evaluate.figures import measure
-from training.evaluate.predictions import Prediction, cost_of, probability_of, rescored
+from training.evaluate.predictions import Prediction, cost_of
 from training.site.data import Patients
 from worker.files.analyze import AnalysisContext, FileResult, Pixels, analyze_file
 from worker.files.labels import Matched, Matching
@@ -33,9 +31,8 @@ ROUNDING = 1.0
 class Recorder:
     """A model for one file that keeps what the networks said of each frame, by number."""
 
-    def __init__(self, analyzer: Analyzer, manifest: Manifest, radiograph: Radiograph) -> None:
+    def __init__(self, analyzer: Analyzer, radiograph: Radiograph) -> None:
         self._analyzer, self._radiograph = analyzer, radiograph
-        self._calibration, self._points = manifest.calibration.build(), manifest.decision.build()
         self._frames = 0
         self.predictions: dict[int, Prediction] = {}
 
@@ -46,15 +43,12 @@ class Recorder:
 
     def analyze(self, pixels: Pixels, minimum_score: float | None = None) -> ImageAnalysis:
         """Analyse the file's next frame as the product does."""
-        self._frames += 1
-        started = time.perf_counter()
-        logit, boxes = self._analyzer.candidates(pixels)
-        said = Prediction(self._radiograph, logit, boxes, time.perf_counter() - started)
-        self.predictions[self._frames] = said
-        shown, probability = rescored(said, self._calibration).boxes, probability_of(said, self._calibration)
-        least = self._points.box_score if minimum_score is None else minimum_score
-        kept = tuple(box for box in shown if box.score >= least)
-        return ImageAnalysis(probability, kept, decide(probability, shown, self._points), said.seconds)
+        self._frames += 1  # also of a frame that is refused: the next one keeps its own number
+        analysis, networks = self._analyzer.analyze_with_networks(pixels, minimum_score)
+        self.predictions[self._frames] = Prediction(
+            self._radiograph, networks.logit, networks.candidates, analysis.seconds
+        )
+        return analysis
 
 
 @dataclass
@@ -79,14 +73,14 @@ class Evaluation:
             yield self._analyze(item).without_pixels()
 
     def _analyze(self, item: Matched) -> FileResult:
-        recorder = Recorder(self.analyzer, self.manifest, _radiograph(item))
+        recorder = Recorder(self.analyzer, _radiograph(item))
         answer = analyze_file(item.candidate, AnalysisContext(lambda: recorder, self.rule))
         if answer.outcome is Outcome.OUT_OF_SCOPE:
             self.out_of_scope.append(answer.without_pixels())
         elif answer.outcome is Outcome.FAILED or answer.frame is None:
             self.failed.append(answer.without_pixels())
         else:
-            self.predictions.append(self._judged(item, answer, recorder.predictions[answer.frame.number]))
+            self.predictions.append(self._judged(item, answer, recorder.predictions[answer.frame.frame_number]))
         return answer
 
     def _judged(self, item: Matched, answer: FileResult, said: Prediction) -> Prediction:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dicom_io.errors import ReportError
 from dicom_io.report.drawing import mark_image, marks_of
 from dicom_io.report.structured_report import ReportContent, build_report
-from dicom_io.types import Algorithm, Outcome, ReportReference
+from dicom_io.types import Algorithm, Outcome
 from worker.db.tables import OBJECT_NAMES
-from worker.files.analyze import FileResult, file_digest, local_now, reported_image, reported_images
-from worker.study.companions import CompanionRule, build_companions
+from worker.files.analyze import FileResult, file_digest, local_now, reported_images
+from worker.study.companions import Companion, CompanionRule, Pictures, build_companions
+from worker.study.outcomes import reported
 
 COMPANIONS = CompanionRule(marked_image="always", presentation_state=True)
 SUFFIXES = {"capture": "sc", "presentation": "pr"}
@@ -59,23 +61,13 @@ class Output:
         except ReportError as error:
             return f"no report: {error}"
         _replace(stem.with_name(f"{stem.name}.sr.dcm"), report.part10)
-        return self._write_companions(stem, content, report.reference)
-
-    def _write_companions(self, stem: Path, content: ReportContent, report: ReportReference) -> str | None:
-        missing = None
-        for companion in build_companions(content, report, COMPANIONS, explain=None):
-            if companion.report is None:
-                missing = f"no {OBJECT_NAMES[companion.kind]}: {companion.reason}"
-                continue
-            number = "" if companion.number == 1 else f"-{companion.number}"
-            suffix = SUFFIXES[companion.kind]
-            _replace(stem.with_name(f"{stem.name}.{suffix}{number}.dcm"), companion.report.part10)
-        return missing
+        made = build_companions(content, report.reference, answer.pictures or Pictures(COMPANIONS))
+        return _write_companions(stem, made)
 
     def _marked(self, answer: FileResult) -> bytes:
         if answer.frame is None or answer.pixels is None:
             raise ValueError("an answer without an image cannot be drawn")
-        said = reported_image(answer, answer.frame, answer.frame.boxes)
+        said = reported(answer.frame, answer.path)
         marks = marks_of(said, answer.model_version or "", answer.aspect, answer.frame.warnings)
         return mark_image(answer.pixels, marks)
 
@@ -88,6 +80,18 @@ class Output:
             model_version=self.algorithm.version,
             content_datetime=local_now(),
         )
+
+
+def _write_companions(stem: Path, made: Iterable[Companion]) -> str | None:
+    missing = None
+    for companion in made:
+        if companion.report is None:
+            missing = f"no {OBJECT_NAMES[companion.kind]}: {companion.reason}"
+            continue
+        number = "" if companion.number == 1 else f"-{companion.number}"
+        suffix = SUFFIXES[companion.kind]
+        _replace(stem.with_name(f"{stem.name}.{suffix}{number}.dcm"), companion.report.part10)
+    return missing
 
 
 def _replace(path: Path, content: bytes) -> None:

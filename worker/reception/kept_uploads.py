@@ -91,8 +91,7 @@ class KeptUploads:
         if inadmissible is not None:
             return study_instance_uid, self._refuse(inadmissible)
         incoming = IncomingDataSet(self._store.spool, self._maximum_bytes)
-        identity = (header.sop_class_uid, header.sop_instance_uid)
-        reply = self._reception.take(arrival_of_part10(part10, incoming, identity, PEER, study_instance_uid))
+        reply = self._reception.take(arrival_of_part10(part10, incoming, PEER, header))
         return study_instance_uid, None if reply.status == SUCCESS else reply.reason
 
     def _refuse(self, rejection: Rejection) -> str:

@@ -16,7 +16,7 @@ from worker.db.events import record
 from worker.db.tables import OBJECT_NAMES, Companion, Delivery, Finding, ImageResult, Instance, Job, Report, Study
 from worker.errors import LeaseLost
 from worker.study.jobs import Claim, changed_rows, holds
-from worker.study.outcomes import ImageOutcome, StudyOutcome, failed
+from worker.study.outcomes import ImageOutcome, StudyOutcome, failed, joined
 from worker.study.studies import images_of_digest
 
 REPLACED = "an image was replaced by a corrected one meanwhile; the study is analysed again with what it has now"
@@ -115,7 +115,7 @@ def _images(session: Session, held: Claim) -> tuple[Instance, ...] | None:
 
 def _remember_pixels(images: Iterable[Instance], outcomes: Iterable[ImageOutcome]) -> None:
     """Keep the identity of each image of which every frame was decoded: it tells what it was when its file is gone."""
-    frames: dict[int, list[str | None]] = {}
+    frames: dict[int | None, list[str | None]] = {}
     for outcome in sorted(outcomes, key=lambda each: each.frame_number):
         frames.setdefault(outcome.instance_id, []).append(outcome.values_digest)
     for image in images:
@@ -158,7 +158,7 @@ def _add_image(session: Session, job_id: int, image: ImageOutcome) -> None:
             classifier_probability=image.classifier_probability,
             detector_score=image.detector_score,
             unlikeness=image.unlikeness,
-            warning=image.warning,
+            warning=joined(image.warnings) or None,
             findings=[_finding(number, box) for number, box in enumerate(image.boxes, start=1)],
         )
     )

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from dicom_io.types import Box, Outcome
+from dicom_io.types import Box, Outcome, ReportedImage
 
 GRAVEST_FIRST = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.FAILED, Outcome.ABSENT, Outcome.OUT_OF_SCOPE)
 LONGEST_REASON = 500
@@ -26,12 +27,12 @@ class ImageOutcome:
     """The answer for one frame of one instance; `probability` is None exactly where it was not analysed.
 
     `classifier_probability` and `detector_score` are what either network said by itself, `unlikeness` how unlike the
-    training images the image is (above 1: inconclusive with the reason). `values_digest` is the
-    identity of the frame's stored values, None where it could not be decoded. `warning` says which attributes of an
-    analysed image were left aside or mended.
+    training images the image is (above 1: inconclusive with the reason). `values_digest` is the identity of the frame's
+    stored values, None where it could not be decoded. `warnings` say which attributes of an analysed image were left
+    aside or mended. `instance_id` is the instance's row, None for a file that has none.
     """
 
-    instance_id: int
+    instance_id: int | None
     frame_number: int
     outcome: Outcome
     probability: float | None = None
@@ -43,7 +44,7 @@ class ImageOutcome:
     detector_score: float | None = None
     unlikeness: float | None = None
     values_digest: str | None = None
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,11 @@ def gravest(outcomes: Iterable[Outcome]) -> Outcome:
 def gravity(outcome: Outcome, probability: float | None) -> tuple[int, float]:
     """Return a key that sorts images: the gravest outcome first, then the highest probability."""
     return GRAVEST_FIRST.index(outcome), -(probability or 0.0)
+
+
+def reported(image: ImageOutcome, path: Path) -> ReportedImage:
+    """Return the answer for a frame of this file as a report and a picture show it."""
+    return ReportedImage(path, image.frame_number, image.outcome, image.probability, image.boxes, image.reason)
 
 
 def study_outcome(images: Sequence[ImageOutcome], out_of_scope_reasons: Iterable[str] = ()) -> StudyOutcome:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -19,24 +19,39 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from dicom_io.errors import DicomError, HeaderError, PathOutside, PixelError
+from dicom_io.errors import PathOutside, PixelError
+from dicom_io.pixels.frames import DisplayedFrame
 from dicom_io.report.structured_report import ReportContent
-from dicom_io.types import Algorithm, Box, Frame, Outcome, ReportReference
+from dicom_io.types import Algorithm, Outcome, ReportReference
 from models.types import ImageAnalysis, ImageError
 from worker.db.database import Database
 from worker.db.tables import ANSWER
 from worker.errors import EnvironmentUnfit
-from worker.study.companions import Companion, CompanionRule, Explain, build_companions
+from worker.study.analysis import Source, analyse_frames
+from worker.study.companions import Companion, CompanionRule, Pictures, build_companions
 from worker.study.completion import JobResult, ReportOutcome, finish
 from worker.study.jobs import Claim
-from worker.study.outcomes import UNLIKE_CODE, ImageOutcome, StudyOutcome, failed, joined, shortened, study_outcome
+from worker.study.outcomes import ImageOutcome, failed, reported, study_outcome
 from worker.study.plan import Plan, PlannedImage, load_plan
 from worker.study.queues import ARCHIVE
 from worker.study.reports import UNMOUNTED, BuildReport, ReportStore, make_report, report_content
 
 log = structlog.get_logger(__name__)
 
-BuildCompanions = Callable[[ReportContent, ReportReference, CompanionRule, Explain], Iterator[Companion]]
+
+class FileDeleted(PixelError):
+    """The image was deleted here after its report."""
+
+    code = "file_deleted"
+
+
+class FileMissing(PixelError):
+    """The image's file is missing from the store."""
+
+    code = "file_missing"
+
+
+BuildCompanions = Callable[[ReportContent, ReportReference, Pictures], Iterator[Companion]]
 ArchiveReports = Literal["always", "changed", "never"]
 
 
@@ -98,7 +113,7 @@ class Collaborators:
 
     database: Database
     store: ReportStore
-    read_frames: Callable[[Path], Iterator[Frame]]
+    read_frames: Callable[[Path], Iterator[DisplayedFrame]]
     analyzer: Analyzer
     build_report: BuildReport
     manufacturer: str
@@ -150,16 +165,19 @@ def analyse_study(held: Claim, parts: Collaborators, check_lease: Callable[[], N
         )
     images: tuple[ImageOutcome, ...] = ()
     report = withheld = None
+    pictures = Pictures(parts.companions if plan.purpose == ANSWER else CompanionRule(), parts.analyzer.explain)
     if plan.obstacle is not None:
         study = failed(plan.obstacle)
     else:
-        images = tuple(_analyse_images(plan.images, parts, check_lease))
+        images = tuple(_analyse_images(plan.images, parts, pictures, check_lease))
         study = study_outcome(images, (each.reason for each in plan.left_out))
         # A report has one file: whoever no longer owns the job must not write over its successor's.
         check_lease()
         if plan.purpose == ANSWER and parts.rule.wants(study.outcome):
             withheld = parts.rule.withholds(plan, study.outcome)
-            report = _report(plan, images, study, parts, check_lease) if withheld is None else None
+            if withheld is None:
+                content = report_content(plan, images, study, _algorithm(parts), parts.store)
+                report = _report(content, pictures, parts, check_lease)
     result = JobResult(study, images, report, time.perf_counter() - started, withheld)
     deliveries = finish(parts.database, held, result, destinations=parts.destinations, now=parts.clock())
     log.info(
@@ -179,50 +197,25 @@ def _state(report: ReportOutcome | None, withheld: str | None) -> str:
 
 
 def _analyse_images(
-    images: tuple[PlannedImage, ...], parts: Collaborators, check_lease: Callable[[], None]
+    images: tuple[PlannedImage, ...], parts: Collaborators, pictures: Pictures, check_lease: Callable[[], None]
 ) -> Iterator[ImageOutcome]:
     for image in images:
-        for answer in _analyse_frames(image, parts):
+        source = Source(image.instance_id, image.number_of_frames)
+        for answer, frame in analyse_frames(_frames(image, parts), parts.analyzer.analyze, source):
             check_lease()
+            if frame is not None:
+                pictures.see(reported(answer, parts.store.path(image.path)), frame)
             yield answer
 
 
-def _analyse_frames(image: PlannedImage, parts: Collaborators) -> Iterator[ImageOutcome]:
-    number = 0
+def _frames(image: PlannedImage, parts: Collaborators) -> Iterator[DisplayedFrame]:
+    """Yield the frames of an image in the store; a file that is not there is this image's own fault."""
     if image.deleted:
-        yield _unread(image, 0, "file_deleted", "the image was deleted here after its report: send the study again")
-        return
+        raise FileDeleted("the image was deleted here after its report: send the study again")
     try:
-        frames = parts.read_frames(_existing(image, parts.store))
-        while (frame := _next(frames)) is not None:
-            number = frame.number
-            yield _analyse_frame(image, frame, parts.analyzer)
-    except (PixelError, HeaderError) as error:
-        # A decoder that gave up does not go on: the frames after this one are not analysed either, and it says so.
-        yield _unread(image, number, error.code, str(error))
+        yield from parts.read_frames(_existing(image, parts.store))
     except FileNotFoundError:
-        yield _unread(image, number, "file_missing", "the image's file is missing from the store")
-    else:
-        if number == 0:
-            yield _unread(image, 0, "pixel_data_missing", "the image has no frame")
-
-
-def _next(frames: Iterator[Frame]) -> Frame | None:
-    """Return the next frame, None after the last; what nobody foresaw ends this image and not the study.
-
-    Raises
-    ------
-    dicom_io.errors.DicomError, OSError
-        As the frames do; a disk that cannot be read is not this image's fault.
-    """
-    try:
-        return next(frames, None)
-    except (DicomError, OSError):
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever is wrong with one image must not end the study
-        # The name alone: messages of foreign errors may quote a header.
-        log.warning("image_unreadable", error=type(error).__name__)
-        raise PixelError(f"unexpected error ({type(error).__name__})") from None
+        raise FileMissing("the image's file is missing from the store") from None
 
 
 def _existing(image: PlannedImage, store: ReportStore) -> Path:
@@ -238,63 +231,17 @@ def _existing(image: PlannedImage, store: ReportStore) -> Path:
     return path
 
 
-def _analyse_frame(image: PlannedImage, frame: Frame, analyzer: Analyzer) -> ImageOutcome:
-    try:
-        analysis = analyzer.analyze(frame.pixels)
-    except ImageError as error:
-        return replace(_failed(image, frame.number, "image", str(error)), values_digest=frame.values_digest)
-    return ImageOutcome(
-        instance_id=image.instance_id,
-        frame_number=frame.number,
-        outcome=Outcome(analysis.decision.value),
-        probability=float(analysis.probability),
-        boxes=tuple(Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in analysis.boxes),
-        reason_code=None if analysis.reason is None else UNLIKE_CODE,
-        reason=analysis.reason,
-        seconds=analysis.seconds,
-        classifier_probability=analysis.classifier_probability,
-        detector_score=analysis.detector_score,
-        unlikeness=analysis.unlikeness,
-        values_digest=frame.values_digest,
-        warning=joined(frame.warnings) or None,
-    )
-
-
-def _failed(image: PlannedImage, number: int, code: str, reason: str) -> ImageOutcome:
-    return ImageOutcome(image.instance_id, number, Outcome.FAILED, reason_code=code, reason=shortened(reason))
-
-
-def _unread(image: PlannedImage, last: int, code: str, reason: str) -> ImageOutcome:
-    """Return the outcome of what comes after the last frame that could be read.
-
-    Frame number 0 stands for an instance of several frames of which none could be read.
-    """
-    if image.number_of_frames <= 1:
-        return _failed(image, max(last, 1), code, reason)
-    if last == 0:
-        return _failed(image, 0, code, reason)
-    words = f"{reason}; frames {last + 1} to {image.number_of_frames} were not analysed"
-    return _failed(image, last + 1, code, words if last + 1 < image.number_of_frames else reason)
+def _algorithm(parts: Collaborators) -> Algorithm:
+    model = parts.analyzer
+    return Algorithm(model.name, model.version, parts.manufacturer, model.parameters)
 
 
 def _report(
-    plan: Plan,
-    images: tuple[ImageOutcome, ...],
-    study: StudyOutcome,
-    parts: Collaborators,
-    check_lease: Callable[[], None],
+    content: ReportContent, pictures: Pictures, parts: Collaborators, check_lease: Callable[[], None]
 ) -> ReportOutcome:
-    algorithm = Algorithm(
-        name=parts.analyzer.name,
-        version=parts.analyzer.version,
-        manufacturer=parts.manufacturer,
-        parameters=parts.analyzer.parameters,
-    )
-
-    def pictures(content: ReportContent, report: ReportReference) -> Iterator[Companion]:
-        for companion in parts.build_companions(content, report, parts.companions, parts.analyzer.explain):
+    def companions(content: ReportContent, report: ReportReference) -> Iterator[Companion]:
+        for companion in parts.build_companions(content, report, pictures):
             check_lease()
             yield companion
 
-    content = report_content(plan, images, study, algorithm, parts.store)
-    return make_report(content, parts.build_report, parts.store, pictures)
+    return make_report(content, parts.build_report, parts.store, companions)

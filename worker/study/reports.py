@@ -11,7 +11,7 @@ from dicom_io.report.structured_report import Report, ReportContent
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference, StoredFile
 from worker.study.companions import Companion
 from worker.study.completion import CompanionOutcome, ReportOutcome
-from worker.study.outcomes import ImageOutcome, StudyOutcome, shortened
+from worker.study.outcomes import ImageOutcome, StudyOutcome, reported, shortened
 from worker.study.plan import Plan
 
 BuildReport = Callable[[ReportContent], Report]
@@ -41,14 +41,14 @@ def report_content(
     on this machine's wall clock (a report shows no time zone unless its sources do).
     The revision is part of the analysis digest, so that a retry makes a new object and not the old one with new words.
     """
-    paths = {image.instance_id: store.path(image.path) for image in plan.images}
-    reported = [_reported(image, paths[image.instance_id]) for image in images]
+    paths: dict[int | None, Path] = {image.instance_id: store.path(image.path) for image in plan.images}
+    shown = [reported(image, paths[image.instance_id]) for image in images]
     if study.outcome is Outcome.OUT_OF_SCOPE:
-        reported = [
+        shown = [
             ReportedImage(store.path(each.path), 0, Outcome.OUT_OF_SCOPE, reason=each.reason) for each in plan.left_out
         ]
     return ReportContent(
-        images=tuple(reported),
+        images=tuple(shown),
         outcome=study.outcome,
         algorithm=algorithm,
         analysis_digest=f"{plan.digest}.{plan.revision}",
@@ -101,15 +101,3 @@ def _kept(companion: Companion, store: ReportStore) -> CompanionOutcome:
         return CompanionOutcome(companion.kind, companion.number, reason=companion.reason)
     stored = store.put_report(made.part10, made.reference.sop_instance_uid)
     return CompanionOutcome(companion.kind, companion.number, made.reference, stored.path)
-
-
-def _reported(image: ImageOutcome, path: Path) -> ReportedImage:
-    analysed = image.outcome in (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
-    return ReportedImage(
-        path=path,
-        frame_number=image.frame_number,
-        outcome=image.outcome,
-        probability=image.probability if analysed else None,
-        boxes=image.boxes,
-        reason=image.reason,
-    )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dicom_io.pixels.limits import MONOCHROME
 from dicom_io.types import Outcome
 from models.types import ModelError
-from worker.files.analyze import FileResult, FrameResult
+from worker.files.analyze import FileResult
 from worker.study.outcomes import ImageOutcome, gravest, joined, study_outcome
 from worker.ui.answer import answer_words, show_outcome, show_probability
 from worker.ui.keeping import offer_to_keep
@@ -20,7 +20,7 @@ from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, sp
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, heat_of, levels_of
-from worker.ui.viewer import Picture, ShownBox, show_picture, show_scores
+from worker.ui.viewer import Picture, show_picture, show_scores
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
@@ -125,10 +125,7 @@ def _advice(answer: FileResult) -> str | None:
     advice = ADVICE.get(answer.outcome)
     if answer.outcome is not Outcome.INCONCLUSIVE:
         return advice
-    images = [
-        ImageOutcome(0, each.number, each.outcome, each.probability, reason=each.reason) for each in answer.frames
-    ]
-    return f"{study_outcome(images).reason}. {advice}"
+    return f"{study_outcome(answer.frames).reason}. {advice}"
 
 
 def _picked(each: Analysed, key: str) -> list[Analysed]:
@@ -141,7 +138,7 @@ def _picked(each: Analysed, key: str) -> list[Analysed]:
         index=None,
         placeholder="none: choose one to compare",
         format_func=lambda place: _frame_words(others[place], is_gravest=others[place] == each.answer.frame),
-        key=f"beside-{key}-{frame.number}",
+        key=f"beside-{key}-{frame.frame_number}",
     )
     shown = [at_frame(each, frame)]
     return shown if place is None else [*shown, at_frame(each, others[place], BESIDE)]
@@ -151,19 +148,19 @@ def _show_frame(model: SharedModel, each: Analysed) -> None:
     frame = each.shown
     assert frame is not None  # noqa: S101 - the caller looked
     if len(each.answer.frames) > 1:
-        st.text(f"Frame {frame.number}")
+        st.text(f"Frame {frame.frame_number}")
     if frame.probability is not None:
         points = model.manifest.decision.build()
         show_probability(frame.probability, points)
         if frame.outcome is Outcome.INCONCLUSIVE and frame.probability < points.low:
             st.caption("The pointer is in the green part, yet a box was found: classifier and detector disagree.")
     if each.grey is not None:
-        _show_picture(each, frame, model, f"{each.upload.file_id}-{frame.number}")
+        _show_picture(each, frame, model, f"{each.upload.file_id}-{frame.frame_number}")
     elif len(each.answer.frames) > 1:
         st.info("This frame cannot be shown: it could not be decoded.")
 
 
-def _pick_frame(answer: FileResult, key: str) -> FrameResult:
+def _pick_frame(answer: FileResult, key: str) -> ImageOutcome:
     """Let the visitor choose a frame, the gravest at first; say of each what was found, and list all of them."""
     frames = answer.frames
     gravest_at = next(place for place, each in enumerate(frames) if each == answer.frame)
@@ -179,47 +176,48 @@ def _pick_frame(answer: FileResult, key: str) -> FrameResult:
     )
     with st.expander("All frames in a list"):
         rows = [
-            Row((str(each.number), outcome_words(each.outcome.value), _probability(each), str(len(each.boxes))))
+            Row((str(each.frame_number), outcome_words(each.outcome.value), _probability(each), str(len(each.boxes))))
             for each in frames
         ]
         show_rows("Frames of the image", ("Frame", "Outcome", "Probability", "Boxes"), rows, f"frames-{key}")
     return frames[gravest_at if place is None else place]
 
 
-def _frame_words(frame: FrameResult, *, is_gravest: bool) -> str:
-    words = f"Frame {frame.number}: {answer_words(frame.outcome.value, frame.probability)}"
+def _frame_words(frame: ImageOutcome, *, is_gravest: bool) -> str:
+    words = f"Frame {frame.frame_number}: {answer_words(frame.outcome.value, frame.probability)}"
     return f"{words} (the gravest)" if is_gravest else words
 
 
-def _probability(frame: FrameResult) -> str:
+def _probability(frame: ImageOutcome) -> str:
     return "-" if frame.probability is None else f"{frame.probability:.2f}"
 
 
-def _show_picture(each: Analysed, frame: FrameResult, model: SharedModel, key: str) -> None:
-    layers = choose_layers(plain(each.name) + (f", frame {frame.number}" if len(each.answer.frames) > 1 else ""), key)
+def _show_picture(each: Analysed, frame: ImageOutcome, model: SharedModel, key: str) -> None:
+    layers = choose_layers(
+        plain(each.name) + (f", frame {frame.frame_number}" if len(each.answer.frames) > 1 else ""), key
+    )
     assert each.grey is not None  # noqa: S101 - the caller looked
     pixels = each.grey.astype(np.float32) / np.float32(65535)
     analysed_so = frame.probability is not None
     heat = heat_or_reason(lambda: heat_of(each, model), analysed=analysed_so) if layers.heat else None
     grey = _windowed(each, frame, key)
-    unclear = frame.outcome is Outcome.INCONCLUSIVE
-    boxes = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score or 0:.2f}", dashed=unclear) for box in frame.boxes]
-    of_many = f"frame {frame.number}, " if len(each.answer.frames) > 1 else ""
-    words = f"Radiograph, {of_many}{frame.outcome.value}, {spoken(len(boxes), layers, heated=heat is not None)}"
+    of_many = f"frame {frame.frame_number}, " if len(each.answer.frames) > 1 else ""
+    words = f"Radiograph, {of_many}{frame.outcome.value}, {spoken(len(frame.boxes), layers, heated=heat is not None)}"
     picture = Picture(
         np.rint((pixels if grey is None else grey) * 255).astype(np.uint8),
-        boxes if layers.boxes else [],
+        frame.boxes if layers.boxes else (),
         words,
         each.answer.aspect,
         heat,
+        dashed=frame.outcome is Outcome.INCONCLUSIVE,
     )
     show_picture(picture, f"viewer-{key}")
     if heat is not None:
         say_what_heat_is()
-    show_scores(boxes)
+    show_scores(frame.boxes)
 
 
-def _windowed(each: Analysed, frame: FrameResult, key: str) -> NDArray[np.float32] | None:
+def _windowed(each: Analysed, frame: ImageOutcome, key: str) -> NDArray[np.float32] | None:
     """Return the frame through the visitor's own window, None where they have set none: the answer is not about it."""
     header = each.answer.header
     if header is None or header.photometric_interpretation not in MONOCHROME:

@@ -21,7 +21,7 @@ from worker.ui.downloads import offer_file
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.study_view import StudyView
-from worker.ui.viewer import Picture, ShownBox, show_picture, show_scores
+from worker.ui.viewer import Picture, show_picture, show_scores
 from worker.ui.visit import Visit
 
 MOST_IMAGES = 12
@@ -30,20 +30,14 @@ MOST_IMAGES = 12
 
 def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageResult, place: int) -> None:
     """Show an image of a study; it is the one at this place, 1 the gravest."""
-    boxes = tuple(
-        Box(box.x1, box.y1, box.x2, box.y2, box.score)
-        for box in found.boxes
-        if box.sop_instance_uid == instance.sop_instance_uid and box.frame_number == image.frame_number
-    )
+    boxes = tuple(Box(box.x1, box.y1, box.x2, box.y2, box.score) for box in image.findings)
     title = " ".join(filter(None, (instance.body_part_examined, instance.laterality, instance.view_position)))
     st.text(f"{title or 'Image'}, frame {image.frame_number}: {answer_words(image.outcome, image.probability)}")
     if image.reason:
         st.text(image.reason)
     if image.warning:
         st.text(f"Of the file: {image.warning}")
-    unclear = image.outcome == Outcome.INCONCLUSIVE
-    shown = [ShownBox(box.x1, box.y1, box.x2, box.y2, f"{box.score:.2f}", dashed=unclear) for box in boxes]
-    show_scores(shown)  # what was said stays, whether or not the image can be shown
+    show_scores(boxes)  # what was said stays, whether or not the image can be shown
     if instance.file_deleted_reason is not None:
         st.info("The image's file was deleted here after its report was committed; the PACS holds it.")
         return
@@ -55,7 +49,9 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
     layers = choose_layers(f"image {place}", f"image-{image.id}")
     heat = _heat(visit, found, instance, image, grey) if layers.heat else None
     words = f"Radiograph, {image.outcome}, {spoken(len(boxes), layers, heated=heat is not None)}"
-    show_picture(Picture(grey, shown if layers.boxes else [], words, aspect, heat), f"image-{image.id}")
+    unclear = image.outcome == Outcome.INCONCLUSIVE
+    shown = boxes if layers.boxes else ()
+    show_picture(Picture(grey, shown, words, aspect, heat, dashed=unclear), f"image-{image.id}")
     if heat is not None:
         say_what_heat_is()
     said = ReportedImage(
@@ -78,7 +74,7 @@ def _decoded(
 
     Other contents have another `digest`.
     """
-    frame = read_displayed(store_of(_settings).path(relative), number).frame
+    frame = read_displayed(store_of(_settings).path(relative), number)
     return np.rint(frame.pixels * 255).astype(np.uint8), frame.aspect, frame.warnings
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from dicom_io.types import Outcome
 from worker.db.database import Database
-from worker.db.tables import ANSWER, OBJECT_NAMES, Companion, Event, Finding, ImageResult, Instance, Job, Report, Study
+from worker.db.tables import ANSWER, OBJECT_NAMES, Companion, Event, ImageResult, Instance, Job, Report, Study
 from worker.operate.results import ResultFilter, ResultRow, results
 from worker.study.outcomes import gravity
 
@@ -33,29 +33,15 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
-class FoundBox:
-    """A box of a frame: pixels of the original image, (0, 0) the top left corner of the first, x along the columns."""
-
-    sop_instance_uid: str
-    frame_number: int
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
 class StudyView:
     """A study with its result, images, answering jobs (none in shadow), its way, and what was recorded.
 
-    Images come gravest first, jobs newest first. Images, boxes and report are those of the result's job.
+    Images come gravest first with their findings, jobs newest first. Images and report are those of the result's job.
     """
 
     result: ResultRow
     instances: Sequence[Instance]
     images: Sequence[ImageResult]
-    boxes: Sequence[FoundBox]
     jobs: Sequence[Job]
     way: Sequence[Hop]
     events: Sequence[Hop]
@@ -89,7 +75,7 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         instances = session.scalars(
             select(Instance).where(Instance.study_id == result.study_id).order_by(Instance.id)
         ).all()
-        images, boxes = _said(session, result.job_id)
+        images = _said(session, result.job_id)
         events = session.scalars(
             select(Event)
             .where(Event.study_id == result.study_id, Event.kind.not_in(VISITS))
@@ -98,7 +84,7 @@ def load_study(database: Database, study_instance_uid: str) -> StudyView | None:
         ).all()
         study = session.get_one(Study, result.study_id)
     recorded = _timed([Hop(event.at, _words(event)) for event in reversed(events)])
-    return StudyView(result, instances, images, boxes, jobs, _way(study, instances, jobs), recorded)
+    return StudyView(result, instances, images, jobs, _way(study, instances, jobs), recorded)
 
 
 def with_answer(database: Database, found: StudyView, job: Job) -> StudyView:
@@ -107,7 +93,7 @@ def with_answer(database: Database, found: StudyView, job: Job) -> StudyView:
     What the result has of the study and of the newest report's way stays as it is.
     """
     with database.read() as session:
-        images, boxes = _said(session, job.id)
+        images = _said(session, job.id)
     result = replace(
         found.result,
         job_id=job.id,
@@ -118,23 +104,14 @@ def with_answer(database: Database, found: StudyView, job: Job) -> StudyView:
         reason=job.reason,
         analysed_at=job.finished_at,
     )
-    return replace(found, result=result, images=images, boxes=boxes)
+    return replace(found, result=result, images=images)
 
 
-def _said(session: Session, job_id: int | None) -> tuple[list[ImageResult], list[FoundBox]]:
-    """Return what a job said: its images, gravest first, and their boxes, best first."""
-    images = session.scalars(select(ImageResult).where(ImageResult.job_id == job_id).order_by(ImageResult.id))
-    corners = (Finding.x1, Finding.y1, Finding.x2, Finding.y2)
-    boxes = session.execute(
-        select(Instance.sop_instance_uid, ImageResult.frame_number, *corners, Finding.score)
-        .select_from(Finding)
-        .join(Finding.image_result)
-        .join(ImageResult.instance)
-        .where(ImageResult.job_id == job_id)
-        .order_by(ImageResult.id, Finding.number)
-    )
-    gravest_first = sorted(images, key=lambda image: gravity(Outcome(image.outcome), image.probability))
-    return gravest_first, [FoundBox(*box) for box in boxes]
+def _said(session: Session, job_id: int | None) -> list[ImageResult]:
+    """Return what a job said: its images, gravest first, each with its findings, best first."""
+    asked = select(ImageResult).where(ImageResult.job_id == job_id).options(selectinload(ImageResult.findings))
+    images = session.scalars(asked.order_by(ImageResult.id))
+    return sorted(images, key=lambda image: gravity(Outcome(image.outcome), image.probability))
 
 
 def _way(study: Study, instances: Sequence[Instance], jobs: Sequence[Job]) -> list[Hop]:

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from dicom_io.errors import DicomError
-from dicom_io.pixels.frames import Levels, read_frames, read_levels
-from worker.files.analyze import AnalysisContext, FileResult, FrameResult, analyze_file
+from dicom_io.pixels.frames import Levels, read_displayed, read_levels
+from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 from worker.files.candidates import Kind, select
+from worker.study.outcomes import ImageOutcome
 from worker.ui.model import SharedModel
 from worker.ui.visit import Visit
 
@@ -39,7 +40,7 @@ class Analysed:
     upload: Any
     kind: Kind
     answer: FileResult
-    shown: FrameResult | None
+    shown: ImageOutcome | None
     grey: NDArray[np.uint16] | None
     levels: Levels | None = None
     heat: NDArray[np.uint8] | None = None
@@ -82,7 +83,7 @@ def forget_uploads() -> None:
         context.uploaded_file_mgr.remove_session_files(context.session_id)
 
 
-def at_frame(analysed_file: Analysed, frame: FrameResult, place: str = "") -> Analysed:
+def at_frame(analysed_file: Analysed, frame: ImageOutcome, place: str = "") -> Analysed:
     """Return the same with another frame shown, and keep it: a slider moved must not decode the image again."""
     known: dict[str, Analysed] = st.session_state[KNOWN]
     each = replace(analysed_file, place=place)
@@ -91,7 +92,7 @@ def at_frame(analysed_file: Analysed, frame: FrameResult, place: str = "") -> An
         return before
     with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
         try:
-            found = next((one.pixels for one in read_frames(path) if one.number == frame.number), None)
+            found = read_displayed(path, frame.frame_number).pixels
         except (DicomError, OSError):  # the frame that no decoder could read: its answer says so
             found = None
     other = replace(each, shown=frame, grey=_grey(found), levels=None, heat=None)
@@ -99,12 +100,12 @@ def at_frame(analysed_file: Analysed, frame: FrameResult, place: str = "") -> An
     return other
 
 
-def levels_of(each: Analysed, frame: FrameResult) -> Levels:
+def levels_of(each: Analysed, frame: ImageOutcome) -> Levels:
     """Return the frame shown, of a monochrome image, before its window; decoded once."""
     if each.levels is not None:
         return each.levels
     with _on_disk(each.upload) as path, st.spinner("Decoding the frame"):
-        levels = read_levels(path, frame.number)
+        levels = read_levels(path, frame.frame_number)
     _learn(each, levels=levels)
     return levels
 

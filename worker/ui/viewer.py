@@ -13,6 +13,8 @@ import streamlit as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from dicom_io.types import Box
+
 LONGEST_SIDE = 2048
 _FOLDER = Path(__file__).parent
 _viewer = st.components.v2.component(
@@ -24,18 +26,6 @@ _viewer = st.components.v2.component(
 
 
 @dataclass(frozen=True, slots=True)
-class ShownBox:
-    """A box in pixels of the original image, and the words beside it; dashed where the image is unclear."""
-
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    label: str
-    dashed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Picture:
     """What is shown of an image.
 
@@ -43,21 +33,24 @@ class Picture:
     ----------
     pixels : numpy.ndarray
         uint8, shape (rows, columns), as displayed; sent smaller where it is larger than `LONGEST_SIDE`.
-    boxes : sequence of ShownBox
-        In pixels of `pixels`.
+    boxes : sequence of dicom_io.types.Box
+        In pixels of `pixels`, each with its score beside it.
     words : str
         What a screen reader says.
     aspect : float
         Height of a pixel divided by its width.
     heat : numpy.ndarray, optional
         float32, shape (rows, columns), 0..1: laid over the image.
+    dashed : bool
+        Whether the boxes are drawn so, because the image is unclear.
     """
 
     pixels: NDArray[np.uint8]
-    boxes: Sequence[ShownBox]
+    boxes: Sequence[Box]
     words: str
     aspect: float = 1.0
     heat: NDArray[np.float32] | None = None
+    dashed: bool = False
 
 
 def show_picture(picture: Picture, key: str) -> None:
@@ -69,10 +62,10 @@ def show_picture(picture: Picture, key: str) -> None:
         st.caption(f"Shown at {100 * LONGEST_SIDE // longest} % of its resolution.")
 
 
-def show_scores(boxes: Sequence[ShownBox]) -> None:
+def show_scores(boxes: Sequence[Box]) -> None:
     """Put into words what is written beside the boxes, for whoever cannot see it; the best box comes first."""
     if boxes:
-        scores = ", ".join(f"{number}: {box.label}" for number, box in enumerate(boxes, start=1))
+        scores = ", ".join(f"{number}: {box.score:.2f}" for number, box in enumerate(boxes, start=1))
         st.text(f"Boxes, best first, with region scores from 0 to 1: {scores}")
 
 
@@ -87,7 +80,7 @@ def drawn(picture: Picture) -> dict[str, object]:
         "words": picture.words,
         "boxes": [
             {"x1": box.x1, "y1": box.y1 * picture.aspect, "x2": box.x2, "y2": box.y2 * picture.aspect,
-             "label": box.label, "dashed": box.dashed}
+             "label": f"{box.score:.2f}", "dashed": picture.dashed}
             for box in picture.boxes
         ],
     }  # fmt: skip
