@@ -30,8 +30,8 @@ from models.bundle import load_bundle
 from models.types import ImageAnalysis, ScoredBox
 from training.data.dataset import Radiograph, load
 from training.evaluate.metrics import iou
-from training.experiments.checks import Check
-from training.experiments.findings import LIBRARIES, Finding, ResultWriter
+from training.experiments.checks import ExperimentCheck
+from training.experiments.findings import LIBRARIES, Measurement, ResultWriter
 from training.experiments.robustness import choose
 
 FloatArray = NDArray[np.float32]
@@ -162,11 +162,11 @@ def compare(bundle: Path | None, radiographs: Sequence[Radiograph]) -> tuple[str
     return loaded.version, table
 
 
-def check(bundle: Path | None, radiographs: Sequence[Radiograph]) -> Check:
+def check(bundle: Path | None, radiographs: Sequence[Radiograph]) -> ExperimentCheck:
     """Compare the encodings and say what came out."""
     version, table = compare(bundle, radiographs)
     apart = [row["title"] for row in table.values() if not row["allowed"]]
-    return Check(
+    return ExperimentCheck(
         title="One image, several encodings",
         question="Does an image get the same answer as JPEG, as 12-bit DICOM, as MONOCHROME1 and with another window?",
         method=(
@@ -190,9 +190,9 @@ def main() -> None:
     given = parser.parse_args()
     writer = ResultWriter(given.out, given.data)
     found = check(given.bundle, choose(load(given.data, "valid"), given.images))
-    finding: Finding = found.finding("encodings")
+    finding: Measurement = found.finding("encodings")
     path = writer.write(
-        "check-encodings", Finding(finding.words, finding.config, finding.metrics, (*LIBRARIES, "pydicom"))
+        "check-encodings", Measurement(finding.words, finding.config, finding.metrics, (*LIBRARIES, "pydicom"))
     )
     print(path, json.dumps(found.metrics, indent=1), found.verdict, sep="\n")
     if not all(row["allowed"] for row in found.metrics["encodings"].values()):

@@ -129,7 +129,7 @@ QUERIES = {
     "endless 100 Continue": (endless_continue, PeerUnreachable, WHAT_IS_ASKED),
     "slow body": (slow_body, PeerUnreachable, WHAT_IS_ASKED),
     "slow size of a chunk": (slow_chunk_size, PeerUnreachable, WHAT_IS_ASKED),
-    "endless trailers": (endless_trailers, PeerUnreachable, WHAT_IS_ASKED),
+    "endless trailers": (endless_trailers, PeerUnreachable, "no answer"),
     "compressed nothing": (compressed_nothing, PeerUnreachable, WHAT_IS_ASKED),
     "silence": (silence, PeerUnreachable, "no answer"),
     "gzip bomb": (gzip_bomb, PeerRefused, "sends more than 1048576 bytes"),

@@ -21,7 +21,7 @@ from training.evaluate.calibration import FALSE_BOXES_AN_IMAGE, calibrate_boxes
 from training.evaluate.metrics import auc, match
 from training.evaluate.predictions import Prediction, boxes_of, rescored
 from training.hardware import Hardware
-from training.site.classifier import Features, HeadConfig, judge, tune_classifier
+from training.site.classifier import Features, HeadConfig, logits_of, tune_classifier
 from training.site.comparison import difference_interval, verdict
 from training.site.detector import config_for, tune_detector
 from training.site.labels import read_boxes, read_labels
@@ -82,7 +82,7 @@ def test_a_pooled_head_is_fitted_on_what_it_will_be_shown(pictures: Site, tmp_pa
     logits = classifier(
         bundle.classifier_trunk(torch.from_numpy(normalise(canvas, bundle.classifier_trunk.normalisation))[None])
     ).logits
-    torch.testing.assert_close(judge(classifier.head, [sample], CPU), logits, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(logits_of(classifier.head, [sample], CPU), logits, rtol=1e-4, atol=1e-6)
 
 
 def split_of(site: Site) -> Split:

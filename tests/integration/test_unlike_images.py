@@ -17,7 +17,7 @@ from models.vgg import map_channels
 from tests.bundles import WIDTH, write_tiny_bundle
 from tests.integration.test_real_files import real_file
 from training.classifier.unlikeness import add, fitted
-from training.experiments.unlike_images import MADE, judge, made, unlikeness
+from training.experiments.unlike_images import MADE, check_of, made, unlikeness
 
 PICTURES = Path(__file__).parents[1] / "data" / "fracatlas"
 
@@ -107,4 +107,4 @@ def test_a_bundle_gets_the_measure_and_keeps_its_networks(tmp_path: Path, monkey
 def test_more_of_valid_than_allowed_is_said() -> None:
     kinds = {"noise": {"images": 10, "unlike": 9}, "valid": {"images": 100, "unlike": 2}}
 
-    assert judge("v", kinds).verdict == "9 of 10 are unlike; of valid 2.0%, above the 1% allowed"
+    assert check_of("v", kinds).verdict == "9 of 10 are unlike; of valid 2.0%, above the 1% allowed"

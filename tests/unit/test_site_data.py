@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from training.data.dataset import Radiograph
-from training.site.data import Leniency, Patients, Picture, Survey, Surveyor, survey
+from training.site.data import Leniency, Patients, SitePicture, Survey, Surveyor, survey
 from training.site.labels import BoxedImage, Label, SiteDataError, read_boxes, read_labels
 from training.site.split import PARTS, split_by_patient
 
 LENIENT = Leniency(skip_unreadable=True, skip_unmatched=True, clip_boxes=True)
 
 
-def picture(name: str, **known: str) -> Picture:
-    return Picture(name, Path("images", name), 100, 80, known.pop("digest", name), **known)
+def picture(name: str, **known: str) -> SitePicture:
+    return SitePicture(name, Path("images", name), 100, 80, known.pop("digest", name), **known)
 
 
 def label(key: str, fractured: bool, patient: str | None = None) -> Label:
@@ -23,7 +23,7 @@ def label(key: str, fractured: bool, patient: str | None = None) -> Label:
 
 
 def looked_at(
-    pictures: list[Picture],
+    pictures: list[SitePicture],
     labels: list[Label] | None,
     boxed: list[BoxedImage] | None = None,
     leniency: Leniency | None = None,
@@ -209,7 +209,7 @@ def test_a_box_wholly_outside_cannot_be_clipped() -> None:
     assert "images with boxes that lie wholly outside" in problems(found)
 
 
-def turned(name: str, orientation: int) -> Picture:
+def turned(name: str, orientation: int) -> SitePicture:
     return replace(picture(name), rows=60, columns=100, orientation=orientation)
 
 

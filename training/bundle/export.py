@@ -71,7 +71,7 @@ TRUNK_LICENCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class BundleLabel:
     """What a bundle says of itself beside its figures."""
 
     name: str
@@ -87,16 +87,16 @@ class Recipe:
 
     classifier: Part
     detector: Part
-    label: Label
+    label: BundleLabel
     views: tuple[View, ...] = ()
     detector_from_logit: float | None = None
 
 
-def fracatlas_label(name: str, date: str, seen: str, parts: Sequence[Part]) -> Label:
+def fracatlas_label(name: str, date: str, seen: str, parts: Sequence[Part]) -> BundleLabel:
     """Label a bundle that was trained on FracAtlas; `seen` is a sentence on the part of train that was used."""
     trunks = sorted({part.design.trunk for part in parts}, reverse=True)
     licences = (FRACATLAS, *(TRUNK_LICENCES[trunk] for trunk in trunks))
-    return Label(name, date, COLLECTION.format(seen=seen), licences)
+    return BundleLabel(name, date, COLLECTION.format(seen=seen), licences)
 
 
 def assemble(recipe: Recipe, folder: Path) -> dict[str, Any]:

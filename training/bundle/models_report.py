@@ -49,7 +49,7 @@ Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class Goal:
     """One figure that the project has set itself; `read` finds it in the manifest's metrics, None if not measured."""
 
     figure: str
@@ -121,8 +121,8 @@ def _memory(metrics: Mapping[str, Any]) -> float | None:
     return round(cost["peak_memory_mib"] * 1.048576e-3, 3) if cost else None
 
 
-def _bar(figure: str, role: str, wanted: float, *path: str) -> Bar:
-    return Bar(
+def _bar(figure: str, role: str, wanted: float, *path: str) -> Goal:
+    return Goal(
         figure,
         role,
         wanted,
@@ -147,8 +147,8 @@ BARS = (
     _bar("recall at the specific point", "aim", 0.928, "high", "recall"),
     _bar("F1 at the specific point", "aim", 0.931, "high", "f1"),
     _bar("mAP50, all images", "aim", 0.70, "boxes", "map50"),
-    Bar("seconds an image, median", "limit", 1.3, _seconds, most=True),
-    Bar("memory at the peak, GB", "limit", 3.0, _memory, most=True),
+    Goal("seconds an image, median", "limit", 1.3, _seconds, most=True),
+    Goal("memory at the peak, GB", "limit", 3.0, _memory, most=True),
 )
 
 

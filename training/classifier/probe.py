@@ -52,7 +52,7 @@ class ProbeConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProbeLook:
     """An image as it is or mirrored."""
 
     radiograph: Radiograph
@@ -103,7 +103,7 @@ class Frozen:
 
 
 @torch.no_grad()
-def pooled_features(frozen: Frozen, looks: Sequence[Look], folder: Path, on: Hardware) -> Tensor:
+def pooled_features(frozen: Frozen, looks: Sequence[ProbeLook], folder: Path, on: Hardware) -> Tensor:
     """Return the pooled features (n, 2 * channels) of looks, float32, on the CPU.
 
     What is known is read from the folder, what is not is written there.
@@ -192,7 +192,7 @@ def classifier_of(frozen: Frozen, head: PooledHead) -> PooledClassifier:
     return classifier.eval()
 
 
-def labels_of(looks: Sequence[Look]) -> Tensor:
+def labels_of(looks: Sequence[ProbeLook]) -> Tensor:
     """Return 1 for a fractured image, 0 for another: float32 (n,)."""
     return torch.tensor([float(look.radiograph.fractured) for look in looks])
 
@@ -206,6 +206,6 @@ def some_of(radiographs: Sequence[Radiograph], normals: float | None, seed: int)
     return [item for item in radiographs if item.fractured or item.name in drawn]
 
 
-def looks_at(radiographs: Sequence[Radiograph], sides: Sequence[bool] = (False,)) -> list[Look]:
+def looks_at(radiographs: Sequence[Radiograph], sides: Sequence[bool] = (False,)) -> list[ProbeLook]:
     """List the looks at images: as they are (False) and mirrored (True), as far as asked for."""
-    return [Look(item, side) for side in sides for item in radiographs]
+    return [ProbeLook(item, side) for side in sides for item in radiographs]

@@ -60,7 +60,11 @@ class LibraryNetwork(nn.Module):
         """Return detections, or the losses in training."""
         if self.task == "detect":
             said = self.network(list(images), targets)
-            return (said, {}) if targets is None else ([], {f"loss_{key}": loss for key, loss in said.items()})
+            return (
+                (said, {})
+                if targets is None
+                else ([], {f"loss_{key.removeprefix('loss_')}": said[key] for key in said})
+            )
         square = pad(images, (0, self.side - images.shape[3], 0, self.side - images.shape[2]))
         logits = self.network(square)[:, 0].float()
         if targets is not None:

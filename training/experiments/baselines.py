@@ -43,7 +43,7 @@ from training.evaluate.metrics import auc, auc_interval
 from training.evaluate.predictions import load_predictions, networks_digest, predict, probability_of
 from training.experiments import basic_cnn
 from training.experiments.baseline_sets import Parts, Pool, parts_of, read_pool
-from training.experiments.findings import Finding, ResultWriter
+from training.experiments.findings import Measurement, ResultWriter
 from training.hardware import Hardware
 
 Floats = NDArray[np.float64]
@@ -228,7 +228,7 @@ def main() -> None:
         words = {"kind": "baseline", "title": MODELS[name].title, "model": name, "set": given.set, "seed": given.seed}
         if name == "bundle" and given.predictions:
             words["seconds"] = None  # reading answers is not answering
-        print(writer.write(f"baseline-{name}-{given.set}", Finding(words, config, metrics)), json.dumps(metrics))
+        print(writer.write(f"baseline-{name}-{given.set}", Measurement(words, config, metrics)), json.dumps(metrics))
 
 
 if __name__ == "__main__":

@@ -84,7 +84,6 @@ def train(fit: Examples, tune: Examples, config: Config, on: Hardware) -> tuple[
                 group["lr"] = config.rate * rate_at(step, total, total // 20)
             _learn(network, optimizer, _augmented(fit, chosen, [config.seed, epoch, number]), on)
             average.update(network, step)
-        _take_statistics(average.module, network)
         history.append({"epoch": epoch + 1, "auc": auc(tune.labels, score(average.module, tune.pictures, on))})
         if history[-1]["auc"] >= max(entry["auc"] for entry in history):
             best = {name: tensor.clone() for name, tensor in average.module.state_dict().items()}
@@ -131,10 +130,3 @@ def _learn(network: BasicCNN, optimizer: torch.optim.Optimizer, batch: Examples,
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-
-
-def _take_statistics(averaged: BasicCNN, network: BasicCNN) -> None:
-    """Give the averaged weights the running means of the normalisations, which the average leaves out."""
-    buffers = dict(network.named_buffers())
-    for name, mine in averaged.named_buffers():
-        mine.copy_(buffers[name])

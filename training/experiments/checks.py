@@ -25,10 +25,10 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from training.data.dataset import BODY_PARTS, Radiograph, load
-from training.data.near_duplicates import Bar, kept_pairs, summarise
+from training.data.near_duplicates import Likeness, kept_pairs, summarise
 from training.data.texture import kept, texture_of
 from training.evaluate.metrics import auc, auc_interval
-from training.experiments.findings import Finding, ResultWriter
+from training.experiments.findings import Measurement, ResultWriter
 
 FloatArray = NDArray[np.float32]
 Floats = NDArray[np.float64]
@@ -55,7 +55,7 @@ class Material:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class ExperimentCheck:
     """What was asked, how, what came out, and what it means."""
 
     title: str
@@ -65,10 +65,10 @@ class Check:
     metrics: dict[str, Any]
     verdict: str
 
-    def finding(self, name: str) -> Finding:
+    def finding(self, name: str) -> Measurement:
         """Return it as it is written to a file."""
         words = {"kind": "check", "title": self.title, "name": name, "question": self.question, "method": self.method}
-        return Finding({**words, "verdict": self.verdict}, self.config, self.metrics)
+        return Measurement({**words, "verdict": self.verdict}, self.config, self.metrics)
 
 
 def frame_of(pixels: FloatArray) -> FloatArray:
@@ -85,7 +85,7 @@ def frame_of(pixels: FloatArray) -> FloatArray:
     return np.array(figures, dtype=np.float32)
 
 
-def shortcut(frame: Material, body_parts: Material, seed: int) -> Check:
+def shortcut(frame: Material, body_parts: Material, seed: int) -> ExperimentCheck:
     """Learn the truth from size, borders and corners alone: a high AUC would be a shortcut for every network.
 
     The frame also tells hand from hip, and these break unequally often: what the body part alone gives stands beside.
@@ -100,7 +100,7 @@ def shortcut(frame: Material, body_parts: Material, seed: int) -> Check:
             f"In part: AUC {whole:.3f} ({low:.3f} to {high:.3f}), and {areas['body_part']['auc']:.3f} by the body part "
             "alone; a network is worth what it gives beyond that"
         )
-    return Check(
+    return ExperimentCheck(
         title="Shortcuts in the frame of the image",
         question="Can fractures be told from image size, shape, borders, corners and the ends of the grey scale alone?",
         method="30 such figures an image, gradient boosting trained on train, AUC on the whole files of valid",
@@ -117,7 +117,7 @@ def _trees(material: Material, seed: int) -> dict[str, Any]:
     return {"auc": auc(material.valid_labels, scores), "auc_95": auc_interval(material.valid_labels, scores)}
 
 
-def shuffled(material: Material, seed: int, shuffles: int = SHUFFLES) -> Check:
+def shuffled(material: Material, seed: int, shuffles: int = SHUFFLES) -> ExperimentCheck:
     """Learn a shuffled truth: whoever still ranks valid well has seen valid."""
     random = np.random.default_rng(seed)
     true = _area(material, material.train_labels)
@@ -126,7 +126,7 @@ def shuffled(material: Material, seed: int, shuffles: int = SHUFFLES) -> Check:
     error = spread / np.sqrt(shuffles)
     ends = {"auc_lowest": min(drawn), "auc_highest": max(drawn)}
     passed = abs(mean - NOTHING) <= max(3 * error, 0.02) and max(drawn) < true
-    return Check(
+    return ExperimentCheck(
         title="Shuffled labels",
         question="Does the AUC fall to one half when the labels of train are shuffled?",
         method=f"logistic regression on HOG and LBP features, labels shuffled {shuffles} times, AUC on valid",
@@ -139,12 +139,12 @@ def shuffled(material: Material, seed: int, shuffles: int = SHUFFLES) -> Check:
     )
 
 
-def near_duplicates(radiographs: Sequence[Radiograph], cache: Path) -> Check:
+def near_duplicates(radiographs: Sequence[Radiograph], cache: Path) -> ExperimentCheck:
     """Look for images that lie, nearly the same, in both blocks."""
-    bar = Bar()
+    bar = Likeness()
     metrics = summarise(radiographs, kept_pairs(radiographs, cache, bar))
     leaks, across = metrics["pairs_across_splits_of_whole_files"], metrics["pairs_across_splits"]
-    return Check(
+    return ExperimentCheck(
         title="Near duplicates between train and valid",
         question="Is an image of valid, as it is, mirrored or turned, in train too?",
         method=(
@@ -181,7 +181,7 @@ def split_features(radiographs: Sequence[Radiograph], features: FloatArray) -> M
     return Material(features[~valid], labels[~valid], features[valid], labels[valid])
 
 
-def run(name: str, data: Path, cache: Path, seed: int) -> Check:
+def run(name: str, data: Path, cache: Path, seed: int) -> ExperimentCheck:
     """Run one check."""
     every = [item for split in ("train", "valid") for item in load(data, split)]
     whole = [item for item in every if not item.truncated]

@@ -16,7 +16,7 @@ LIBRARIES = ("numpy", "opencv-python-headless", "scikit-image", "scikit-learn", 
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Measurement:
     """A figure or a table with its story: `words` says what it is (kind, title, ...), `config` what was chosen."""
 
     words: dict[str, Any]
@@ -33,7 +33,7 @@ class ResultWriter:
     data: Path
     started: float = field(default_factory=time.time)
 
-    def write(self, name: str, finding: Finding) -> Path:
+    def write(self, name: str, finding: Measurement) -> Path:
         """Write `<name>.json` with data hashes, commit, environment and time, as every run has them."""
         self.out.mkdir(parents=True, exist_ok=True)
         content = Run(self.out, finding.config, self.data, self.started, metrics=finding.metrics).as_json()

@@ -33,7 +33,7 @@ from models.analyzer import Analyzer
 from models.bundle import Bundle, load_bundle
 from models.classifier import Classifier
 from training.data.dataset import Radiograph, whole_files
-from training.experiments.checks import Check
+from training.experiments.checks import ExperimentCheck
 from training.experiments.findings import ResultWriter
 
 FloatArray = NDArray[np.float32]
@@ -113,12 +113,12 @@ def measure(explain: Explain, forgotten: Explain, radiographs: Sequence[Radiogra
     }
 
 
-def check(bundle: Path | None, data: Path) -> Check:
+def check(bundle: Path | None, data: Path) -> ExperimentCheck:
     """Measure the bundle's maps on the fractured whole files of valid and say what came out."""
     loaded = load_bundle(bundle)
     analyzer, forgotten = Analyzer(loaded), forgetful(loaded)
     metrics = measure(analyzer.explain, forgotten, [item for item in whole_files(data, "valid") if item.boxes_xyxy])
-    return Check(
+    return ExperimentCheck(
         title="Does the classifier look at the fracture?",
         question="How much of the heat map's heat lies inside the true boxes, and how much would with an even map?",
         method=(

@@ -25,7 +25,7 @@ from models.bundle import load_bundle
 from training.data.augment import carry
 from training.data.dataset import Radiograph, load
 from training.evaluate.metrics import BoxesOfImage, auc, auc_difference_interval, auc_interval, average_precision, thin
-from training.experiments.checks import Check
+from training.experiments.checks import ExperimentCheck
 from training.experiments.findings import ResultWriter
 
 FloatArray = NDArray[np.float32]
@@ -164,7 +164,7 @@ def tabulate(answers: dict[str, list[Answer]]) -> dict[str, dict[str, Any]]:
     return table
 
 
-def check(bundle: Path | None, radiographs: Sequence[Radiograph], images: int, seed: int) -> Check:
+def check(bundle: Path | None, radiographs: Sequence[Radiograph], images: int, seed: int) -> ExperimentCheck:
     """Measure a bundle under every change."""
     loaded = load_bundle(bundle)
     analyzer = Analyzer(loaded)
@@ -176,14 +176,16 @@ def check(bundle: Path | None, radiographs: Sequence[Radiograph], images: int, s
             answers[name].append(ask(analyzer, radiograph, change, seed))
             bar.update()
     bar.close()
-    return judge(loaded.version, tabulate(answers), chosen, seed)
+    return check_of(loaded.version, tabulate(answers), chosen, seed)
 
 
-def judge(version: str, table: dict[str, dict[str, Any]], chosen: Sequence[Radiograph], seed: int) -> Check:
+def check_of(
+    version: str, table: dict[str, dict[str, Any]], chosen: Sequence[Radiograph], seed: int
+) -> ExperimentCheck:
     """Put the table into words; weak is what costs more AUC than allowed, the unchanged row apart."""
     weak = [row["title"] for row in table.values() if row["auc_change"] < -LARGEST_LOSS]
     fractured = sum(item.fractured for item in chosen)
-    return Check(
+    return ExperimentCheck(
         title="Robustness",
         question="What do rotation, noise, contrast, resolution, compression and polarity change?",
         method=f"the same {len(chosen)} whole images of valid ({fractured} fractured) under every change",

@@ -25,7 +25,7 @@ from models.images import load_picture
 from models.preprocess import normalise, prepare
 from models.types import ImageError, is_unlike
 from training.data.dataset import Radiograph, whole_files
-from training.experiments.checks import Check
+from training.experiments.checks import ExperimentCheck
 from training.experiments.findings import ResultWriter
 
 FloatArray = NDArray[np.float32]
@@ -133,7 +133,7 @@ def unlikeness(bundle: Bundle, pixels: FloatArray) -> float:
     return float(found[0])
 
 
-def check(bundle: Bundle, radiographs: Sequence[Radiograph], folders: Sequence[Path]) -> Check:
+def check(bundle: Bundle, radiographs: Sequence[Radiograph], folders: Sequence[Path]) -> ExperimentCheck:
     """Count what is called unlike, kind by kind."""
     shown = {name: made(name) for name in MADE}
     shown |= {"pictures": pictures(folders), "valid": (item.pixels() for item in radiographs)}
@@ -143,17 +143,17 @@ def check(bundle: Bundle, radiographs: Sequence[Radiograph], folders: Sequence[P
         kinds[name] = {"images": len(values), "unlike": sum(map(is_unlike, values))}
         if values:
             kinds[name] |= {"least": min(values), "median": float(np.median(values)), "most": max(values)}
-    return judge(bundle.version, kinds)
+    return check_of(bundle.version, kinds)
 
 
-def judge(version: str, kinds: dict[str, dict[str, Any]]) -> Check:
+def check_of(version: str, kinds: dict[str, dict[str, Any]]) -> ExperimentCheck:
     """Put the counts into words."""
     valid = kinds["valid"]
     others = [kind for name, kind in kinds.items() if name != "valid"]
     caught, shown = sum(kind["unlike"] for kind in others), sum(kind["images"] for kind in others)
     refused = valid["unlike"] / valid["images"]
     allowed = "within" if refused <= MOST_REFUSED else "above"
-    return Check(
+    return ExperimentCheck(
         title="Images unlike those of the training",
         question="Does the bundle notice what is no radiograph, and does it know valid's radiographs?",
         method=f"{shown} made images and pictures, {valid['images']} whole files of valid",

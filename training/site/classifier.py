@@ -156,7 +156,7 @@ def fit(head: nn.Module, samples: Sequence[Sample], config: HeadConfig, on: Hard
         head.train()
         for batch in batches(samples, config, epoch):
             labels = torch.tensor([float(sample.fractured) for sample in batch], device=on.device)
-            loss = binary_cross_entropy_with_logits(judge(head, batch, on), labels, pos_weight=weight)
+            loss = binary_cross_entropy_with_logits(logits_of(head, batch, on), labels, pos_weight=weight)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(head.parameters(), 5.0)
@@ -180,7 +180,7 @@ def batches(samples: Sequence[Sample], config: HeadConfig, epoch: int) -> Iterat
         yield groups[index]
 
 
-def judge(head: nn.Module, batch: Sequence[Sample], on: Hardware) -> Tensor:
+def logits_of(head: nn.Module, batch: Sequence[Sample], on: Hardware) -> Tensor:
     """Return the logits (n,) of samples of one shape."""
     inputs = torch.from_numpy(np.stack([sample.read() for sample in batch])).to(on.device)
     logits: Tensor = head.judge(inputs) if isinstance(head, PooledHead) else head(inputs).logits
@@ -190,7 +190,7 @@ def judge(head: nn.Module, batch: Sequence[Sample], on: Hardware) -> Tensor:
 @torch.no_grad()
 def auc_of(head: nn.Module, samples: Sequence[Sample], on: Hardware) -> float:
     """Return the area under the ROC curve of a head in evaluation mode."""
-    logits = [float(judge(head, [sample], on)[0]) for sample in samples]
+    logits = [float(logits_of(head, [sample], on)[0]) for sample in samples]
     return auc([sample.fractured for sample in samples], logits)
 
 

@@ -23,7 +23,7 @@ ALONE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class SitePicture:
     """An image that was read: `name` is its path below the folder, `path` where training reads it (a picture file).
 
     `rows` and `columns` are those of the upright picture; `orientation` is what the file says of its stored pixels
@@ -57,7 +57,7 @@ class Leniency:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Remark:
     """Something about the data that a person should know: what, and the files or lines it is about."""
 
     what: str
@@ -70,8 +70,8 @@ class Survey:
     """What can be trained on, what hinders it, and what was left out or assumed."""
 
     radiographs: tuple[Radiograph, ...]
-    problems: tuple[Finding, ...]
-    notes: tuple[Finding, ...]
+    problems: tuple[Remark, ...]
+    notes: tuple[Remark, ...]
 
 
 class Patients:
@@ -85,16 +85,16 @@ class Patients:
         return self._words.setdefault(identifier, f"patient-{len(self._words) + 1:05d}")
 
 
-class Matching:
+class LabelMatching:
     """Finds the picture that a key of a label or a box means."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self._known: dict[str, list[Picture]] = defaultdict(list)
+    def __init__(self, pictures: Sequence[SitePicture]) -> None:
+        self._known: dict[str, list[SitePicture]] = defaultdict(list)
         for picture in pictures:
             for key in {picture.name, picture.name.rpartition("/")[2], picture.sop_instance_uid} - {None}:
                 self._known[str(key)].append(picture)
 
-    def find(self, key: str) -> list[Picture]:
+    def find(self, key: str) -> list[SitePicture]:
         """Return the pictures of a key: one where all is well; a whole path beats a name."""
         found = self._known.get(key.replace("\\", "/").removeprefix("./"), [])
         exact = [picture for picture in found if picture.name == key]
@@ -104,19 +104,19 @@ class Matching:
 class Surveyor:
     """Collects what is found in one pass over a site's data."""
 
-    def __init__(self, pictures: Sequence[Picture], leniency: Leniency) -> None:
+    def __init__(self, pictures: Sequence[SitePicture], leniency: Leniency) -> None:
         self.pictures = pictures
         self.leniency = leniency
-        self.matching = Matching(pictures)
-        self.problems: list[Finding] = []
-        self.notes: list[Finding] = []
+        self.matching = LabelMatching(pictures)
+        self.problems: list[Remark] = []
+        self.notes: list[Remark] = []
 
     def tell(self, what: str, names: Iterable[str], advice: str = "", *, lenient: bool = False) -> None:
         """Note a finding about something, if it is about anything: a problem, or a note where leniency was asked."""
         if listed := tuple(names):
-            (self.notes if lenient else self.problems).append(Finding(what, listed, "" if lenient else advice))
+            (self.notes if lenient else self.problems).append(Remark(what, listed, "" if lenient else advice))
 
-    def match(self, keys: Iterable[str], table: str) -> dict[str, Picture]:
+    def match(self, keys: Iterable[str], table: str) -> dict[str, SitePicture]:
         """Match the keys of a table with pictures."""
         found = {key: self.matching.find(key) for key in keys}
         lenient = self.leniency.skip_unmatched
@@ -217,7 +217,7 @@ def _substance(label: Label) -> tuple[bool, str | None]:
     return label.fractured, label.patient_id
 
 
-def _radiograph(picture: Picture, label: Label, boxes: tuple[Box, ...], patients: Patients) -> Radiograph:
+def _radiograph(picture: SitePicture, label: Label, boxes: tuple[Box, ...], patients: Patients) -> Radiograph:
     patient = patients.word(label.patient_id) if label.patient_id else picture.patient or picture.study
     return Radiograph(picture.name, picture.path, OWN, label.fractured, False, label.body_parts, boxes, patient=patient)
 
@@ -225,28 +225,28 @@ def _radiograph(picture: Picture, label: Label, boxes: tuple[Box, ...], patients
 def _check_classes(surveyor: Surveyor, radiographs: Sequence[Radiograph]) -> None:
     counts = Counter(item.fractured for item in radiographs)
     if not radiographs:
-        surveyor.problems.append(Finding("no image has both a readable file and a label"))
+        surveyor.problems.append(Remark("no image has both a readable file and a label"))
     elif len(counts) == 1:
         only = "fractured" if radiographs[0].fractured else "not fractured"
         advice = "a network learns a difference: images with and without a fracture are needed"
-        surveyor.problems.append(Finding(f"one class only: all {len(radiographs)} images are {only}", (), advice))
+        surveyor.problems.append(Remark(f"one class only: all {len(radiographs)} images are {only}", (), advice))
     unboxed = [item.name for item in radiographs if item.fractured and not item.boxes_xyxy]
     surveyor.tell("fractured images without a box: they teach the classifier, not the detector", unboxed, lenient=True)
 
 
-def _sizes_agree(image: BoxedImage, picture: Picture) -> bool:
+def _sizes_agree(image: BoxedImage, picture: SitePicture) -> bool:
     """Tell whether boxes were drawn on this picture; of one turned by a right angle the size says which way it lay."""
     if image.size is None or image.size == (picture.columns, picture.rows):
         return True
     return image.size == picture.stored_size and not image.boxes_xyxy
 
 
-def _outside(box: Box, picture: Picture) -> bool:
+def _outside(box: Box, picture: SitePicture) -> bool:
     x1, y1, x2, y2 = box
     return min(x1, y1) < -ROUNDING or x2 > picture.columns + ROUNDING or y2 > picture.rows + ROUNDING
 
 
-def _clip(box: Box, picture: Picture) -> Box:
+def _clip(box: Box, picture: SitePicture) -> Box:
     x1, x2 = (min(max(x, 0.0), float(picture.columns)) for x in box[::2])
     y1, y2 = (min(max(y, 0.0), float(picture.rows)) for y in box[1::2])
     return x1, y1, x2, y2

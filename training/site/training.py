@@ -18,7 +18,7 @@ from models.bundle import SHIPPED, Bundle, load_bundle
 from models.decision import Calibration, OperatingPoints
 from models.manifest import Manifest
 from training.bundle.card import write_card
-from training.bundle.export import Label, Recipe, assemble, write_json
+from training.bundle.export import BundleLabel, Recipe, assemble, write_json
 from training.bundle.parts import read_part
 from training.data.dataset import Radiograph
 from training.evaluate.calibration import RULE, box_threshold, calibrate, calibrate_boxes, choose_points
@@ -124,7 +124,7 @@ def recipe_of(bundle: Bundle, folder: Path, tuned: tuple[Tuned, Tuned], split: S
     manifest = bundle.manifest
     classifier = replace(read_part(folder, "classifier"), network=dict(tuned[0].network.state_dict()))
     detector = replace(read_part(folder, "detector"), network=dict(tuned[1].network.state_dict()))
-    label = Label(
+    label = BundleLabel(
         name=manifest.name if manifest.name.endswith(SUFFIX) else manifest.name[: LONGEST_NAME - len(SUFFIX)] + SUFFIX,
         date=date,
         training_data=_provenance(manifest.version, manifest.training_data, split),

@@ -22,7 +22,7 @@ from dicom_io.pixels.frames import read_frames
 from dicom_io.types import InstanceHeader
 from models.images import load_picture
 from models.types import ImageError
-from training.site.data import Finding, Leniency, Patients, Picture, Survey, Surveyor, survey
+from training.site.data import Leniency, Patients, Remark, SitePicture, Survey, Surveyor, survey
 from training.site.labels import SiteDataError, read_boxes, read_labels
 from worker.files.candidates import Candidate, Kind, Selection, select
 
@@ -90,7 +90,7 @@ def survey_site(
     if labels is None and boxed is None:
         raise SiteDataError("neither labels nor boxes are given")
     patients = Patients()
-    pictures: list[Picture] = []
+    pictures: list[SitePicture] = []
     unreadable: list[str] = []
     others: list[str] = []
     for candidate in candidates:
@@ -108,7 +108,7 @@ def survey_site(
     return survey(surveyor, labels, boxed, patients)
 
 
-def read_picture(candidate: Candidate, context: ReadingContext, patients: Patients) -> Picture:
+def read_picture(candidate: Candidate, context: ReadingContext, patients: Patients) -> SitePicture:
     """Decode one file.
 
     Raises
@@ -126,7 +126,7 @@ def read_picture(candidate: Candidate, context: ReadingContext, patients: Patien
         pixels = context.check_pixels(picture.pixels)
         rows, columns = pixels.shape
         digest = _digest(_sixteen_bits(pixels))
-        return Picture(name, candidate.path, rows, columns, digest, orientation=picture.orientation)
+        return SitePicture(name, candidate.path, rows, columns, digest, orientation=picture.orientation)
     try:
         header = read_header(candidate.path)
         pixels = context.check_pixels(_only_frame(candidate.path, header, context.rule))
@@ -134,7 +134,7 @@ def read_picture(candidate: Candidate, context: ReadingContext, patients: Patien
         raise ImageError(f"the file cannot be read: {error.strerror}") from error
     grey = _sixteen_bits(pixels)
     digest = _digest(grey)
-    return Picture(
+    return SitePicture(
         name=name,
         path=candidate.path if context.work is None else _write(grey, context.work / f"{digest[:32]}.png"),
         rows=pixels.shape[0],
@@ -174,7 +174,7 @@ def _write(grey: NDArray[np.uint16], path: Path) -> Path:
     return path
 
 
-def words_of(findings: Sequence[Finding], shown: int) -> list[str]:
+def words_of(findings: Sequence[Remark], shown: int) -> list[str]:
     """Put findings into lines: what and how many, the first names, what to do."""
     lines = []
     for finding in findings:
