@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from training.evaluate.plots import canvases, draw_line, save
 
 CSV_NAME, PNG_NAME = "history.csv", "curves.png"
 # Columns that say where in a run a line belongs, not how good it was.
@@ -86,14 +86,14 @@ def draw(history: Sequence[Mapping[str, float]]) -> Figure:
     # Of a block alone one figure is enough for a picture; the table has all.
     drawn = [name for name in figures if name not in blocks or name.endswith(".map50")]
     measured = "On all held-out blocks" if blocks else "On valid"
-    panels = [(title, chosen) for title, chosen in (("Losses", losses), (measured, drawn)) if chosen]
-    picture = Figure(figsize=(5.6 * len(panels), 4.6), dpi=120, layout="constrained")
-    FigureCanvasAgg(picture)
-    for number, (title, chosen) in enumerate(panels, start=1):
-        axes = picture.add_subplot(1, len(panels), number)
+    panels = {title: chosen for title, chosen in (("Losses", losses), (measured, drawn)) if chosen}
+    picture, all_axes = canvases(list(panels), "step", "")
+    for axes, (title, chosen) in zip(all_axes, panels.items(), strict=True):
         for name in chosen:
-            _line(axes, history, name)
-        _dress(axes, title, len(chosen))
+            nested = {"linewidth": 1.0, "linestyle": "--"} if "." in name else {}
+            draw_line(axes, history, name, label=label(name), **nested)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14), "ncols": min(2, len(chosen))}
+        axes.legend(fontsize=8, frameon=False, **place)
         if title == "Losses" and _spread(history, chosen) > 20:
             axes.set_yscale("log")
     return picture
@@ -103,8 +103,7 @@ def write_curves(folder: Path) -> None:
     """Write `history.csv` and `curves.png` of a run's folder; raises ValueError as `read_history` does."""
     history = read_history(folder)
     write_table(history, folder / CSV_NAME)
-    # No date in the file: the same history gives the same picture.
-    draw(history).savefig(folder / PNG_NAME, metadata={"Software": None})
+    save(draw(history), folder / PNG_NAME)
 
 
 def label(name: str) -> str:
@@ -118,29 +117,6 @@ def label(name: str) -> str:
     if inner and outer in NAMES:
         return NAMES[outer].format(inner)
     return name.removeprefix("loss_").replace("_", " ").replace(".", ", ")
-
-
-def _line(axes: Axes, history: Sequence[Mapping[str, float]], name: str) -> None:
-    points = [(entry.get("step", float(index)), entry[name]) for index, entry in enumerate(history) if name in entry]
-    steps, values = zip(*points, strict=True)
-    nested = "." in name
-    axes.plot(
-        steps,
-        values,
-        label=label(name),
-        linewidth=1.0 if nested else 1.8,
-        linestyle="--" if nested else "-",
-        marker="o" if len(points) < 15 else None,
-        markersize=3.5,
-    )
-
-
-def _dress(axes: Axes, title: str, lines: int) -> None:
-    axes.set_title(title, loc="left", fontsize=11)
-    axes.set_xlabel("step")
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=min(2, lines), fontsize=8, frameon=False)
 
 
 def _spread(history: Sequence[Mapping[str, float]], names: Sequence[str]) -> float:

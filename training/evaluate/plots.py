@@ -22,16 +22,23 @@ Figures = Mapping[str, Any]
 
 def canvas(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     """Return an empty picture with its axes named."""
-    figure = Figure(figsize=SIZE, dpi=DOTS_AN_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    figure, (axes,) = canvases([title], across, up)
     return figure, axes
+
+
+def canvases(titles: Sequence[str], across: str, up: str) -> tuple[Figure, list[Axes]]:
+    """Return a picture of so many empty panels beside each other."""
+    figure = Figure(figsize=(SIZE[0] * len(titles), SIZE[1]), dpi=DOTS_AN_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = [figure.add_subplot(1, len(titles), number) for number in range(1, len(titles) + 1)]
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=11, loc="left", fontweight="bold")
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        axes.grid(visible=True, color="#e4e4e4", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -141,11 +148,15 @@ def draw_history(runs: Mapping[str, Sequence[Figures]], figure_name: str, title:
     """Draw one figure of several training runs against the step; `runs` has each run's history by its title."""
     figure, axes = canvas(title, "step", figure_name)
     for (name, history), colour in zip(runs.items(), LINES * len(runs), strict=False):
-        steps = [entry["step"] for entry in history]
-        values = [entry[figure_name] for entry in history]
-        axes.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=3, label=name)
+        draw_line(axes, history, figure_name, color=colour, label=name)
     axes.set_ylim(bottom=0)
     return _with_legend(figure, axes, "lower right", square=False)
+
+
+def draw_line(axes: Axes, history: Sequence[Figures], figure_name: str, **style: Any) -> None:
+    """Draw a figure of the evaluations that have it against their step, or their number where they have none."""
+    points = [(each.get("step", index), each[figure_name]) for index, each in enumerate(history) if figure_name in each]
+    axes.plot(*zip(*points, strict=True), **{"linewidth": 1.8, "marker": "o", "markersize": 3, **style})
 
 
 DRAWINGS: dict[str, tuple[Callable[[Figures], Figure], str]] = {
