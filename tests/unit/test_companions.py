@@ -23,8 +23,7 @@ from tests.fakes_worker import PRESENT, SC_CLASS, FakeAnalyzer, FakeQueue, Scrip
 from tests.reporting import BOXES, content_of
 from tests.unit.test_delivery import Bench as DeliveryBench
 from tests.unit.test_pipeline import Bench as PipelineBench
-from worker.db.tables import Companion as CompanionRow
-from worker.db.tables import Delivery, Job, Report, Study
+from worker.db.tables import Companion, Delivery, Job, Report, Study
 from worker.errors import LeaseLost
 from worker.operate import retries
 from worker.operate.results import results
@@ -32,7 +31,14 @@ from worker.operate.status import snapshot
 from worker.settings.delivery import DeliverySettings
 from worker.storage import file_removal
 from worker.study import companions
-from worker.study.companions import MOST_FRAMES, Companion, CompanionRule, Pictures, build_companions, chosen_images
+from worker.study.companions import (
+    MOST_FRAMES,
+    BuiltCompanion,
+    CompanionRule,
+    Pictures,
+    build_companions,
+    chosen_images,
+)
 from worker.study.pipeline import ReportRule
 from worker.ui.layers import CHOICES, DEFAULT
 
@@ -132,8 +138,8 @@ def test_a_missing_file_is_a_reason_too(tmp_path):
 def two_pictures(content, report, _pictures):
     for kind, sop_class in (("capture", SC_CLASS), ("presentation", PRESENTATION_CLASS)):
         reference = ReportReference(sop_class, f"{report.sop_instance_uid[:40]}.{len(kind)}", "2.25.8", "2.25.1")
-        yield Companion(kind, 1, Built(reference, kind.encode()))
-    yield Companion("capture", 2, reason="the decoder gave up")
+        yield BuiltCompanion(kind, 1, Built(reference, kind.encode()))
+    yield BuiltCompanion("capture", 2, reason="the decoder gave up")
 
 
 @pytest.fixture
@@ -147,7 +153,7 @@ def analysis(tmp_path):
 def test_a_report_and_its_companions_are_written_and_delivered_together(analysis):
     deliveries = analysis.run(analysis.job())
     with analysis.database.read() as session:
-        rows = session.scalars(select(CompanionRow).order_by(CompanionRow.id)).all()
+        rows = session.scalars(select(Companion).order_by(Companion.id)).all()
         kinds = [(row.kind, row.number, row.state, row.reason, len(row.deliveries)) for row in rows]
         built = [row.path for row in rows if row.path]
     assert kinds == [
@@ -172,7 +178,7 @@ def test_a_report_that_is_withheld_has_no_companions_either(analysis):
         session.get_one(Job, job).lane = "archive"
     assert analysis.run(job) == ()
     with analysis.database.read() as session:
-        assert session.scalars(select(CompanionRow)).all() == []
+        assert session.scalars(select(Companion)).all() == []
 
 
 def test_a_report_that_cannot_be_built_has_no_companions_either(analysis):
@@ -205,7 +211,7 @@ def way(tmp_path):
     with bench.database.write() as session:
         report = session.get_one(Report, 1)
         bench.store.add("reports/2.25.8001.dcm")
-        picture = CompanionRow(
+        picture = Companion(
             report=report, kind="capture", number=1, state="built", path="reports/2.25.8001.dcm",
             sop_instance_uid="2.25.8001", sop_class_uid=SC_CLASS, series_instance_uid="2.25.8",
         )  # fmt: skip
@@ -310,7 +316,7 @@ def test_pictures_are_made_of_the_frames_that_were_analysed_and_none_is_decoded_
     monkeypatch.setattr(companions, "read_displayed", None)
     analysis.run(job)
     assert decoded == [1, 2]
-    assert [(row.kind, row.reason) for row in analysis.all(CompanionRow)] == [
+    assert [(row.kind, row.reason) for row in analysis.all(Companion)] == [
         ("capture", None), ("presentation", None), ("capture", None), ("presentation", None),
     ]  # fmt: skip
 

@@ -13,7 +13,7 @@ from dicom_io.report.structured_report import ReportContent, build_report
 from dicom_io.types import Algorithm, Outcome
 from worker.db.tables import OBJECT_NAMES
 from worker.files.analyze import FileResult, file_digest, local_now, reported_images
-from worker.study.companions import Companion, CompanionRule, Pictures, build_companions
+from worker.study.companions import BuiltCompanion, CompanionRule, Pictures, build_companions
 from worker.study.outcomes import reported
 
 COMPANIONS = CompanionRule(marked_image="always", presentation_state=True)
@@ -82,7 +82,7 @@ class Output:
         )
 
 
-def _write_companions(stem: Path, made: Iterable[Companion]) -> str | None:
+def _write_companions(stem: Path, made: Iterable[BuiltCompanion]) -> str | None:
     missing = None
     for companion in made:
         if companion.report is None:

@@ -57,7 +57,7 @@ class CompanionRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Companion:
+class BuiltCompanion:
     """A companion that was built, or the reason why it could not be."""
 
     kind: Kind
@@ -130,7 +130,7 @@ def _bytes(frame: DisplayedFrame, heat: NDArray[np.float32] | None) -> int:
     return frame.pixels.nbytes + (0 if heat is None else heat.nbytes)
 
 
-def build_companions(content: ReportContent, report: ReportReference, pictures: Pictures) -> Iterator[Companion]:
+def build_companions(content: ReportContent, report: ReportReference, pictures: Pictures) -> Iterator[BuiltCompanion]:
     """Build the companions of a report, one after the other.
 
     1. Choose the frames: those with findings; of an instance without, its first if marked images are wanted always.
@@ -143,7 +143,7 @@ def build_companions(content: ReportContent, report: ReportReference, pictures: 
         for kind in pictures.rule.kinds(image, None if isinstance(shown, str) else shown):
             counts[kind] += 1
             if isinstance(shown, str):
-                yield Companion(kind, counts[kind], reason=shown)
+                yield BuiltCompanion(kind, counts[kind], reason=shown)
                 continue
             companion = CompanionContent(
                 image=image,
@@ -167,19 +167,19 @@ def _shown(image: ReportedImage, pictures: Pictures) -> DisplayedFrame | str:
         return f"unexpected error ({type(error).__name__})"
 
 
-def _made(content: CompanionContent, kind: Kind, shown: DisplayedFrame, pictures: Pictures) -> Companion:
+def _made(content: CompanionContent, kind: Kind, shown: DisplayedFrame, pictures: Pictures) -> BuiltCompanion:
     try:
         if kind == "presentation":
-            return Companion(kind, content.number, build_presentation(content, shown))
+            return BuiltCompanion(kind, content.number, build_presentation(content, shown))
         content = replace(content, heat=pictures.heat(content.image, shown))
-        return Companion(kind, content.number, build_capture(content, shown))
+        return BuiltCompanion(kind, content.number, build_capture(content, shown))
     except (DicomError, ImageError) as error:
-        return Companion(kind, content.number, reason=shortened(str(error)))
+        return BuiltCompanion(kind, content.number, reason=shortened(str(error)))
     except EnvironmentUnfit:
         raise
     except Exception as error:  # noqa: BLE001 - a picture must never cost the report that it goes with
         # The name alone: messages of foreign errors may quote a header.
-        return Companion(kind, content.number, reason=f"unexpected error ({type(error).__name__})")
+        return BuiltCompanion(kind, content.number, reason=f"unexpected error ({type(error).__name__})")
 
 
 def chosen_images(images: Sequence[ReportedImage], rule: CompanionRule) -> list[ReportedImage]:

@@ -28,7 +28,7 @@ from worker.db.database import Database
 from worker.db.tables import ANSWER
 from worker.errors import EnvironmentUnfit
 from worker.study.analysis import Source, analyse_frames
-from worker.study.companions import Companion, CompanionRule, Pictures, build_companions
+from worker.study.companions import BuiltCompanion, CompanionRule, Pictures, build_companions
 from worker.study.completion import JobResult, ReportOutcome, finish
 from worker.study.jobs import Claim
 from worker.study.outcomes import ImageOutcome, failed, reported, study_outcome
@@ -51,7 +51,7 @@ class FileMissing(PixelError):
     code = "file_missing"
 
 
-BuildCompanions = Callable[[ReportContent, ReportReference, Pictures], Iterator[Companion]]
+BuildCompanions = Callable[[ReportContent, ReportReference, Pictures], Iterator[BuiltCompanion]]
 ArchiveReports = Literal["always", "changed", "never"]
 
 
@@ -239,7 +239,7 @@ def _algorithm(parts: Collaborators) -> Algorithm:
 def _report(
     content: ReportContent, pictures: Pictures, parts: Collaborators, check_lease: Callable[[], None]
 ) -> ReportOutcome:
-    def companions(content: ReportContent, report: ReportReference) -> Iterator[Companion]:
+    def companions(content: ReportContent, report: ReportReference) -> Iterator[BuiltCompanion]:
         for companion in parts.build_companions(content, report, pictures):
             check_lease()
             yield companion

@@ -9,13 +9,13 @@ from typing import Protocol
 from dicom_io.errors import ReportError
 from dicom_io.report.structured_report import Report, ReportContent
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference, StoredFile
-from worker.study.companions import Companion
+from worker.study.companions import BuiltCompanion
 from worker.study.completion import CompanionOutcome, ReportOutcome
 from worker.study.outcomes import ImageOutcome, StudyOutcome, reported, shortened
 from worker.study.plan import Plan
 
 BuildReport = Callable[[ReportContent], Report]
-MakeCompanions = Callable[[ReportContent, ReportReference], Iterable[Companion]]
+MakeCompanions = Callable[[ReportContent, ReportReference], Iterable[BuiltCompanion]]
 UNMOUNTED = "the store is empty or not there: is its disk mounted, its bucket the right one?"
 
 
@@ -65,7 +65,7 @@ def _newest(plan: Plan, store: ReportStore) -> Path | None:
     return None if newest is None else store.path(newest.path)
 
 
-def no_companions(content: ReportContent, report: ReportReference) -> Iterable[Companion]:
+def no_companions(content: ReportContent, report: ReportReference) -> Iterable[BuiltCompanion]:
     """Make no pictures."""
     return ()
 
@@ -95,7 +95,7 @@ def make_report(
     return ReportOutcome(report.reference, stored.path, predecessor, companions=kept)
 
 
-def _kept(companion: Companion, store: ReportStore) -> CompanionOutcome:
+def _kept(companion: BuiltCompanion, store: ReportStore) -> CompanionOutcome:
     made = companion.report
     if made is None:
         return CompanionOutcome(companion.kind, companion.number, reason=companion.reason)
