@@ -23,9 +23,15 @@ PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed  ## make .venv with the exact versions of constraints.txt
+setup: $(VENV)/.installed  ## make .venv with the exact versions of constraints.txt, the tests' packages included
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: $(VENV)/.base
+	@echo "installing what training, S3 and the tests need"
+	@$(BIN)/pip install -c constraints.txt -e '.[s3,training,dev]'
+	@touch $@
+
+# What `bonewatch` itself needs, and nothing else
+$(VENV)/.base: pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "bonewatch needs Python 3.11 or newer; found: $$("$(PYTHON)" --version 2>&1). Say which to use: make PYTHON=/path/to/python3.11"; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || \
@@ -39,10 +45,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	  echo "[2/3] torch comes from the default index (CPU and GPU build, about 3 GB; TORCH_INDEX_URL names another)"; \
 	fi
 	@echo "[3/3] installing bonewatch and what it needs"
-	@$(BIN)/pip install -c constraints.txt -e '.[s3,training,dev]'
+	@$(BIN)/pip install -c constraints.txt -e .
 	@touch $@
 
-demo: setup  ## push the sample studies through a whole bonewatch on this machine and show the reports
+demo: $(VENV)/.base  ## push the sample studies through a whole bonewatch on this machine and show the reports
 	@$(BIN)/bonewatch demo
 
 test: setup  ## all tests; those that need an outside program are skipped where `make peers` was not run
