@@ -29,7 +29,7 @@ class FakeRuntime:
 
     def __init__(self, folder, database=None):
         self.database, self.queue, self.store = database or sqlite_database(folder), FakeQueue(), FakeStore(folder)
-        self.settings = SimpleNamespace(lease_seconds=60.0, maximum_attempts=3, archive_chunk=8)
+        self.settings = SimpleNamespace(lease_seconds=60.0)
         self.rule, self.unfit = ChunkRule(studies=8, seconds=60, at_once=2), None
         self.analyzer, self.frames = FakeAnalyzer(), FakeFrames()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
 
 from dicom_io.errors import StoreError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
@@ -22,7 +23,7 @@ from worker.study.studies import add_job, current_digest
 class FakeRuntime:
     def __init__(self, folder):
         self.database, self.queue, self.store = sqlite_database(folder), FakeQueue(), FakeStore(folder)
-        self.settings = SimpleNamespace(lease_seconds=60.0, maximum_attempts=3)
+        self.settings = SimpleNamespace(lease_seconds=60.0)
         self.analyzer, self.unfit = FakeAnalyzer(), None
         with self.database.write() as session:
             study = a_study(session)
@@ -126,7 +127,8 @@ def test_a_worker_that_slept_through_its_lease_finds_out_before_it_writes_a_repo
 
 def test_a_study_that_breaks_every_attempt_is_failed_with_its_reason(runtime):
     runtime.analyzer = FakeAnalyzer(RuntimeError())
-    runtime.settings.maximum_attempts = 1
+    with runtime.database.write() as session:
+        session.execute(update(Job).values(attempts=jobs.MAXIMUM_ATTEMPTS - 1))
 
     run_analysis(runtime.job_id, runtime)
 

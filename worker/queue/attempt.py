@@ -72,7 +72,7 @@ def _guarded(
     except Exception as error:  # noqa: BLE001 - the process edge: one study must not end the worker
         log.error("attempt_failed", error=type(error).__name__, where=_where(error))  # noqa: TRY400
         # The name alone: messages and traces of foreign errors may quote a header.
-        _fail_attempt(held, parts, f"unexpected error ({type(error).__name__})", settings.maximum_attempts)
+        _fail_attempt(held, parts, f"unexpected error ({type(error).__name__})")
     return ()
 
 
@@ -83,9 +83,10 @@ def _put_back(held: Claim, parts: Collaborators, reason: str) -> None:
         _log_unrecorded_failure(error)
 
 
-def _fail_attempt(held: Claim, parts: Collaborators, reason: str, maximum_attempts: int) -> None:
+def _fail_attempt(held: Claim, parts: Collaborators, reason: str) -> None:
     try:
-        jobs.fail_attempt(parts.database, held, reason=reason, now=parts.clock(), maximum_attempts=maximum_attempts)
+        most = jobs.MAXIMUM_ATTEMPTS
+        jobs.fail_attempt(parts.database, held, reason=reason, now=parts.clock(), maximum_attempts=most)
     except DatabaseError as error:
         _log_unrecorded_failure(error)
 

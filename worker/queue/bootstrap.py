@@ -28,7 +28,7 @@ from worker.delivery.delivery import DeliveryCollaborators
 from worker.delivery.pacs import RemotePacs
 from worker.delivery.rule import DeliveryRule
 from worker.errors import EnvironmentUnfit
-from worker.queue.chunk_rule import AT_ONCE, ChunkRule
+from worker.queue.chunk_rule import AT_ONCE, CHUNK_STUDIES, ChunkRule
 from worker.queue.sweep import SweepCollaborators, SweepRule
 from worker.reanalysis.archives import build_archive, build_receive
 from worker.reanalysis.limits import ReanalysisCollaborators, ReanalysisRule
@@ -150,9 +150,8 @@ class Runtime:
 
     def chunk_rule(self, analyzer: Analyzer) -> ChunkRule:
         """Return how much archive work a worker takes on with this model."""
-        settings = self.settings
-        at_once = max(AT_ONCE, analyzer.batch_size)
-        return ChunkRule(settings.archive_chunk, at_once=min(at_once, settings.archive_chunk))
+        size = analyzer.batch_size
+        return ChunkRule(max(CHUNK_STUDIES, size), at_once=max(AT_ONCE, size))
 
     def deliverer(self) -> DeliveryCollaborators:
         """Return what a delivery works with."""
@@ -184,12 +183,7 @@ class Runtime:
             queue=self.queue,
             model_version=self.model_version,
             shadow_version=self.shadow_version,
-            rule=SweepRule(
-                settings.quiet_seconds,
-                2 * settings.sweep_seconds,
-                settings.maximum_attempts,
-                chunk=settings.archive_chunk,
-            ),
+            rule=SweepRule(settings.quiet_seconds, 2 * settings.sweep_seconds),
             clock=utc_now,
             recover_files=lambda: self._unrecorded_files().step(),
         )

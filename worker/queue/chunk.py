@@ -27,7 +27,7 @@ from worker.db.tables import utc_now
 from worker.errors import DatabaseError, EnvironmentUnfit
 from worker.queue.attempt import UNFIT_WAIT_SECONDS, attempt, worker_name
 from worker.queue.bootstrap import Runtime
-from worker.queue.chunk_rule import ChunkRule
+from worker.queue.chunk_rule import CHUNK_STUDIES, ChunkRule
 from worker.queue.shared_analyzer import SharedAnalyzer
 from worker.study import jobs
 from worker.study.jobs import Claim
@@ -179,6 +179,5 @@ def _put_off_shadows(runtime: Runtime, reason: str) -> None:
 
 
 def _put_off(runtime: Runtime, reason: str, shadow: str | None = None) -> None:
-    limit = runtime.settings.archive_chunk
-    for job_id in jobs.due_jobs(runtime.database, ARCHIVE, now=utc_now(), limit=limit, shadow=shadow):
+    for job_id in jobs.due_jobs(runtime.database, ARCHIVE, now=utc_now(), limit=CHUNK_STUDIES, shadow=shadow):
         jobs.postpone(runtime.database, job_id, reason=reason, now=utc_now(), wait_seconds=UNFIT_WAIT_SECONDS)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+CHUNK_STUDIES = 8
+"""Studies that a worker takes on before it looks for today's; more only where the model takes larger batches."""
 AT_ONCE = 2
 """Studies at once where the model takes no batches: one is decoded while the model looks at the other."""
 

@@ -20,6 +20,7 @@ from models.types import ModelError
 from worker.db.database import Database
 from worker.db.tables import Job
 from worker.delivery import states as delivery_states
+from worker.queue.chunk_rule import CHUNK_STUDIES
 from worker.study import jobs, studies
 from worker.study.job_conditions import is_due
 from worker.study.queues import ARCHIVE, CONTROL, LIVE, Queue
@@ -36,9 +37,9 @@ class SweepRule:
 
     quiet_seconds: float = 30.0
     requeue_seconds: float = 10.0
-    maximum_attempts: int = 3
+    maximum_attempts: int = jobs.MAXIMUM_ATTEMPTS
     page: int = 200
-    chunk: int = 8
+    chunk: int = CHUNK_STUDIES
 
 
 @dataclass(frozen=True, slots=True)

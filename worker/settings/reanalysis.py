@@ -33,7 +33,6 @@ class ReanalysisSettings(BaseSettings):
     reanalysis_retrievals_at_once: Annotated[int, Field(ge=1, le=16, description="a count, up to 16")] = 2
     reanalysis_disk_bytes: Annotated[int, Field(ge=1024**2, description="bytes, a mebibyte at least")] = 20 * 1024**3
 
-    archive_chunk: Annotated[int, Field(ge=1, le=1000, description="a count of studies")] = 8
     archive_reports: Annotated[Literal["always", "changed", "never"], Field(description="always, changed or never")] = (
         "changed"
     )

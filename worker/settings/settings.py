@@ -94,7 +94,6 @@ class Settings(
     quiet_seconds: Annotated[Seconds, Field(description="seconds")] = 30.0
     sweep_seconds: Annotated[Seconds, Field(description="seconds")] = 5.0
     lease_seconds: Annotated[Seconds, Field(description="seconds")] = 120.0
-    maximum_attempts: Annotated[int, Field(ge=1, le=100, description="a count")] = 3
 
     # The model and the machine
     bundle: Annotated[Path | None, Field(description="a bundle's folder; unset for the promoted or shipped one")] = None

@@ -29,6 +29,8 @@ from worker.study.job_conditions import is_due, waits_for_another, waits_in
 from worker.study.outcomes import shortened
 
 CRASHED = "the worker was lost while it analysed this study (killed, out of memory, or restarted)"
+MAXIMUM_ATTEMPTS = 3
+"""A job whose worker died so often, or that met an unexpected error so often, is failed."""
 CLAIM_TRIES = 5
 """How often a claim looks again where another transaction was faster; the next chunk looks anyway."""
 
