@@ -29,6 +29,15 @@ def write_tiny_bundle(folder: Path) -> Path:
     return folder
 
 
+def write_quiet_bundle(folder: Path) -> Path:
+    """Write a tiny bundle that finds no boxes: with random weights it finds thirty an image, as no real study has."""
+    write_tiny_bundle(folder)
+    manifest = tiny_manifest(folder)
+    manifest["decision"]["box_score"] = 0.99
+    write_manifest(folder, manifest)
+    return folder
+
+
 @functools.cache
 def _tiny_weights() -> dict[str, bytes]:
     with torch.random.fork_rng(devices=[]):

@@ -91,9 +91,10 @@ class Bonewatch:
         """Start a role that listens to nothing."""
         return self._service(command).start(lambda: True)
 
-    def start_page(self, *, seconds: float = 60) -> Service:
-        """Start the web page alone and return when it answers."""
-        return self._service(("ui",)).start(lambda: accepts_connections(self.page_port), seconds)
+    def start_page(self, *program: str, seconds: float = 60) -> Service:
+        """Start the web page alone, `ui` or a program of the tests in its place, and return when it answers."""
+        service = self._service(("ui",), program or (COMMAND, "ui"))
+        return service.start(lambda: accepts_connections(self.page_port), seconds)
 
     def stop(self) -> None:
         """Stop every role as Ctrl-C does, the last started first."""
@@ -158,16 +159,16 @@ class Bonewatch:
         return {member: processes.command_line(member) for member in members}
 
     def _environment(self) -> dict[str, str]:
-        environment = clean_environment(self.settings)
+        environment = clean_environment(self.settings) | {"PYTHONPATH": str(ROOT)}  # `tests` is not installed
         if self.temporary is None:
             return environment
         self.temporary.mkdir(exist_ok=True)
         return environment | {"TMPDIR": str(self.temporary)}
 
-    def _service(self, command: tuple[str, ...]) -> Service:
+    def _service(self, command: tuple[str, ...], program: tuple[str, ...] = ()) -> Service:
         self._started += 1
         log = self.home.parent / f"{self.home.name}-{self._started}-{command[0]}.log"
-        full = [COMMAND, *command]
+        full = program or (COMMAND, *command)
         self._services = [each for each in self._services if not each.has_ended]
         service = Service(f"bonewatch {command[0]}", full, log, self._environment())
         self._services.append(service)

@@ -18,7 +18,7 @@ from dicom_io.header.header import read_header
 from dicom_io.store.folder import InstanceStore
 from dicom_io.types import Peer
 from tests.builders import build_cr, part10_bytes
-from tests.bundles import tiny_manifest, write_manifest, write_tiny_bundle
+from tests.bundles import tiny_manifest, write_manifest, write_quiet_bundle, write_tiny_bundle
 from tests.peers import wait_until
 from tests.product import ROOT
 from worker.db.database import Database, open_database, upgrade
@@ -35,7 +35,7 @@ class Site:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.values: dict[str, Any] = {
             "home": str(folder / "home"),
-            "bundle": str(_quiet_bundle(folder / "bundle")),
+            "bundle": str(write_quiet_bundle(folder / "bundle")),
             "quiet_seconds": 0.2,
             "sweep_seconds": 0.5,
             "lease_seconds": 3,
@@ -105,6 +105,12 @@ class Site:
             f"{count} jobs {state}; the workers said: {self.log.read_text()[-3000:] if self.log.exists() else ''}",
         )
 
+    def wait_until_running(self, **job: Any) -> None:
+        """Wait until a job with these values runs."""
+        wanted = " AND ".join(f"{name} = :{name}" for name in job)
+        sql = f"SELECT count(*) FROM jobs WHERE state = 'running' AND {wanted}"  # noqa: S608 - our own words
+        wait_until(lambda: self.one(sql, **job), 60, f"a job of {job} runs", every=0.01)
+
     def close(self) -> None:
         """Stop everything that runs."""
         for process in reversed(self.processes):
@@ -120,11 +126,10 @@ class Site:
         self.database.close()
 
 
-def _quiet_bundle(folder: Path) -> Path:
-    """Write a tiny bundle that finds no boxes: with random weights it finds thirty an image, as no real study has."""
-    write_tiny_bundle(folder)
-    manifest = tiny_manifest(folder)
-    manifest["decision"]["box_score"] = 0.99
+def shadow_bundle(folder: Path) -> Path:
+    """Write a tiny bundle of another version, which calls everything present."""
+    manifest = tiny_manifest(write_tiny_bundle(folder)) | {"date": "2026-02-02"}
+    manifest["decision"] |= {"low": 0.01, "high": 0.02, "box_score": 0.99}
     write_manifest(folder, manifest)
     return folder
 

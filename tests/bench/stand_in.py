@@ -1,4 +1,7 @@
-"""A worker whose model sleeps: `python -m tests.bench.stand_in SECONDS`, with the settings of an installation."""
+"""A worker whose model sleeps: `python -m tests.bench.stand_in SECONDS`, with the settings of an installation.
+
+`python -m tests.bench.stand_in SECONDS FOLDER`: and which waits while a file with its version's name lies in FOLDER.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,15 @@ class SleepingAnalyzer:
     parameters = ()
     batch_size = 1
 
-    def __init__(self, version: str, seconds: float) -> None:
+    def __init__(self, version: str, seconds: float, hold: Path | None) -> None:
         self.version = version
         self._seconds = seconds
+        self._hold = hold
 
     def analyze(self, pixels: Any) -> ImageAnalysis:
         time.sleep(self._seconds)
+        while self._hold is not None and self._hold.exists():
+            time.sleep(0.02)
         return ImageAnalysis(0.05, (), Decision.ABSENT, self._seconds)
 
     def analyze_many(self, images: Any) -> list[ImageAnalysis]:
@@ -39,12 +45,13 @@ class SleepingAnalyzer:
 
 def main() -> int:
     """Serve live and archive with the stand-in."""
-    seconds = float(sys.argv[1])
+    seconds, *folders = sys.argv[1:]
     settings = load_settings()
 
     class StandIn(Runtime):
         def _load_analyzer(self, folder: Path | None) -> Any:
-            return SleepingAnalyzer(read_manifest(folder or SHIPPED).version, seconds)
+            version = read_manifest(folder or SHIPPED).version
+            return SleepingAnalyzer(version, float(seconds), next((Path(each) / version for each in folders), None))
 
     configure_logs(settings.log_format, settings.log_level)
     return run_worker("work", settings, StandIn)

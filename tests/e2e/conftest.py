@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,16 +74,19 @@ def page_site(tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def masked_site(page_site):
-    """The page of the same site once more: without a login, patients masked, and with the model that ships."""
+    """The page of the same site once more: without a login, patients masked, and with the model that ships.
+
+    It forgets closed pages after a second.
+    """
     masked = Bonewatch(
         page_site.bonewatch.home,
         temporary=page_site.bonewatch.temporary,
         ui_mask_patients=True,
         ui_upload_megabytes=20,
-        ui_uploads=5,
+        ui_uploads=3,
     )
     try:
-        masked.start_page(seconds=120)
+        masked.start_page(sys.executable, "-m", "tests.hasty_page", seconds=120)
         yield PageSite(masked, page_site.pictures)
         masked.stop()
     finally:

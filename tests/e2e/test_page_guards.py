@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENTS = ("TWO-VIEWS", "TEST^PHANTOM", HOSTILE_ID, "owned", "BROKEN")
 MIB = 2**20
 LIMIT, SENT = 20 * MIB, 300 * MIB
-UPLOADS = 5
+UPLOADS = 3
 BOUNDARY = "of-the-tests"
 HEAD = (
     f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.dcm"\r\n'
@@ -200,12 +200,12 @@ def test_what_lies_on_a_closed_page_makes_room_soon(browser, masked_site, tmp_pa
         return [put(port, (name, headers), LIMIT - MIB, chunked=False) for name in names]
 
     visitor, ticket = uploading(browser, masked_site, tmp_path)
-    wait_until(lambda: set(fill(ticket)) == {204}, 180, "files of pages closed before have gone", every=5)
+    wait_until(lambda: set(fill(ticket)) == {204}, 180, "files of pages closed before have gone", every=0.5)
     other, another = uploading(browser, masked_site, tmp_path)
     try:
         visitor.close()
         assert 413 in fill(another)
-        wait_until(lambda: set(fill(another)) == {204}, 180, "the closed page's files have gone", every=5)
+        wait_until(lambda: set(fill(another)) == {204}, 180, "the closed page's files have gone", every=0.5)
     finally:
         other.close()
 

@@ -15,6 +15,8 @@ from training.bundle.models_report import BARS
 MISSED = {"true boxes found at 0.5 false boxes an image"}
 PICTURES = Path(__file__).parents[1] / "data" / "fracatlas"
 RECORDED = json.loads((PICTURES / "recorded.json").read_text())
+# Every fourth by its probability: from the surest normal to a sure fracture, and what lies between.
+SOME = sorted(RECORDED["images"], key=lambda name: RECORDED["images"][name]["probability"])[3::4]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,7 @@ def test_the_records_are_of_the_shipped_version(analyzer: Analyzer) -> None:
     assert analyzer.version == RECORDED["version"]
 
 
-@pytest.mark.parametrize("name", sorted(RECORDED["images"]))
+@pytest.mark.parametrize("name", SOME)
 def test_a_radiograph_gets_the_recorded_probability(analyzer: Analyzer, name: str) -> None:
     analysis = analyzer.analyze(read_image(PICTURES / name), minimum_score=0.0)
 
@@ -39,11 +41,11 @@ def test_a_radiograph_gets_the_recorded_probability(analyzer: Analyzer, name: st
 
 
 def test_the_precision_of_this_processor_moves_probabilities_by_little() -> None:
-    """In bfloat16 the largest difference over these 40 images was 0.045; in float32 there is none."""
+    """In bfloat16 the largest difference over all 40 images was 0.045; in float32 there is none."""
     as_it_runs = Analyzer(load_bundle(), device="cpu")
     moved = [
-        abs(as_it_runs.analyze(read_image(PICTURES / name)).probability - entry["probability"])
-        for name, entry in RECORDED["images"].items()
+        abs(as_it_runs.analyze(read_image(PICTURES / name)).probability - RECORDED["images"][name]["probability"])
+        for name in SOME
     ]
 
     assert max(moved) < 0.08

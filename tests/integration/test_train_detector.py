@@ -31,7 +31,7 @@ TINY = DetectorConfig(longest_side=128, chip=64, steps=4, batch=2, warmup=2, eva
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
     folder = tmp_path_factory.mktemp("detector")
-    write_data(folder / "data", train=64)
+    write_data(folder / "data", train=64, valid=6)
     write_mobilenet(folder / "mobilenet.safetensors")
     return Places(folder / "data", folder / "run", folder / "mobilenet.safetensors")
 
@@ -40,6 +40,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Places:
 def straight(places: Places) -> Path:
     training_of(places, TINY).run()
     return places.run
+
+
+@pytest.fixture(autouse=True)
+def no_more_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw the curves of `straight` alone, whose run is made before: they take as long as the network."""
+    monkeypatch.setattr("training.loop.write_curves", lambda *_: None)
 
 
 def image_cache(places: Places) -> ImageCache:

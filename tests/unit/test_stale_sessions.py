@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 
 import pytest
+from streamlit.runtime.memory_session_storage import MemorySessionStorage
 
 from tests.databases import Clock
 from worker.ui.access import stale_sessions
-from worker.ui.access.stale_sessions import CLOSED_SECONDS, StaleSessions
+from worker.ui.access.stale_sessions import CLOSED_SECONDS, LOOK_SECONDS, StaleSessions
 
 
 @pytest.fixture
@@ -58,6 +60,12 @@ def test_who_comes_back_in_time_finds_everything(looking, closed, pages):
     assert closed == []
     looking(1)
     assert closed == ["closed"]
+
+
+def test_a_page_is_closed_before_streamlit_lets_go_of_it():
+    """After that nobody can close it any more, and what was uploaded on it would stay."""
+    ttl = inspect.signature(MemorySessionStorage).parameters["ttl_seconds"].default
+    assert ttl > CLOSED_SECONDS + 2 * LOOK_SECONDS
 
 
 def test_a_look_that_fails_is_not_the_last(monkeypatch):
