@@ -17,8 +17,8 @@ from tests.peers import LOOPBACK
 from tests.product import Bonewatch
 from tests.servers import Orthanc, orthanc
 
-FIRST, SECOND = "2026-01-01", "2026-02-02"
-"""The dates, and so the beginnings of the versions, of two bundles."""
+FIRST, SECOND, THIRD = "2026-01-01", "2026-02-02", "2026-03-03"
+"""The dates, and so the beginnings of the versions, of three bundles."""
 ANSWERED = "SELECT count(*) >= {} FROM jobs WHERE model_version LIKE :model AND state = 'done'"
 FINISHED = "SELECT count(*) >= {} FROM reanalysis_runs WHERE state = 'finished'"
 NO_FILE_HERE = "SELECT count(*) = 0 FROM instances WHERE file_deleted_at IS NULL"
@@ -44,10 +44,10 @@ class ArchiveSite:
         archive: dict[str, Any] = {"url": pacs.dicomweb_url} if way == "dicomweb" else dimse
         self.bonewatch.settings["archive"] = {"name": "pacs", **archive}
 
-    def install_second_model(self) -> None:
-        """Replace the bundle by one that calls present what the first is unsure of."""
-        manifest = tiny_manifest(self.bundle) | {"date": SECOND}
-        manifest["decision"] |= {"low": 0.01, "high": 0.02}
+    def install(self, date: str, **decision: float) -> None:
+        """Replace the bundle by one of another version."""
+        manifest = tiny_manifest(self.bundle) | {"date": date}
+        manifest["decision"] |= decision
         write_manifest(self.bundle, manifest)
 
     def wait_for_answers(self, count: int, model: str = FIRST, seconds: float = 300) -> None:

@@ -5,6 +5,7 @@ All tests share one Orthanc and one home, as a site does that has seen many cras
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from pydicom import dcmread
 
 from tests import processes, scu
 from tests.builders import build_dx, ramp, write_part10
+from tests.bundles import write_quiet_bundle
 from tests.peers import accepts_connections, running, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import orthanc
@@ -35,7 +37,7 @@ FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 def site(tmp_path_factory):
     """An Orthanc and a bonewatch that know each other, both killed at the end whatever happened."""
     folder = tmp_path_factory.mktemp("crashes")
-    bonewatch = Bonewatch(folder / "home")
+    bonewatch = Bonewatch(folder / "home", bundle=str(write_quiet_bundle(folder / "bundle")))
     with orthanc(folder / "pacs", bonewatch.port) as pacs:
         bonewatch.settings["destinations"] = [pacs.destination()]
         try:
@@ -88,26 +90,14 @@ def studies_of(bonewatch, messages) -> list[str]:
     return [by_instance[message.sop_instance_uid] for message in messages]
 
 
-def test_a_worker_killed_in_the_middle_of_an_analysis_loses_and_doubles_nothing(pair, tmp_path):
-    pacs, bonewatch = pair
-    messages = copies_of_samples(tmp_path, ["01", "02", "03"])
-
-    assert set(scu.push(bonewatch.port, messages)) == {0}
-    wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)
-    victims = [pid for pid, command in bonewatch.processes().items() if is_analysis_worker(command)]
-    assert victims, bonewatch.processes()
-    for pid in reversed(victims):
-        processes.kill_tree(pid)
-    assert bonewatch.one("SELECT count(*) FROM jobs WHERE state = 'running'") == 1, "killed too late to show anything"
-
-    bonewatch.wait_until_committed(3, seconds=120)
-    assert_one_result_and_one_report_a_study(pacs, bonewatch, messages)
-    assert bonewatch.one("SELECT max(attempts) FROM jobs") == 2
-
-
-def is_analysis_worker(command: str) -> bool:
-    """Say whether this is the worker that analyses, or one of its pool; its subreaper is left to do its work."""
-    return command.endswith("-m worker.cli work") and "subreaper.py" not in command
+def long_studies(folder: Path) -> list[scu.Message]:
+    """Return the requests that push two studies of so many images that they are met while they are analysed."""
+    messages = []
+    for study, number in itertools.product(range(2), range(40)):
+        words = {"study": f"long-{study}", "instance": f"image-{number}", "InstanceNumber": number + 1}
+        ds = build_dx(**words, pixels=ramp(120, 160))
+        messages.append(scu.message(write_part10(ds, folder / f"long-{study}-{number}.dcm")))
+    return messages
 
 
 def make_push(folder: Path) -> list[Path]:
@@ -191,7 +181,7 @@ def test_when_up_itself_is_killed_its_children_go_too_and_the_next_up_starts(pai
 
 def test_a_clean_stop_in_the_middle_of_work_leaves_no_process_and_loses_nothing(pair, tmp_path):
     pacs, bonewatch = pair
-    messages = copies_of_samples(tmp_path, ["01", "02"])
+    messages = long_studies(tmp_path)
     before = bonewatch.one("SELECT count(*) FROM studies")
     assert set(scu.push(bonewatch.port, messages)) == {0}
     wait_until(lambda: bonewatch.rows("SELECT id FROM jobs WHERE state = 'running'"), 90, "an analysis", every=0.01)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import scu
+from tests.bundles import write_tiny_bundle
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import Orthanc
 
@@ -14,7 +15,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow]
 @pytest.fixture
 def site(tmp_path):
     """A bonewatch that runs, with two destinations that do not yet: one that commits, one that is asked by C-FIND."""
-    bonewatch = Bonewatch(tmp_path / "home")
+    bonewatch = Bonewatch(tmp_path / "home", bundle=str(write_tiny_bundle(tmp_path / "bundle")))
     commits = Orthanc(tmp_path / "commits", bonewatch.port)
     finds = Orthanc(tmp_path / "finds", bonewatch.port, allow_commitment=False)
     bonewatch.settings["destinations"] = [commits.destination("commits"), finds.destination("finds", confirm="find")]

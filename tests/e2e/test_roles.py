@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests import scu
+from tests.bundles import write_tiny_bundle
 from tests.peers import run, wait_until
 from tests.product import SAMPLES, Bonewatch
 from tests.servers import orthanc, postgres_server, redis_server
@@ -16,7 +17,8 @@ pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 def servers(tmp_path):
     """PostgreSQL, Redis and Orthanc, and a bonewatch that uses them all, with no role started yet."""
     with redis_server(tmp_path / "redis") as redis_url, postgres_server() as database_url:
-        bonewatch = Bonewatch(tmp_path / "home", redis_url=redis_url, database_url=database_url)
+        bundle = str(write_tiny_bundle(tmp_path / "bundle"))
+        bonewatch = Bonewatch(tmp_path / "home", bundle=bundle, redis_url=redis_url, database_url=database_url)
         with orthanc(tmp_path / "pacs", bonewatch.port) as pacs:
             bonewatch.settings["destinations"] = [pacs.destination()]
             try:
