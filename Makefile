@@ -15,8 +15,10 @@ PEERS := orthanc orthanc-dicomweb dcmtk dicom3tools redis-server postgresql chro
 PEER_PROGRAMS := Orthanc storescu dciodvfy redis-server pg_lsclusters chromium sqlite3
 ORTHANC_DICOMWEB := /usr/share/orthanc/plugins/libOrthancDicomWeb.so
 PYTEST_ARGS ?=
-# One process a core, each computing on one thread; the tests of a file stay in one process
-PARALLEL := -n auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+# One process a core and one more, for many tests wait for the programs that they started; each computes on one thread.
+# The tests of a file stay in one process.
+PROCESSES := $(shell "$(PYTHON)" -c 'import os; print(min(8, len(os.sched_getaffinity(0)) + 1))')
+PARALLEL := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help setup demo test check lint types imports house format models-report bench-archive peers lock clean
 
