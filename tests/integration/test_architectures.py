@@ -13,7 +13,7 @@ from tests.training_data import write_data
 from training.detector.options import DetectorConfig
 from training.errors import CannotTrain
 from training.experiments import architectures
-from training.experiments.architectures import ArchitectureTraining, build, training_of
+from training.experiments.architectures import DetectionTraining, build, training_of
 from training.loop import Places
 
 SIDE = 64
@@ -39,7 +39,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begun(name: str, task: str, data: Path, run: Path, **options: object) -> ArchitectureTraining:
+def begun(name: str, task: str, data: Path, run: Path, **options: object) -> DetectionTraining:
     return training_of(name, task, Places(data, run, device="cpu"), DetectorConfig(**{**vars(TINY), **options}))
 
 
@@ -111,6 +111,23 @@ def test_weights_that_fit_nowhere_are_refused(tmp_path: Path) -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(CannotTrain, match=r"no network to detect: `list` has those that are"):
         build("resnet50", "detect", SIDE)
+
+
+@pytest.mark.parametrize("options", [{"stages": 2}, {"backbone": "vgg16"}])
+def test_options_of_bonewatch_s_own_detector_are_refused(
+    options: dict[str, object], data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CannotTrain, match="for bonewatch's own detector"):
+        begun("resnet18", "classify", data, tmp_path, **options)
+
+
+def test_a_training_without_a_name_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["architectures", "train", "--task", "detect"])
+    with pytest.raises(SystemExit):
+        architectures.main()
+    assert "train needs --name and --task" in capsys.readouterr().err
 
 
 def test_the_list_has_every_family(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,11 +60,8 @@ class LibraryNetwork(nn.Module):
         """Return detections, or the losses in training."""
         if self.task == "detect":
             said = self.network(list(images), targets)
-            return (
-                (said, {})
-                if targets is None
-                else ([], {f"loss_{key.removeprefix('loss_')}": said[key] for key in said})
-            )
+            losses = said if targets is not None else {}
+            return said if targets is None else [], {f"loss_{key.removeprefix('loss_')}": losses[key] for key in losses}
         square = pad(images, (0, self.side - images.shape[3], 0, self.side - images.shape[2]))
         logits = self.network(square)[:, 0].float()
         if targets is not None:
@@ -90,30 +87,37 @@ def build(name: str, task: str, side: int, weights: Path | None = None) -> Detec
     return Detector(Same(), asked)  # type: ignore[arg-type]  # called in the same way
 
 
-class ArchitectureTraining(DetectorTraining):
+class DetectionTraining(DetectorTraining):
     """Trains as bonewatch's own detector is; `model.safetensors` fits what `build` returns."""
-
-    figure = "auc"
 
     def measure(self, network: Detector) -> dict[str, Any]:
         """Return the AUC of the best box's score and, of a detector, the figures of boxes."""
         images = [item for block in self.blocks.values() for item in block]
         found = detect(network, images, self.config, self.on)
         area = auc([item.fractured for item in images], [image.scores.max(initial=0.0) for image in found])
-        return {"auc": area, **(figures_of(found) if self.design.architecture == "detect" else {})}
+        return {"auc": area, **(figures_of(found) if self.figure == "map50" else {})}
 
     def keep(self, network: Detector) -> None:
         """Write all weights."""
         save_weights(network, self.record.folder / "model.safetensors")
 
 
-def training_of(name: str, task: str, places: Places, config: DetectorConfig) -> ArchitectureTraining:
+class ClassificationTraining(DetectionTraining):
+    """The same, chosen by the AUC."""
+
+    figure = "auc"
+
+
+def training_of(name: str, task: str, places: Places, config: DetectorConfig) -> DetectionTraining:
     """Build the training of a network on a collection, or what is left of it."""
+    if places.start or config.backbone or config.stages > 1:
+        raise CannotTrain("--start, --backbone and --stages are for bonewatch's own detector")
     on, config = Hardware.repeatable(places.device), replace(config, chip=config.longest_side, negatives=0.5)
     torch.manual_seed(config.seed)
     start = build(name, task, config.longest_side, places.weights), Design(task, name, config.preprocessing, {})
     record = record_of(places, config, on, f"{name} to {task}")
-    return ArchitectureTraining(record, config, on, start, material_of(places, config))
+    kind = DetectionTraining if task == "detect" else ClassificationTraining
+    return kind(record, config, on, start, material_of(places, config))
 
 
 def main() -> None:
@@ -126,6 +130,8 @@ def main() -> None:
     if given.command == "list":
         print(*(f"{task}: {', '.join(names)}" for task, names in NAMES.items()), sep="\n")
         return
+    if not given.name or not given.task:
+        parser.error("train needs --name and --task")
     with ending_in_words():
         training_of(given.name, given.task, *read_options(__doc__, words)).run()
 
