@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -17,6 +18,7 @@ from worker.reanalysis import runs
 from worker.reanalysis.limits import DISK_FULL, LANE_FULL, ReanalysisRule
 from worker.reanalysis.reanalysis import step
 from worker.reanalysis.runs import ARCHIVE, Request
+from worker.settings.night import Night
 from worker.study.studies import Models, close_quiet_studies
 
 
@@ -82,6 +84,26 @@ def test_no_more_studies_are_retrieved_than_may_wait_in_the_lane(database, parts
     step(replace(parts, rule=ReanalysisRule(waiting=2)))
 
     assert (len(archive.retrieved), the_run(database).reason) == (2, LANE_FULL)
+
+
+def test_several_retrievals_at_once_keep_to_the_studies_of_a_night(database, parts, archive, clock):
+    archive.studies = dict.fromkeys(range(1, 6), DAY)
+    night = Night(clock(), clock() + timedelta(hours=8))
+    request = Request(ARCHIVE, since=date(2026, 2, 25), until=date(2026, 2, 28))
+    runs.start(database, request, model_version=NEW, asked_by="a test", now=clock(), night=night)
+    looked, several_asked_for = itertools.count(1), threading.Event()
+
+    def slow_in_threads():
+        if threading.current_thread().name.startswith("retrieval"):
+            several_asked_for.wait(60)
+        elif next(looked) > 20:
+            several_asked_for.set()
+        return clock()
+
+    rule = ReanalysisRule(studies_a_night=2)
+    step(replace(limited(parts, at_once=3), clock=slow_in_threads, rule=rule))
+
+    assert len(archive.retrieved) == 2
 
 
 def test_a_run_takes_up_no_more_than_its_maximum(database, parts, archive):
