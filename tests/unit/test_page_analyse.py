@@ -12,6 +12,7 @@ from PIL import Image
 from sqlalchemy import select
 from streamlit.testing.v1 import AppTest
 
+from dicom_io.pixels.frame_decoding import decode_frame
 from dicom_io.types import Outcome
 from models.manifest import SHIPPED, read_manifest
 from models.types import Decision, ImageAnalysis, ImageError, ScoredBox
@@ -122,6 +123,21 @@ def test_two_frames_stand_side_by_side_and_neither_is_decoded_twice(upload, monk
     page.segmented_control[0].set_value("Original").run()
     assert not page.exception
     assert [len(each.boxes) for each in shown[-2:]] == [0, 0]
+
+
+def test_a_frame_that_is_chosen_is_decoded_without_those_before_it(upload, monkeypatch):
+    frames = np.stack([ramp(40, 60), ramp(40, 60)[::-1], ramp(40, 60)[:, ::-1]])
+    page, shown = upload([PRESENT, ABSENT, ABSENT], hand=build_dx(pixels=frames))
+    decoded = []
+
+    def decoding(decoder, ds, layout, index):
+        decoded.append(index)
+        return decode_frame(decoder, ds, layout, index)
+
+    monkeypatch.setattr("dicom_io.pixels.frames.decode_frame", decoding)
+    page.selectbox[0].set_value(2).run()
+    assert shown[-1].words == "Radiograph, frame 3, absent, 0 boxes"
+    assert decoded == [2]
 
 
 def test_a_frame_that_could_not_be_analysed_says_so(upload):

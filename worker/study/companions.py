@@ -33,8 +33,8 @@ ANSWERED = (Outcome.PRESENT, Outcome.INCONCLUSIVE, Outcome.ABSENT)
 MOST_FRAMES = 8
 """Frames of one study that get companions, the gravest first: a series of hundreds must not become as many pictures."""
 
-KEPT_BYTES = 256 << 20
-"""Pixels and heat maps that wait in memory for the report, at most."""
+KEPT_BYTES = 128 << 20
+"""Pixels and heat maps of one study that wait in memory for its report, at most: several are analysed at once."""
 
 
 @dataclass(frozen=True, slots=True)
