@@ -17,11 +17,9 @@ from pydicom import dcmread
 
 from dicom_io.report.drawing import YELLOW, scale_for
 from tests import reports, scu
-from tests.peers import program, run, wait_until
+from tests.peers import program, run
 from tests.product import SAMPLES, Bonewatch, sample_files, sample_studies
 from tests.servers import Orthanc, orthanc
-from worker.queue.app import create_app
-from worker.settings.settings import load_settings
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -231,23 +229,6 @@ def test_the_same_push_again_changes_nothing(site):
     ours = len(site.pacs.instances()) - len(sample_files())
     assert after[0]["instances"] == before[0]["instances"] + ours
     assert len(site.pacs.instances("SR")) == len(sample_studies())
-
-
-def test_the_same_celery_message_three_times_makes_one_result(site):
-    settings = load_settings(home=site.bonewatch.home)
-    before = site.bonewatch.rows(COUNTS)
-    job = site.bonewatch.one("SELECT min(id) FROM jobs")
-
-    app = create_app(settings)
-    for _ in range(3):
-        app.send_task("bonewatch.analyze", args=[job], queue="live")
-    with app.connection_for_read() as connection:
-        client = connection.default_channel.client
-        wait_until(lambda: not client.llen("live") and not client.hlen("unacked"), 30, "all messages worked off")
-    app.close()
-
-    assert site.bonewatch.rows(COUNTS) == before
-    assert site.bonewatch.one("SELECT attempts FROM jobs WHERE id = :id", id=job) == 1
 
 
 def test_dcmsend_and_storescu_push_too(site):
