@@ -17,11 +17,11 @@ import typer.main
 import yaml
 from compose_spec import PyCompose
 
+from tests.product import ROOT
 from worker.cli.health import Role
 from worker.cli.root import app
 from worker.settings.settings import SECRETS, Settings
 
-ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 MANIFESTS = ROOT / "deploy" / "kubernetes"
 KNOWN = {f"BONEWATCH_{name.upper()}" for name in Settings.model_fields} | {

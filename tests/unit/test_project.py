@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from tests.product import ROOT
 from worker.cli.root import app
 from worker.settings.settings import SECRETS, Settings
 
 LOG_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
-ROOT = Path(__file__).resolve().parents[2]
 NOT_OURS = {".git", ".venv", "build", "dist", "node_modules", "__pycache__", "bonewatch.egg-info"}
 # Put together here, so that this file does not break its own rule.
 MACHINES = ["/wor" + "k/", "/ro" + "ot/", "/tmp/" + r"\w", "/hom" + r"e/\w"]

@@ -1,1 +1,1 @@
-from tests.unit.test_database import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.db.test_database import *  # noqa: F403 - the tests themselves

@@ -1,1 +1,1 @@
-from tests.unit.test_delivery import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.delivery.test_delivery import *  # noqa: F403 - the tests themselves

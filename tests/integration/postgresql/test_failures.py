@@ -1,1 +1,1 @@
-from tests.unit.test_failures import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.operate.test_failures import *  # noqa: F403 - the tests themselves

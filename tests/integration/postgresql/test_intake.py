@@ -1,1 +1,1 @@
-from tests.unit.test_intake import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.reception.test_intake import *  # noqa: F403 - the tests themselves

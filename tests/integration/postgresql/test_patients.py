@@ -1,1 +1,1 @@
-from tests.integration.test_patients import *  # noqa: F403 - the tests themselves
+from tests.integration.worker.reception.test_patients import *  # noqa: F403 - the tests themselves

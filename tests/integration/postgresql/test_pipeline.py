@@ -1,1 +1,1 @@
-from tests.unit.test_pipeline import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.study.test_pipeline import *  # noqa: F403 - the tests themselves

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pg8000.native
 import pytest
@@ -11,8 +10,9 @@ from pg8000.exceptions import DatabaseError
 from sqlalchemy import text
 
 from tests.databases import a_study, sqlite_database  # noqa: F401 - the fixture of this folder asks for it
+from tests.product import ROOT
 
-SCRIPT = Path(__file__).parents[3] / "deploy" / "postgresql_readonly.sql"
+SCRIPT = ROOT / "deploy" / "postgresql_readonly.sql"
 
 
 @pytest.fixture

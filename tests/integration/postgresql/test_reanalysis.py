@@ -1,1 +1,1 @@
-from tests.unit.test_reanalysis import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.reanalysis.test_reanalysis import *  # noqa: F403 - the tests themselves

@@ -1,1 +1,1 @@
-from tests.unit.test_results import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.operate.test_results import *  # noqa: F403 - the tests themselves

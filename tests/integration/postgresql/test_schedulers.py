@@ -1,1 +1,1 @@
-from tests.unit.test_schedulers import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.queue.test_schedulers import *  # noqa: F403 - the tests themselves

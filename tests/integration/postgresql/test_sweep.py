@@ -1,1 +1,1 @@
-from tests.unit.test_sweep import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.queue.test_sweep import *  # noqa: F403 - the tests themselves

@@ -1,1 +1,1 @@
-from tests.unit.test_unrecorded import *  # noqa: F403 - the tests themselves
+from tests.unit.worker.storage.test_unrecorded import *  # noqa: F403 - the tests themselves
