@@ -18,6 +18,7 @@ TESTS = Path(__file__).parent
 LONGEST_FIRST = ("e2e", "integration", "unit")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Keep together in one process what shares a PostgreSQL, a page or a file; begin with what takes longest."""
     for item in items:
