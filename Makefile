@@ -18,7 +18,7 @@ PYTEST_ARGS ?=
 # One process a core and one more, for many tests wait for the programs that they started; each computes on one thread.
 # The tests of a file stay in one process.
 PROCESSES := $(shell "$(PYTHON)" -c 'import os; print(min(8, len(os.sched_getaffinity(0)) + 1))')
-PARALLEL := -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
+PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup demo test check lint types imports house format models-report bench-archive peers lock clean
 

@@ -18,17 +18,8 @@ TESTS = Path(__file__).parent
 LONGEST_FIRST = ("e2e", "integration", "unit")
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
-    """Keep together in one process what shares a PostgreSQL, a page or a file; begin with what takes longest."""
-    for item in items:
-        if "postgresql" in item.path.parts:
-            group = "postgresql"
-        elif "page_site" in item.fixturenames:
-            group = "page"
-        else:
-            group = str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes longest."""
     items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(TESTS).parts[0]))
 
 
