@@ -60,7 +60,8 @@ class DicomwebServer:
 class BoundedSession(requests.Session):
     """Reads an answer whole, within limits of size and time, and turns statuses into our errors.
 
-    To the library it is a session of requests. Its time begins when it is made; it is to be closed.
+    To the library it is a session of requests. Its time begins when it is made; it is to be closed. PeerUnreachable
+    where the environment names a proxy or certificates that cannot be used.
     """
 
     def __init__(self, server: DicomwebServer) -> None:
@@ -74,7 +75,14 @@ class BoundedSession(requests.Session):
         elif server.user is not None:
             auth = httpx2.BasicAuth(server.user.encode(), (server.password or "").encode())
         # Redirections are not followed: a token must not go where the site did not say.
-        client = httpx2.AsyncClient(auth=auth, timeout=server.timeout_seconds, follow_redirects=False)
+        try:
+            client = httpx2.AsyncClient(auth=auth, timeout=server.timeout_seconds, follow_redirects=False)
+        except (ImportError, ValueError, OSError, httpx2.InvalidURL) as error:
+            # The name alone: a proxy's address may hold a password.
+            raise PeerUnreachable(
+                f"{server.name} cannot be asked: the proxy or the certificates that the environment names "
+                f"(HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE) cannot be used ({type(error).__name__})"
+            ) from None
         with ExitStack() as stack:
             self._portal = stack.enter_context(start_blocking_portal())
             self._client = stack.enter_context(self._portal.wrap_async_context_manager(client))

@@ -31,7 +31,11 @@ class ArchiveSetting(BaseModel):
         if value is None:
             return None
         parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        try:
+            has_port = parts.port != 0
+        except ValueError:
+            has_port = False
+        if parts.scheme not in ("http", "https") or not (parts.hostname and has_port) or parts.query or parts.fragment:
             raise ValueError("is not an address such as https://pacs.example.org/dicom-web")
         if parts.username is not None or parts.password is not None:
             raise ValueError("holds a password: use BONEWATCH_ARCHIVE_USER and BONEWATCH_ARCHIVE_PASSWORD")

@@ -14,7 +14,7 @@ import pytest
 from dicom_io.archive import dicomweb_session
 from dicom_io.archive.archive import StudyQuery
 from dicom_io.archive.dicomweb import DicomwebArchive
-from dicom_io.archive.dicomweb_session import DicomwebServer
+from dicom_io.archive.dicomweb_session import BoundedSession, DicomwebServer
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.receive.reception import Reception
 from dicom_io.store.folder import InstanceStore
@@ -263,3 +263,18 @@ def retrieve(folder, script):
     with HostileWeb(study) as web:
         receive = Reception(InstanceStore(folder / "store"), intake).receive
         return archive(web.url, folder).retrieve(STUDY, receive), intake
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:9"),
+        ("HTTP_PROXY", "ftp://user:secret-word@127.0.0.1"),
+        ("SSL_CERT_FILE", "/nowhere/authorities.pem"),
+    ],
+)
+def test_a_proxy_or_certificates_that_cannot_be_used_are_a_setback_of_the_archive(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(PeerUnreachable, match="SSL_CERT_FILE") as refused:
+        BoundedSession(DicomwebServer("web", "http://127.0.0.1:1", 1, 1, 1 << 20))
+    assert "secret-word" not in str(refused.value)

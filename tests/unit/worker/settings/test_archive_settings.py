@@ -39,6 +39,7 @@ def test_without_a_setting_there_is_no_archive(tmp_path):
         ('{"name": "pacs", "ae_title": "PACS", "host": "10.0.0.5"}', "ae_title, host and port, or else url"),
         ('{"name": "pacs", "url": "https://a.example", "port": 104}', "has url"),
         ('{"name": "pacs", "url": "ftp://a.example"}', "is not an address"),
+        ('{"name": "pacs", "url": "https://a.example:99999"}', "is not an address"),
         ('{"name": "pacs", "url": "https://me:secret-word@a.example"}', "holds a password"),
         ("pacs", "is not JSON"),
     ],
