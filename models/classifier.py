@@ -41,16 +41,13 @@ Head = TypeVar("Head", bound=nn.Module)
 
 
 class Classifier(nn.Module, Generic[Head]):
-    """Block 5 and a head on top of the trunk's map; the head computes in float32.
+    """Block 5 and a head on top of the trunk's map, and perhaps a measure of unlikeness; both compute in float32."""
 
-    `seen` and `components` are the sizes of the measure of unlikeness (`models.unlikeness`); without `seen` none.
-    """
-
-    def __init__(self, width: float, head: Head, seen: int = 0, components: int = 0) -> None:
+    def __init__(self, block5: VGG16Block5, head: Head, unlikeness: Unlikeness | None = None) -> None:
         super().__init__()
-        self.block5 = VGG16Block5(width)
+        self.block5 = block5
         self.head: Head = head
-        self.unlikeness = Unlikeness(2 * map_channels(width), components, seen) if seen else None
+        self.unlikeness = unlikeness
 
     def convert(self, dtype: torch.dtype) -> None:
         """Turn the convolutions to the type that the trunk runs in; the head stays float32."""
@@ -65,18 +62,26 @@ class Classifier(nn.Module, Generic[Head]):
         return replace(output, unlikeness=self.unlikeness(pool(maps, STRONGEST)))
 
 
+def measure_of(width: float, seen: int = 0, components: int = 0) -> Unlikeness | None:
+    """Make the measure of unlikeness of so many training images that were seen and components; None without images."""
+    return Unlikeness(2 * map_channels(width), components, seen) if seen else None
+
+
 class PooledClassifier(Classifier["PooledHead"]):
     """VGG16 with the pooled head."""
 
     def __init__(self, width: float = 1.0, hidden: int = 256, strongest: int = 1, **unlikeness: int) -> None:
-        super().__init__(width, PooledHead(2 * map_channels(width), hidden, strongest), **unlikeness)
+        block5 = VGG16Block5(width)
+        head = PooledHead(2 * map_channels(width), hidden, strongest)
+        super().__init__(block5, head, measure_of(width, **unlikeness))
 
 
 class LocationMapClassifier(Classifier["LocationMapHead"]):
     """VGG16 with the location map head."""
 
     def __init__(self, width: float = 1.0, hidden: int = 128, **unlikeness: int) -> None:
-        super().__init__(width, LocationMapHead(map_channels(width), hidden), **unlikeness)
+        block5 = VGG16Block5(width)
+        super().__init__(block5, LocationMapHead(map_channels(width), hidden), measure_of(width, **unlikeness))
 
 
 class PooledMapClassifier(Classifier["PooledMapHead"]):
@@ -85,7 +90,9 @@ class PooledMapClassifier(Classifier["PooledMapHead"]):
     def __init__(
         self, width: float = 1.0, hidden: int = 1024, map_hidden: int = 128, strongest: int = 1, **unlikeness: int
     ) -> None:
-        super().__init__(width, PooledMapHead(map_channels(width), hidden, map_hidden, strongest), **unlikeness)
+        block5 = VGG16Block5(width)
+        head = PooledMapHead(map_channels(width), hidden, map_hidden, strongest)
+        super().__init__(block5, head, measure_of(width, **unlikeness))
 
 
 def pool(maps: Tensor, strongest: int = 1) -> Tensor:

@@ -48,4 +48,6 @@ class Unlikeness(nn.Module):
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Return the unlikeness (n,) of pooled features (n, features): 0 and more, above 1 is unlike."""
-        return torch.cdist(self.project(pooled), self.seen).amin(1) / self.limit
+        distance = torch.cdist(self.project(pooled), self.seen).amin(1)
+        # A limit that is none must not let everything pass.
+        return torch.where(self.limit > 0, distance / self.limit, torch.inf)

@@ -48,9 +48,10 @@ def analyse_frames(frames: Iterator[F], analyse: Analyse, source: Source) -> Ite
 
     Raises
     ------
-    OSError, MemoryError, models.types.ModelError, dicom_io.errors.StoreError, worker.errors.WorkerError
-        The fault is the machine's and says nothing of the image. So do a model's RuntimeError, which is what torch
-        raises for a device that is lost or full.
+    OSError, models.types.ModelError, dicom_io.errors.StoreError, worker.errors.WorkerError
+        The fault is the machine's and says nothing of the image. So are a model's MemoryError and RuntimeError, which
+        is what torch raises for a device that is lost or full; a decoder's MemoryError is the image's, which may ask
+        for any amount.
     """
     number = 0
     try:

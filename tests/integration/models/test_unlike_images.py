@@ -87,6 +87,14 @@ def test_one_in_a_hundred_of_the_training_images_is_unlike_those_of_other_folds(
     assert (measure(others) > 1).all()
 
 
+@pytest.mark.parametrize("limit", [0.0, -1.0])
+def test_a_limit_that_is_none_lets_nothing_pass(limit: float) -> None:
+    measure = fitted(cloud(200, seed=1), components=3)
+    measure.limit.fill_(limit)
+
+    assert (measure(cloud(20, seed=1)) > 1).all()
+
+
 def test_a_bundle_gets_the_measure_and_keeps_its_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = write_tiny_bundle(tmp_path / "before")
     old = load_bundle(before)

@@ -95,7 +95,7 @@ def test_a_warning_says_where_it_arose_and_quotes_nothing(lines):
         warnings.simplefilter("always")
         warnings.warn("Invalid value for VR UI: 'DOE^JANE'", stacklevel=1)
     (line,) = lines()
-    assert line["event"].startswith("UserWarning at unit/test_logs.py:")
+    assert line["event"].startswith("UserWarning at process/test_logs.py:")
     assert "DOE" not in json.dumps(line)
 
 
