@@ -136,7 +136,7 @@ class Registration(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rejection:
+class Refusal:
     """An instance that was refused, and why.
 
     `reason` is one line of words for an administrator, free of patient data; `status` is the DIMSE status that was

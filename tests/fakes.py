@@ -12,8 +12,8 @@ from dicom_io.types import (
     InstanceHeader,
     KnownInstance,
     Peer,
+    Refusal,
     Registration,
-    Rejection,
     Replacement,
     StoredFile,
 )
@@ -32,7 +32,7 @@ class FakeIntake:
     headers: list[InstanceHeader] = field(default_factory=list)
     peers: list[Peer] = field(default_factory=list)
     registrations: list[Registration] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
+    rejections: list[Refusal] = field(default_factory=list)
     commitments: list[CommitmentReport] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,7 +70,7 @@ class FakeIntake:
             if self.files[sop_instance_uid].path != stored.path:
                 discard(stored)
 
-    def reject(self, rejection: Rejection) -> None:
+    def reject(self, rejection: Refusal) -> None:
         with self._lock:
             self._require_available()
             self.rejections.append(rejection)

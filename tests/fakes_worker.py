@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dicom_io.pixels.frames import DisplayedFrame
-from dicom_io.report.structured_report import Report, ReportContent
+from dicom_io.report.structured_report import BuiltObject, ReportContent
 from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, Destination, ReportReference, StoredFile
 from dicom_io.uids import derive_uid
@@ -112,10 +112,10 @@ class FakeStore:
         return StoredFile(relative, "0" * 64, len(part10))
 
 
-def fake_report(content: ReportContent) -> Report:
+def fake_report(content: ReportContent) -> BuiltObject:
     """Build what stands for a report: its UID derives from the same words as a real one's."""
     uid = derive_uid(content.analysis_digest, content.model_version)
-    return Report(ReportReference(SR_CLASS, uid, f"{uid[:50]}.1", "2.25.1"), repr(content).encode())
+    return BuiltObject(ReportReference(SR_CLASS, uid, f"{uid[:50]}.1", "2.25.1"), repr(content).encode())
 
 
 class FakeQueue:

@@ -13,7 +13,7 @@ import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from dicom_io.report.structured_report import Report
+from dicom_io.report.structured_report import BuiltObject
 from tests.peers import run
 
 FRACTURE = "72704001"  # SCT
@@ -102,17 +102,17 @@ def _is(item: Dataset, value_type: str, concept: str) -> bool:
     return item.ValueType == value_type and item.ConceptNameCodeSequence[0].CodeValue == concept
 
 
-def dataset(report: Report) -> Dataset:
+def dataset(report: BuiltObject) -> Dataset:
     """Return a report that was just built."""
     return dcmread(BytesIO(report.part10))
 
 
-def tree(report: Report) -> Any:
+def tree(report: BuiltObject) -> Any:
     """Return its content as highdicom's reader gives it."""
     return highdicom.sr.srread(BytesIO(report.part10)).content
 
 
-def presence(report: Report) -> list[str | None]:
+def presence(report: BuiltObject) -> list[str | None]:
     """Return the SNOMED codes of the answers, None for an image without one, in the order of the images."""
     found = []
     for group in tree(report).get_image_measurement_groups():
@@ -121,7 +121,7 @@ def presence(report: Report) -> list[str | None]:
     return found
 
 
-def comments(report: Report) -> list[str]:
+def comments(report: BuiltObject) -> list[str]:
     """Return every text of the tree named Comment."""
     return [str(item.TextValue) for item in walk(dataset(report)) if "TextValue" in item and concept(item) == "121106"]
 

@@ -21,7 +21,7 @@ from dicom_io.network.incident import incident
 from dicom_io.network.wire import address_of, caller_fields, is_from_here, printable
 from dicom_io.receive.intake import Intake, IntakeUnavailable
 from dicom_io.receive.listener_settings import ListenerSettings
-from dicom_io.types import Peer, Rejection
+from dicom_io.types import Peer, Refusal
 
 log = structlog.get_logger()
 
@@ -203,7 +203,7 @@ class Admission:
             return
         log.warning(code, reason=reason, ae_title=peer.ae_title, address=peer.address)
         try:
-            self._intake.reject(Rejection(code, reason, peer))
+            self._intake.reject(Refusal(code, reason, peer))
         except IntakeUnavailable:
             log.warning("rejection_not_recorded", code=code)
 

@@ -12,7 +12,7 @@ from dicom_io.network.wire import address_of, printable
 from dicom_io.receive.admission import Throttle
 from dicom_io.receive.intake import CommitmentRefused, Intake, IntakeUnavailable
 from dicom_io.send.commitment import PROCESSING_FAILURE, parse_event_report
-from dicom_io.types import Peer, Rejection
+from dicom_io.types import Peer, Refusal
 
 log = structlog.get_logger()
 
@@ -41,7 +41,7 @@ class CommitmentAnswers:
             return RESOURCE_LIMITATION, None
         except CommitmentRefused as error:
             log.warning(error.code, ae_title=peer.ae_title, address=peer.address)
-            return self._refuse(Rejection(error.code, str(error), peer, PROCESSING_FAILURE)), None
+            return self._refuse(Refusal(error.code, str(error), peer, PROCESSING_FAILURE)), None
         except HeaderError as error:
             return self._refuse(_malformed(peer, str(error))), None
         except Exception as error:  # noqa: BLE001 - pydicom raises many types for malformed data sets
@@ -50,7 +50,7 @@ class CommitmentAnswers:
         log.info("commitment_received", committed=len(report.committed), failed=len(report.failed))
         return SUCCESS, None
 
-    def _refuse(self, rejection: Rejection) -> int:
+    def _refuse(self, rejection: Refusal) -> int:
         """Record a refusal, once a minute for each caller; return the status to answer."""
         status = PROCESSING_FAILURE if rejection.status is None else rejection.status
         if not self._throttle.admits(rejection.code, rejection.peer.ae_title, rejection.peer.address):
@@ -63,8 +63,8 @@ class CommitmentAnswers:
         return status
 
 
-def _malformed(peer: Peer, reason: str) -> Rejection:
-    return Rejection("commitment_malformed", reason, peer, INVALID_ARGUMENT_VALUE)
+def _malformed(peer: Peer, reason: str) -> Refusal:
+    return Refusal("commitment_malformed", reason, peer, INVALID_ARGUMENT_VALUE)
 
 
 def refuse_action(_event: Any) -> tuple[int, None]:

@@ -69,7 +69,7 @@ _DISPLAY_TAGS = _tags(*DISPLAY)
 _PHOTOMETRIC = _tags("PhotometricInterpretation")
 
 
-class Likeness(StrEnum):
+class Comparison(StrEnum):
     """What a second object under a SOP Instance UID is to the first."""
 
     SAME = "same"
@@ -114,7 +114,7 @@ def attributes_digest(data_set: BinaryIO, transfer_syntax_uid: str) -> str | Non
     return _digest(said, content)
 
 
-def likeness(stored: Path, arrived: Path) -> Likeness:
+def likeness(stored: Path, arrived: Path) -> Comparison:
     """Tell what an object that arrived is to the one that is stored, both Part 10 files under one SOP Instance UID.
 
     1. The same pixels, by their bytes or else decoded, and nothing else that matters differs: SAME.
@@ -125,12 +125,12 @@ def likeness(stored: Path, arrived: Path) -> Likeness:
     try:
         one, other = _outline(stored), _outline(arrived)
     except (HeaderError, RecursionError):
-        return Likeness.ANOTHER
+        return Comparison.ANOTHER
     except OSError:
-        return Likeness.UNKNOWN
+        return Comparison.UNKNOWN
     if one.pixel_bytes is None and other.pixel_bytes is None:
-        return Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
-    alike = Likeness.SAME if one.attributes == other.attributes else Likeness.CORRECTED
+        return Comparison.SAME if one.attributes == other.attributes else Comparison.CORRECTED
+    alike = Comparison.SAME if one.attributes == other.attributes else Comparison.CORRECTED
     return alike if _same_bytes(one, other) else _compared(stored, arrived, alike)
 
 
@@ -140,16 +140,16 @@ def _same_bytes(one: _Outline, other: _Outline) -> bool:
     return alike and one.pixel_bytes == other.pixel_bytes and one.layout == other.layout
 
 
-def _compared(stored: Path, arrived: Path, alike: Likeness) -> Likeness:
+def _compared(stored: Path, arrived: Path, alike: Comparison) -> Comparison:
     """Decode both; `alike` is what they are if their pixels are the same."""
     before, after = pixel_digest_apart(stored), pixel_digest_apart(arrived)
     if any(isinstance(each, Unreadable) and not each.permanent for each in (before, after)):
-        return Likeness.UNKNOWN
+        return Comparison.UNKNOWN
     if isinstance(after, Unreadable):
-        return Likeness.ANOTHER
+        return Comparison.ANOTHER
     if isinstance(before, Unreadable):
-        return Likeness.CORRECTED
-    return alike if before == after else Likeness.ANOTHER
+        return Comparison.CORRECTED
+    return alike if before == after else Comparison.ANOTHER
 
 
 def _outline(path: Path) -> _Outline:

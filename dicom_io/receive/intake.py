@@ -11,8 +11,8 @@ from dicom_io.types import (
     InstanceHeader,
     KnownInstance,
     Peer,
+    Refusal,
     Registration,
-    Rejection,
     Replacement,
     StoredFile,
 )
@@ -66,7 +66,7 @@ class Intake(Protocol):
     def remove_replaced(self, sop_instance_uid: str, stored: StoredFile, discard: Callable[[StoredFile], None]) -> None:
         """Have a file removed that was replaced, unless it is the one on record again; nobody replaces it meanwhile."""
 
-    def reject(self, rejection: Rejection) -> None:
+    def reject(self, rejection: Refusal) -> None:
         """Record that something was refused, and why."""
 
     def commitment(self, report: CommitmentReport, peer: Peer) -> None:

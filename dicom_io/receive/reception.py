@@ -19,10 +19,10 @@ from dicom_io.network.incident import incident
 from dicom_io.network.wire import IncomingDataSet, address_of, printable
 from dicom_io.pixels.digest_process import Unreadable, pixel_digest_apart
 from dicom_io.receive.admission import Throttle, printable_uid
-from dicom_io.receive.equivalence import Likeness, attributes_digest, likeness
+from dicom_io.receive.equivalence import Comparison, attributes_digest, likeness
 from dicom_io.receive.intake import Intake, IntakeUnavailable
 from dicom_io.store.stores import Store
-from dicom_io.types import InstanceHeader, KnownInstance, Peer, Registration, Rejection, Replacement, StoredFile
+from dicom_io.types import InstanceHeader, KnownInstance, Peer, Refusal, Registration, Replacement, StoredFile
 from dicom_io.uids import is_safe_uid
 
 log = structlog.get_logger()
@@ -176,11 +176,11 @@ class Reception:
         if known.study_instance_uid != header.study_instance_uid:
             raise self._another(header, stored)
         found = likeness(before, arrived)
-        if found is Likeness.UNKNOWN:
+        if found is Comparison.UNKNOWN:
             raise IntakeUnavailable("it cannot be compared with the stored instance now: send it again")
-        if found is Likeness.ANOTHER:
+        if found is Comparison.ANOTHER:
             raise self._another(header, stored)
-        return None if found is Likeness.SAME else Replacement(known, "same", same_content=False)
+        return None if found is Comparison.SAME else Replacement(known, "same", same_content=False)
 
     def _another(self, header: InstanceHeader, stored: StoredFile) -> _Refused:
         return _Refused(
@@ -206,7 +206,7 @@ class Reception:
         try:
             path = refused.quarantine_path or (self._quarantine(request) if refused.keep else None)
             if not repeated and not unrecordable:
-                self._intake.reject(Rejection(refused.code, refused.reason, request.peer, status, uid, path))
+                self._intake.reject(Refusal(refused.code, refused.reason, request.peer, status, uid, path))
         except IntakeUnavailable:
             log.warning("rejection_not_recorded", code=refused.code)
             status = OUT_OF_RESOURCES

@@ -18,7 +18,7 @@ from dicom_io.pixels.frames import DisplayedFrame
 from dicom_io.report.companion import CompanionContent, add_equipment, companion_reference, local_moment
 from dicom_io.report.drawing import draw_marks, marks_of
 from dicom_io.report.source import SourceImage, read_source
-from dicom_io.report.structured_report import Report, encoded
+from dicom_io.report.structured_report import BuiltObject, encoded
 from dicom_io.types import ReportReference
 
 SERIES_NUMBER = 9102
@@ -28,7 +28,7 @@ DERIVATION = "Scaled for display; boxes, scores and text of an AI result burned 
 DERIVATION_WITH_HEAT = DERIVATION + " With a map of where the classifier's answer comes from (Grad-CAM)."
 
 
-def build_capture(content: CompanionContent, shown: DisplayedFrame) -> Report:
+def build_capture(content: CompanionContent, shown: DisplayedFrame) -> BuiltObject:
     """Build the marked image of one frame.
 
     Parameters
@@ -40,7 +40,7 @@ def build_capture(content: CompanionContent, shown: DisplayedFrame) -> Report:
 
     Returns
     -------
-    dicom_io.report.structured_report.Report
+    dicom_io.report.structured_report.BuiltObject
         The same bytes for the same content: RGB, 8 bits, uncompressed, so that every PACS can take and show it.
 
     Raises
@@ -59,7 +59,7 @@ def build_capture(content: CompanionContent, shown: DisplayedFrame) -> Report:
     _add_image(ds, content, shown, source)
     _add_pixels(ds, content, shown)
     ds.update(source.patient_and_study)
-    return Report(reference, encoded(ds))
+    return BuiltObject(reference, encoded(ds))
 
 
 def _add_series(ds: Dataset, content: CompanionContent, reference: ReportReference, source: SourceImage) -> None:

@@ -76,7 +76,7 @@ REGION_COMMENT = "Score of this region, between 0 and 1: an estimate, not a diag
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportedEntry:
     """One image of the report with its source, its name in words and its tracking identifiers."""
 
     image: ReportedImage
@@ -90,10 +90,10 @@ class Entry:
         return [self.image.frame_number] if self.source.number_of_frames > 1 and self.image.frame_number else None
 
 
-def make_entries(images: Sequence[tuple[ReportedImage, SourceImage]], report_uid: str) -> list[Entry]:
+def make_entries(images: Sequence[tuple[ReportedImage, SourceImage]], report_uid: str) -> list[ReportedEntry]:
     """Name and number the images of a report."""
     return [
-        Entry(
+        ReportedEntry(
             image,
             source,
             image_name(number, len(images), source, image.frame_number),
@@ -103,7 +103,7 @@ def make_entries(images: Sequence[tuple[ReportedImage, SourceImage]], report_uid
     ]
 
 
-def measurement_report(entries: Sequence[Entry], outcome: Outcome, algorithm: Algorithm) -> Any:
+def measurement_report(entries: Sequence[ReportedEntry], outcome: Outcome, algorithm: Algorithm) -> Any:
     """Build the content tree (TID 1500).
 
     Returns
@@ -157,7 +157,7 @@ def _algorithm(algorithm: Algorithm) -> Any:
     )
 
 
-def _image_group(entry: Entry, algorithm: Algorithm) -> Any:
+def _image_group(entry: ReportedEntry, algorithm: Algorithm) -> Any:
     """Build the TID 1501 group of one image; without an answer it has neither finding nor presence."""
     image, source = entry.image, entry.source
     analysed = image.probability is not None
@@ -180,7 +180,7 @@ def _image_group(entry: Entry, algorithm: Algorithm) -> Any:
     return group
 
 
-def _region_group(entry: Entry, number: int, algorithm: Algorithm) -> Any:
+def _region_group(entry: ReportedEntry, number: int, algorithm: Algorithm) -> Any:
     """Build the TID 1410 group of one box."""
     source, box = entry.source, entry.image.boxes[number - 1]
     region = ImageRegion(
@@ -229,7 +229,7 @@ def _comment(words: str) -> Any:
     return TextContentItem(name=COMMENT, value=words, relationship_type=RelationshipTypeValues.CONTAINS)
 
 
-def _summary(entries: Sequence[Entry], outcome: Outcome) -> Any:
+def _summary(entries: Sequence[ReportedEntry], outcome: Outcome) -> Any:
     """Build the text of the report: TID 1500 rows 12 and 14, the only place where it has free text."""
     container = ContainerContentItem(
         name=CodedConcept.from_code(QUALITATIVE_EVALUATIONS), relationship_type=RelationshipTypeValues.CONTAINS
@@ -240,7 +240,7 @@ def _summary(entries: Sequence[Entry], outcome: Outcome) -> Any:
     return container
 
 
-def _library_images(entries: Sequence[Entry]) -> list[Dataset] | None:
+def _library_images(entries: Sequence[ReportedEntry]) -> list[Dataset] | None:
     """Return each source once as TID 1602 wants it; None when one of them lacks a mandatory attribute."""
     sources = {entry.source.sop_instance_uid: entry.source for entry in entries if entry.source.is_image}.values()
     if not all(source.rows and source.columns and source.sop_class_uid in LIBRARY_CLASSES for source in sources):

@@ -36,7 +36,7 @@ from dicom_io.pixels.grayscale import Softcopy
 from dicom_io.report.companion import CompanionContent, add_equipment, companion_reference, local_moment
 from dicom_io.report.content import box_outline
 from dicom_io.report.source import SourceImage, read_source
-from dicom_io.report.structured_report import Report, encoded
+from dicom_io.report.structured_report import BuiltObject, encoded
 from dicom_io.report.text import long_string, plain
 from dicom_io.report.words import image_words
 
@@ -51,7 +51,7 @@ SCORE_HEIGHT, SCORE_WIDTH = 0.03, 0.09
 """The place of a score, in shares of the longer side of the image as it is displayed."""
 
 
-def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Report:
+def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> BuiltObject:
     """Build the presentation state of one frame in shades of grey.
 
     Parameters
@@ -63,7 +63,7 @@ def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Repo
 
     Returns
     -------
-    dicom_io.report.structured_report.Report
+    dicom_io.report.structured_report.BuiltObject
         The same bytes for the same content.
 
     Raises
@@ -94,7 +94,7 @@ def build_presentation(content: CompanionContent, shown: DisplayedFrame) -> Repo
         **_transformations(shown.softcopy),
     )
     _finish(ds, content, source, shown)
-    return Report(reference, encoded(ds))
+    return BuiltObject(reference, encoded(ds))
 
 
 def _referenced(source: SourceImage, shown: DisplayedFrame) -> Dataset:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dicom_io.report.content import Entry
+    from dicom_io.report.content import ReportedEntry
 
 SERIES_NUMBER = 9101
 """Far behind the numbers that modalities give, so that a viewer lists the report after the images."""
@@ -76,14 +76,14 @@ class ReportContent:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """A report as a Part 10 file, and what it is called."""
+class BuiltObject:
+    """A report, marked image or presentation state as a Part 10 file, and what it is called."""
 
     reference: ReportReference
     part10: bytes
 
 
-def build_report(content: ReportContent) -> Report:
+def build_report(content: ReportContent) -> BuiltObject:
     """Build a Comprehensive 3D SR.
 
     1. Read the sources' headers; they must be of one study and one patient.
@@ -92,7 +92,7 @@ def build_report(content: ReportContent) -> Report:
 
     Returns
     -------
-    Report
+    BuiltObject
         The same bytes for the same content and the same sources.
 
     Raises
@@ -110,7 +110,7 @@ def build_report(content: ReportContent) -> Report:
         raise ReportError(f"unexpected error ({type(error).__name__})") from None
 
 
-def _built(content: ReportContent) -> Report:
+def _built(content: ReportContent) -> BuiltObject:
     sources = {image.path: read_source(image.path) for image in content.images}
     pairs = [(image, sources[image.path]) for image in content.images]
     _check_content(content)
@@ -120,10 +120,10 @@ def _built(content: ReportContent) -> Report:
     _check_frames(pairs)
     reference = _reference(content, pairs[0][1].study_instance_uid)
     entries = make_entries(pairs, reference.sop_instance_uid)
-    return Report(reference, encoded(_document(content, reference, entries)))
+    return BuiltObject(reference, encoded(_document(content, reference, entries)))
 
 
-def as_comprehensive_sr(part10: bytes) -> Report:
+def as_comprehensive_sr(part10: bytes) -> BuiltObject:
     """Turn a Comprehensive 3D SR into a Comprehensive SR with the same tree, for a PACS that takes no other.
 
     Only the SOP class and the SOP Instance UID differ, which derives from the original's.
@@ -148,7 +148,7 @@ def as_comprehensive_sr(part10: bytes) -> Report:
         raise ReportError("only a Comprehensive 3D SR can become a Comprehensive SR") from error
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = reference.sop_class_uid
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = reference.sop_instance_uid
-    return Report(reference, encoded(ds))
+    return BuiltObject(reference, encoded(ds))
 
 
 def _reference(content: ReportContent, study_instance_uid: str) -> ReportReference:
@@ -211,7 +211,7 @@ def _check_image(image: ReportedImage, source: SourceImage) -> None:
             raise ReportError("a box reaches beyond its image, has no area, or a score outside 0..1")
 
 
-def _document(content: ReportContent, reference: ReportReference, entries: Sequence[Entry]) -> Dataset:
+def _document(content: ReportContent, reference: ReportReference, entries: Sequence[ReportedEntry]) -> Dataset:
     (root,) = measurement_report(entries, content.outcome, content.algorithm)
     # highdicom copies all that it is given, converts the copy and walks it twice: half of a report's cost, to see that
     # each image in the tree is in the evidence. Both are made from `entries` here; so it is given the root alone.
@@ -246,7 +246,7 @@ def _document(content: ReportContent, reference: ReportReference, entries: Seque
     return ds
 
 
-def _patient_source(content: ReportContent, entries: Sequence[Entry]) -> SourceImage:
+def _patient_source(content: ReportContent, entries: Sequence[ReportedEntry]) -> SourceImage:
     identified = [entry for entry in entries if entry.source.patient_id_as_sent] or [entries[0]]
     newest = [entry for entry in identified if entry.image.path == content.patient_from]
     return (newest or identified)[0].source
@@ -269,7 +269,7 @@ def _predecessor(reference: ReportReference) -> Dataset:
     return ds
 
 
-def _evidence(entries: Sequence[Entry]) -> list[Dataset]:
+def _evidence(entries: Sequence[ReportedEntry]) -> list[Dataset]:
     """Reduce the sources to what highdicom needs; patient and study are put in afterwards."""
     evidence: dict[str, Dataset] = {}
     for source in (entry.source for entry in entries if entry.source.is_image):

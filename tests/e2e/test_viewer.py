@@ -12,7 +12,7 @@ from playwright.sync_api import Locator
 from dicom_io.types import Box
 from tests.browser import PHONE
 from worker.ui import viewer
-from worker.ui.viewer import Picture, drawn
+from worker.ui.viewer import ViewerImage, drawn
 
 pytestmark = [pytest.mark.peer, pytest.mark.slow]
 
@@ -40,7 +40,7 @@ def show(browser):
     script = base64.b64encode((FOLDER / "viewer.js").read_bytes()).decode()
 
     def showing(*boxes, dashed=False):
-        picture = Picture(np.zeros((100, 100), np.uint8), boxes, "Radiograph", aspect=2.0, dashed=dashed)
+        picture = ViewerImage(np.zeros((100, 100), np.uint8), boxes, "Radiograph", aspect=2.0, dashed=dashed)
         page.evaluate(SHOW, [script, drawn(picture)])
         return page
 

@@ -45,7 +45,7 @@ ORIENTATIONS = 8  # four quarter turns, each also mirrored
 
 
 @dataclass(frozen=True)
-class Likeness:
+class DuplicateCriteria:
     """What counts as nearly the same: bits of 64 that may differ, and the least correlation of detail."""
 
     bits: int = 12
@@ -92,9 +92,9 @@ def correlation(one: FloatArray, other: FloatArray) -> float:
     return float(cv2.matchTemplate(other, middle, cv2.TM_CCOEFF_NORMED).max())
 
 
-def find_pairs(pictures: FloatArray, bar: Likeness | None = None) -> list[Pair]:
+def find_pairs(pictures: FloatArray, bar: DuplicateCriteria | None = None) -> list[Pair]:
     """Find all pairs of pictures (n, side, side) whose hashes are close and whose detail correlates."""
-    bar = bar or Likeness()
+    bar = bar or DuplicateCriteria()
     upper = pictures[:, : round(UPPER * pictures.shape[1])]
     best: dict[tuple[int, int], Pair] = {}
     for pair in (*_alike(pictures, range(ORIENTATIONS), bar), *_alike(upper, (0,), bar)):
@@ -104,7 +104,7 @@ def find_pairs(pictures: FloatArray, bar: Likeness | None = None) -> list[Pair]:
     return [best[key] for key in sorted(best)]
 
 
-def _alike(pictures: FloatArray, orientations: Sequence[int], bar: Likeness) -> Iterator[Pair]:
+def _alike(pictures: FloatArray, orientations: Sequence[int], bar: DuplicateCriteria) -> Iterator[Pair]:
     plain, detail = hashes_of(pictures), detail_of(pictures)
     for orientation in orientations:
         others, lying = hashes_of(turned(pictures, orientation)), turned(detail, orientation)
@@ -123,9 +123,9 @@ def groups_of(count: int, pairs: Sequence[tuple[int, int]]) -> Numbers:
     return np.asarray(connected_components(joined, directed=False)[1], dtype=np.intp)
 
 
-def kept_pairs(radiographs: Sequence[Radiograph], cache: Path, bar: Likeness | None = None) -> list[Pair]:
+def kept_pairs(radiographs: Sequence[Radiograph], cache: Path, bar: DuplicateCriteria | None = None) -> list[Pair]:
     """Find all pairs among images; pictures and pairs are kept in the folder `cache`."""
-    bar = bar or Likeness()
+    bar = bar or DuplicateCriteria()
     pictures = kept(f"small {SIDE}", small, radiographs, cache)
     word = hashlib.sha256(pictures.tobytes() + repr(bar).encode()).hexdigest()[:16]
     path = cache / f"pairs-{word}.json"
@@ -192,14 +192,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--out", type=Path, required=True, help="JSON file with every pair, by the images' names")
     parser.add_argument("--cache", type=Path, default=Path("runs/baselines"), help="folder for what is computed once")
-    parser.add_argument("--bits", type=int, default=Likeness.bits)
-    parser.add_argument("--correlation", type=float, default=Likeness.correlation)
+    parser.add_argument("--bits", type=int, default=DuplicateCriteria.bits)
+    parser.add_argument("--correlation", type=float, default=DuplicateCriteria.correlation)
     parser.add_argument(
         "--block", type=int, nargs=2, metavar=("FIRST", "LAST"), help="cut these numbers from train: what tune.csv says"
     )
     given = parser.parse_args()
     radiographs = [item for split in ("train", "valid") for item in load(given.data, split)]
-    pairs = kept_pairs(radiographs, given.cache, Likeness(given.bits, given.correlation))
+    pairs = kept_pairs(radiographs, given.cache, DuplicateCriteria(given.bits, given.correlation))
     named = [
         {**asdict(pair), "first": radiographs[pair.first].name, "second": radiographs[pair.second].name}
         for pair in pairs

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Interval = tuple[float, float]
-Likeness = Callable[[Floats, Floats], Floats]
+BoxSimilarity = Callable[[Floats, Floats], Floats]
 ROUNDS = 2000
 DRAWS_AT_ONCE = 100
 Z95 = 1.959963984540054
@@ -165,7 +165,7 @@ def points_at(boxes: Floats, others: Floats) -> Floats:
     return iou(boxes, others) + inside
 
 
-def match(image: BoxesOfImage, threshold: float, likeness: Likeness = iou) -> Flags:
+def match(image: BoxesOfImage, threshold: float, likeness: BoxSimilarity = iou) -> Flags:
     """Say for each found box, best score first, whether it hits a true box that no better one has hit (COCO's rule)."""
     order = np.argsort(-image.scores, kind="stable")
     overlaps = likeness(image.boxes[order], image.truth)
@@ -193,7 +193,7 @@ class Ranking:
     truths: NDArray[np.intp]
 
 
-def rank(images: Sequence[BoxesOfImage], threshold: float = 0.5, likeness: Likeness = iou) -> Ranking:
+def rank(images: Sequence[BoxesOfImage], threshold: float = 0.5, likeness: BoxSimilarity = iou) -> Ranking:
     """Match the boxes of each image, then order all of them by score (ties in the order of the images)."""
     scores = np.concatenate([np.empty(0), *(np.sort(image.scores)[::-1] for image in images)])
     hits = np.concatenate([np.empty(0, dtype=bool), *(match(image, threshold, likeness) for image in images)])
@@ -242,7 +242,7 @@ def average_precision_interval(
 
 
 def free_response(
-    images: Sequence[BoxesOfImage], rates: Sequence[float], threshold: float = 0.5, likeness: Likeness = iou
+    images: Sequence[BoxesOfImage], rates: Sequence[float], threshold: float = 0.5, likeness: BoxSimilarity = iou
 ) -> list[float]:
     """Share of true boxes found while false boxes stay at or below so many an image (free-response curve)."""
     ranking = rank(images, threshold, likeness)

@@ -136,7 +136,7 @@ def bundle(task: Task) -> Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class Baseline:
     """A line of the table."""
 
     title: str
@@ -144,11 +144,11 @@ class Model:
 
 
 MODELS = {
-    "svm": Model("SVM on HOG and LBP features", svm),
-    "forest": Model("Random Forest on HOG and LBP features", forest),
-    "basic_cnn": Model("Basic CNN from scratch", cnn),
-    "vgg16": Model("VGG16, ImageNet features frozen, perceptron head", vgg16),
-    "bundle": Model("VGG16 with detector (bundle)", bundle),
+    "svm": Baseline("SVM on HOG and LBP features", svm),
+    "forest": Baseline("Random Forest on HOG and LBP features", forest),
+    "basic_cnn": Baseline("Basic CNN from scratch", cnn),
+    "vgg16": Baseline("VGG16, ImageNet features frozen, perceptron head", vgg16),
+    "bundle": Baseline("VGG16 with detector (bundle)", bundle),
 }
 
 

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from training.data.dataset import BODY_PARTS, Radiograph, load
-from training.data.near_duplicates import Likeness, kept_pairs, summarise
+from training.data.near_duplicates import DuplicateCriteria, kept_pairs, summarise
 from training.data.texture import kept, texture_of
 from training.evaluate.metrics import auc, auc_interval
 from training.experiments.findings import Measurement, ResultWriter
@@ -141,7 +141,7 @@ def shuffled(material: Material, seed: int, shuffles: int = SHUFFLES) -> Experim
 
 def near_duplicates(radiographs: Sequence[Radiograph], cache: Path) -> ExperimentCheck:
     """Look for images that lie, nearly the same, in both blocks."""
-    bar = Likeness()
+    bar = DuplicateCriteria()
     metrics = summarise(radiographs, kept_pairs(radiographs, cache, bar))
     leaks, across = metrics["pairs_across_splits_of_whole_files"], metrics["pairs_across_splits"]
     return ExperimentCheck(

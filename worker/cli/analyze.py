@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BOXES_SHOWN = 5
 
 
-class Format(StrEnum):
+class AnalyzeFormat(StrEnum):
     """How answers are printed."""
 
     TABLE = "table"
@@ -54,8 +54,8 @@ def analyze(
         ),
     ] = None,
     output: Annotated[
-        Format, typer.Option("--format", help="table, one JSON list, or jsonl: one JSON object a line.")
-    ] = Format.TABLE,
+        AnalyzeFormat, typer.Option("--format", help="table, one JSON list, or jsonl: one JSON object a line.")
+    ] = AnalyzeFormat.TABLE,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     resume: Annotated[
         bool,
@@ -93,7 +93,7 @@ def analyze(
         say_error("--resume needs --out", "name the folder of the run that was interrupted")
         raise typer.Exit(WRONG_USE)
     selection = select(paths, leave_out=out, open_zip=True)
-    format_ = Format.JSON if as_json else output
+    format_ = AnalyzeFormat.JSON if as_json else output
     work = _Work(_Model(settings), settings.scope(), minimum_score, out, resume=resume)
     with _printer(format_) as printer:
         try:
@@ -295,11 +295,11 @@ class _JsonPrinter(_Printer):
 
 
 @contextmanager
-def _printer(output: Format) -> Iterator[_Printer]:
-    if output is Format.TABLE:
+def _printer(output: AnalyzeFormat) -> Iterator[_Printer]:
+    if output is AnalyzeFormat.TABLE:
         yield _Printer()
         return
-    printer = _JsonPrinter(as_list=output is Format.JSON)
+    printer = _JsonPrinter(as_list=output is AnalyzeFormat.JSON)
     try:
         yield printer
     finally:

@@ -10,7 +10,7 @@ import typer
 
 from worker.cli.errors import ANSWER_IS_NO
 from worker.cli.options import Home, database_of, settings_of
-from worker.cli.results import Format, check_out, write
+from worker.cli.results import ResultsFormat, check_out, write
 from worker.cli.screen import as_text, coloured, console, say_error, table
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def changes(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many; for a table 50.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
+    output: Annotated[
+        ResultsFormat, typer.Option("--format", help="How to print or write them.")
+    ] = ResultsFormat.TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write there; needed for Parquet, not for a table.")
     ] = None,
@@ -49,7 +51,7 @@ def changes(
             earlier, later = _beside_shadow(settings, from_model, to_model)
         else:
             earlier, later = _models(database, settings, from_model, to_model)
-        if output is Format.TABLE:
+        if output is ResultsFormat.TABLE:
             shown = limit or 50
             rows = list(islice(query(database, earlier, later, unchanged=everything, shadow=shadow), shown + 1))
             _print(rows[:shown], earlier, later, more=len(rows) > shown)

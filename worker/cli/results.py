@@ -16,7 +16,7 @@ from worker.cli.errors import WRONG_USE
 from worker.cli.options import Home, Wide, database_of, settings_of
 from worker.cli.screen import (
     WIDE,
-    Entry,
+    ListRow,
     as_minute,
     as_text,
     below,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 Row = TypeVar("Row", "ResultRow", "ChangeRow")
 
 
-class Format(StrEnum):
+class ResultsFormat(StrEnum):
     """How results are printed."""
 
     TABLE = "table"
@@ -76,7 +76,9 @@ def results(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="At most so many; for a table 50.")
     ] = None,
-    output: Annotated[Format, typer.Option("--format", help="How to print or write them.")] = Format.TABLE,
+    output: Annotated[
+        ResultsFormat, typer.Option("--format", help="How to print or write them.")
+    ] = ResultsFormat.TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Write there; needed for Parquet, not for a table.")
     ] = None,
@@ -99,7 +101,7 @@ def results(
     check_out(output, out)
     database = database_of(settings_of(home))
     try:
-        if output is Format.TABLE:
+        if output is ResultsFormat.TABLE:
             shown = limit or 50
             rows = list(islice(query(database, wanted), shown + 1))
             _print(rows[:shown], wide=wide, more=len(rows) > shown)
@@ -109,11 +111,11 @@ def results(
         database.close()
 
 
-def check_out(form: Format, out: Path | None) -> None:
+def check_out(form: ResultsFormat, out: Path | None) -> None:
     """Refuse a form and a file that do not go together."""
-    if form is Format.PARQUET and out is None:
+    if form is ResultsFormat.PARQUET and out is None:
         say_error("a Parquet file needs a name", "add --out FILE")
-    elif form is Format.TABLE and out is not None:
+    elif form is ResultsFormat.TABLE and out is not None:
         say_error("a table is only printed", "add --format csv, json or parquet")
     else:
         return
@@ -138,7 +140,7 @@ def _print_list(screen: Console, rows: list[ResultRow]) -> None:
 
     columns = ("analysed", "accession", "outcome", "prob.", "boxes", "report")
     entries = [
-        Entry(
+        ListRow(
             (
                 as_minute(row.analysed_at or row.received_at),
                 as_text(row.accession_number),
@@ -187,18 +189,18 @@ def _reason(row: ResultRow) -> str | None:
     return row.reason if row.outcome in ("failed", "out_of_scope") else None
 
 
-def write(kind: type[Row], rows: Iterator[Row], form: Format, out: Path | None) -> None:
+def write(kind: type[Row], rows: Iterator[Row], form: ResultsFormat, out: Path | None) -> None:
     """Write every row as it comes: to standard output, or to a file which then says how many there are."""
     from worker.operate.result_files import whole_file, write_csv, write_json, write_parquet
 
-    text = write_csv if form is Format.CSV else write_json
+    text = write_csv if form is ResultsFormat.CSV else write_json
     if out is None:
         text(kind, rows, sys.stdout)
         return
     with progress() as bar:
         task = bar.add_task("writing", total=None)
         shown = _counted(rows, lambda: bar.advance(task))
-        if form is Format.PARQUET:
+        if form is ResultsFormat.PARQUET:
             count = write_parquet(kind, shown, out)
         else:
             with whole_file(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:

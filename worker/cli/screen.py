@@ -86,7 +86,7 @@ def table(
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ListRow:
     """One thing of a list: its cells and what stands below them, rich markup; an empty `below` is left out."""
 
     cells: Sequence[str]
@@ -94,7 +94,7 @@ class Entry:
 
 
 def show_list(
-    screen: Console, columns: Sequence[str], entries: Sequence[Entry], *, right: Sequence[str] = (), cut: bool = True
+    screen: Console, columns: Sequence[str], entries: Sequence[ListRow], *, right: Sequence[str] = (), cut: bool = True
 ) -> None:
     """Print entries on one or two lines each, whatever the width; a column that is too wide for all gives way.
 

@@ -16,7 +16,7 @@ from worker.cli.errors import ANSWER_IS_NO, WRONG_USE
 from worker.cli.options import Home, Json, Wide, database_of, settings_of
 from worker.cli.screen import (
     WIDE,
-    Entry,
+    ListRow,
     as_minute,
     as_text,
     below,
@@ -129,7 +129,7 @@ def _show_held(screen: Console, found: Status, shown: Callable[[str], str]) -> N
 
     screen.print("\n[bold]Wait for a decision[/]")
     entries = [
-        Entry(
+        ListRow(
             (as_text(each.since), shown(each.study_instance_uid), as_text(each.accession_number),
              "yes" if each.reported else "no"),
             as_text(each.reason),
@@ -144,7 +144,7 @@ def _show_running(screen: Console, found: Status, shown: Callable[[str], str]) -
     if found.running:
         screen.print("\n[bold]Workers at work[/]")
         entries = [
-            Entry(
+            ListRow(
                 (as_text(job.job_id), shown(job.study_instance_uid), as_text(job.started_at), as_text(job.attempts),
                  as_text(job.lease_until)),
                 f"by {as_text(job.claimed_by)}",
@@ -165,7 +165,7 @@ def _show_failures(screen: Console, found: Status, shown: Callable[[str], str]) 
     if found.failures:
         screen.print("\n[bold]Failed, newest first[/]")
         entries = [
-            Entry((as_minute(each.at), each.kind, shown(each.study_instance_uid)), as_text(each.reason))
+            ListRow((as_minute(each.at), each.kind, shown(each.study_instance_uid)), as_text(each.reason))
             for each in found.failures
         ]
         show_list(screen, ("when", "what", "study"), entries, cut=False)
@@ -217,7 +217,7 @@ def _show_job_list(screen: Console, rows: Sequence[JobRow]) -> None:
 
     columns = ("job", "made", "accession", "state", "outcome", "lane", "tries", "sec.")
     entries = [
-        Entry(
+        ListRow(
             (as_text(row.job_id), as_minute(row.created_at), as_text(row.accession_number), coloured(row.state),
              coloured(row.outcome), _lane(row), as_text(row.attempts), _seconds(row)),
             below(

@@ -25,14 +25,14 @@ from models.images import load_picture
 from models.types import ImageAnalysis, ImageError, ModelError
 from worker.errors import WorkerError
 from worker.files.candidates import Candidate, Kind
-from worker.study.analysis import Source, analyse_frames
+from worker.study.analysis import FrameSource, analyse_frames
 from worker.study.companions import CompanionRule, Pictures
 from worker.study.outcomes import ImageOutcome, gravest, gravity, reported
 
 Pixels = NDArray[np.float32]
 
 
-class Model(Protocol):
+class FileAnalyzer(Protocol):
     """The model (`models.analyzer.Analyzer`)."""
 
     @property
@@ -103,7 +103,7 @@ class AnalysisContext:
     `companions` says of which frames the images are kept, for a report's companions; None where nobody makes any.
     """
 
-    model: Callable[[], Model]
+    model: Callable[[], FileAnalyzer]
     rule: ScopeRule
     minimum_score: float | None = None
     companions: CompanionRule | None = None
@@ -176,7 +176,7 @@ def _summary(
     path: Path, header: InstanceHeader | None, frames: Iterator[DisplayedFrame], context: AnalysisContext
 ) -> FileResult:
     """Analyse frame after frame and keep the image of the gravest one so far."""
-    source = Source(number_of_frames=1 if header is None else header.number_of_frames)
+    source = FrameSource(number_of_frames=1 if header is None else header.number_of_frames)
     answers: list[ImageOutcome] = []
     chosen: ImageOutcome | None = None
     image: DisplayedFrame | None = None

@@ -41,7 +41,7 @@ from worker.settings.settings import Settings
 from worker.storage.stores import store_of
 from worker.storage.unrecorded import UnrecordedFiles
 from worker.study.companions import CompanionRule
-from worker.study.pipeline import Analyzer, Collaborators, ReportRule
+from worker.study.pipeline import Collaborators, ReportRule, StudyAnalyzer
 from worker.study.queues import Queue
 
 log = structlog.get_logger(__name__)
@@ -79,7 +79,7 @@ class Runtime:
         """The files."""
         return self._once("store", lambda: store_of(self.settings))
 
-    def analyzer(self) -> Analyzer:
+    def analyzer(self) -> StudyAnalyzer:
         """Return the model of the bundle that is installed now; the first call, and one after a new bundle, loads it.
 
         Raises
@@ -96,7 +96,7 @@ class Runtime:
                 return kept or self._take(CURRENT, None, self.settings.installed_bundle())
             return self._take(CURRENT, installed, self.settings.installed_bundle())
 
-    def shadow_analyzer(self) -> Analyzer | None:
+    def shadow_analyzer(self) -> StudyAnalyzer | None:
         """Return the model in shadow, None where there is none.
 
         Raises
@@ -148,7 +148,7 @@ class Runtime:
             companions=CompanionRule(settings.marked_image, settings.presentation_state, settings.heat_map),
         )
 
-    def chunk_rule(self, analyzer: Analyzer) -> ChunkRule:
+    def chunk_rule(self, analyzer: StudyAnalyzer) -> ChunkRule:
         """Return how much archive work a worker takes on with this model."""
         size = analyzer.batch_size
         return ChunkRule(max(CHUNK_STUDIES, size), at_once=max(AT_ONCE, size))
@@ -214,10 +214,10 @@ class Runtime:
 
         return self._once("unrecorded_files", make)
 
-    def _analyzers(self) -> dict[str, Analyzer]:
+    def _analyzers(self) -> dict[str, StudyAnalyzer]:
         return self._once("analyzers", dict)
 
-    def _take(self, role: str, version: str | None, folder: Path | None) -> Analyzer:
+    def _take(self, role: str, version: str | None, folder: Path | None) -> StudyAnalyzer:
         """Return the model of a role; one that was loaded for the other role before is not loaded again."""
         analyzers = self._analyzers()
         kept = analyzers.pop(role, None)
@@ -228,15 +228,15 @@ class Runtime:
         analyzers[role] = kept or other or self._load_analyzer(folder)
         return analyzers[role]
 
-    def _load_analyzer(self, folder: Path | None) -> Analyzer:
+    def _load_analyzer(self, folder: Path | None) -> StudyAnalyzer:
         # Imported here: torch takes seconds to import, and its threads do not survive a fork.
-        from models.analyzer import Analyzer as BundleAnalyzer  # noqa: PLC0415
+        from models.analyzer import Analyzer  # noqa: PLC0415
         from models.bundle import load_bundle  # noqa: PLC0415
 
         settings = self.settings
         try:
             bundle = load_bundle(folder)
-            analyzer = BundleAnalyzer(bundle, device=settings.device, threads=settings.threads)
+            analyzer = Analyzer(bundle, device=settings.device, threads=settings.threads)
         except ModelError as error:
             raise EnvironmentUnfit(f"this worker has no usable model: {error}") from error
         except (OSError, RuntimeError, MemoryError) as error:

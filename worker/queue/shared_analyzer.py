@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.types import ImageAnalysis, ImageError
 from worker.errors import EnvironmentUnfit
-from worker.study.pipeline import Analyzer
+from worker.study.pipeline import StudyAnalyzer
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,13 @@ class SharedAnalyzer:
 
     Parameters
     ----------
-    analyzer : worker.study.pipeline.Analyzer
+    analyzer : worker.study.pipeline.StudyAnalyzer
         The model.
     threads : int
         How many threads ask; each calls `leave` when it will ask no more.
     """
 
-    def __init__(self, analyzer: Analyzer, threads: int) -> None:
+    def __init__(self, analyzer: StudyAnalyzer, threads: int) -> None:
         self._analyzer = analyzer
         self._threads = threads
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()

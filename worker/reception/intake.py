@@ -24,11 +24,11 @@ from dicom_io.types import (
     InstanceHeader,
     KnownInstance,
     Peer,
+    Refusal,
     Registration,
     Replacement,
     StoredFile,
 )
-from dicom_io.types import Rejection as Refusal
 from worker.db.columns import truncated_to_columns
 from worker.db.database import Database, insert_new
 from worker.db.events import record

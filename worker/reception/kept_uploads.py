@@ -15,7 +15,7 @@ from dicom_io.network.wire import IncomingDataSet
 from dicom_io.receive.admission import TRANSFER_SYNTAXES, is_storage_class
 from dicom_io.receive.intake import IntakeUnavailable
 from dicom_io.receive.reception import SUCCESS, Reception, arrival_of_part10
-from dicom_io.types import InstanceHeader, Peer, Rejection
+from dicom_io.types import InstanceHeader, Peer, Refusal
 from worker.db.base import utc_now
 from worker.db.events import record
 from worker.db.tables import Study
@@ -85,7 +85,7 @@ class KeptUploads:
             header = read_header(part10)
         except HeaderError as error:
             aside = self._put_aside(part10)
-            return None, self._refuse(Rejection(error.code, str(error), PEER, quarantine_path=aside))
+            return None, self._refuse(Refusal(error.code, str(error), PEER, quarantine_path=aside))
         study_instance_uid = header.study_instance_uid
         inadmissible = _inadmissible(header)
         if inadmissible is not None:
@@ -94,7 +94,7 @@ class KeptUploads:
         reply = self._reception.take(arrival_of_part10(part10, incoming, PEER, header))
         return study_instance_uid, None if reply.status == SUCCESS else reply.reason
 
-    def _refuse(self, rejection: Rejection) -> str:
+    def _refuse(self, rejection: Refusal) -> str:
         log.warning("upload_refused", code=rejection.code)
         try:
             self._intake.reject(rejection)
@@ -123,7 +123,7 @@ def build_kept_uploads(settings: Settings, database: Database) -> KeptUploads:
     return KeptUploads(database, store, intake, settings.maximum_instance_bytes)
 
 
-def _inadmissible(header: InstanceHeader) -> Rejection | None:
+def _inadmissible(header: InstanceHeader) -> Refusal | None:
     """Say what the listener says before anything is sent: it accepts no presentation context for such an object."""
     if not is_storage_class(header.sop_class_uid):
         code, reason = "sop_class_unsuitable", f"SOP class {header.sop_class_uid} is not one of objects that are stored"
@@ -131,4 +131,4 @@ def _inadmissible(header: InstanceHeader) -> Rejection | None:
         code, reason = "transfer_syntax_unknown", f"transfer syntax {header.transfer_syntax_uid} is unknown"
     else:
         return None
-    return Rejection(code, reason, PEER, sop_instance_uid=header.sop_instance_uid)
+    return Refusal(code, reason, PEER, sop_instance_uid=header.sop_instance_uid)

@@ -32,14 +32,16 @@ _OF_THE_MACHINE = (OSError, MemoryError, ModelError, StoreError, WorkerError)
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class FrameSource:
     """Which image it is: its row in SQL, None for a file that has none, and the frames that its header declares."""
 
     instance_id: int | None = None
     number_of_frames: int = 1
 
 
-def analyse_frames(frames: Iterator[F], analyse: Analyse, source: Source) -> Iterator[tuple[ImageOutcome, F | None]]:
+def analyse_frames(
+    frames: Iterator[F], analyse: Analyse, source: FrameSource
+) -> Iterator[tuple[ImageOutcome, F | None]]:
     """Yield the answer for each frame, with the frame as it was analysed, None where it could not be decoded.
 
     1. Decode the next frame. A decoder that gave up does not go on: one failed answer stands for all frames left.
@@ -76,7 +78,7 @@ def _next(frames: Iterator[F]) -> F | None:
         raise _unexpected(error) from None
 
 
-def _answer(frame: Frame, analyse: Analyse, source: Source) -> ImageOutcome:
+def _answer(frame: Frame, analyse: Analyse, source: FrameSource) -> ImageOutcome:
     try:
         said = analyse(frame.pixels)
     except ImageError as error:
@@ -117,14 +119,14 @@ def _unexpected(error: Exception) -> Unexpected:
     return Unexpected(f"unexpected error ({type(error).__name__})")
 
 
-def _failed(source: Source, number: int, code: str, reason: str, digest: str | None = None) -> ImageOutcome:
+def _failed(source: FrameSource, number: int, code: str, reason: str, digest: str | None = None) -> ImageOutcome:
     words = shortened(" ".join(reason.split()))
     return ImageOutcome(
         source.instance_id, number, Outcome.FAILED, reason_code=code, reason=words, values_digest=digest
     )
 
 
-def _unread(source: Source, last: int, code: str, reason: str) -> ImageOutcome:
+def _unread(source: FrameSource, last: int, code: str, reason: str) -> ImageOutcome:
     """Return the outcome of what comes after the last frame that could be read.
 
     Frame number 0 stands for an instance of several frames of which none could be read.

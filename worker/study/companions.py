@@ -19,7 +19,7 @@ from dicom_io.pixels.frames import DisplayedFrame, read_displayed
 from dicom_io.report.capture import build_capture
 from dicom_io.report.companion import CompanionContent
 from dicom_io.report.presentation import build_presentation
-from dicom_io.report.structured_report import Report, ReportContent
+from dicom_io.report.structured_report import BuiltObject, ReportContent
 from dicom_io.types import Outcome, ReportedImage, ReportReference
 from models.types import ImageError
 from worker.errors import EnvironmentUnfit, WorkerError
@@ -62,7 +62,7 @@ class BuiltCompanion:
 
     kind: Kind
     number: int
-    report: Report | None = None
+    report: BuiltObject | None = None
     reason: str | None = None
 
 

@@ -27,7 +27,7 @@ from models.types import ImageAnalysis, ImageError
 from worker.db.database import Database
 from worker.db.tables import ANSWER
 from worker.errors import EnvironmentUnfit
-from worker.study.analysis import Source, analyse_frames
+from worker.study.analysis import FrameSource, analyse_frames
 from worker.study.companions import BuiltCompanion, CompanionRule, Pictures, build_companions
 from worker.study.completion import JobResult, ReportOutcome, finish
 from worker.study.jobs import Claim
@@ -55,7 +55,7 @@ BuildCompanions = Callable[[ReportContent, ReportReference, Pictures], Iterator[
 ArchiveReports = Literal["always", "changed", "never"]
 
 
-class Analyzer(Protocol):
+class StudyAnalyzer(Protocol):
     """The model (`models.analyzer.Analyzer`)."""
 
     @property
@@ -114,7 +114,7 @@ class Collaborators:
     database: Database
     store: ReportStore
     read_frames: Callable[[Path], Iterator[DisplayedFrame]]
-    analyzer: Analyzer
+    analyzer: StudyAnalyzer
     build_report: BuildReport
     manufacturer: str
     destinations: tuple[str, ...]
@@ -200,7 +200,7 @@ def _analyse_images(
     images: tuple[PlannedImage, ...], parts: Collaborators, pictures: Pictures, check_lease: Callable[[], None]
 ) -> Iterator[ImageOutcome]:
     for image in images:
-        source = Source(image.instance_id, image.number_of_frames)
+        source = FrameSource(image.instance_id, image.number_of_frames)
         for answer, frame in analyse_frames(_frames(image, parts), parts.analyzer.analyze, source):
             check_lease()
             if frame is not None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Protocol
 
 from dicom_io.errors import ReportError
-from dicom_io.report.structured_report import Report, ReportContent
+from dicom_io.report.structured_report import BuiltObject, ReportContent
 from dicom_io.types import Algorithm, Outcome, ReportedImage, ReportReference, StoredFile
 from worker.study.companions import BuiltCompanion
 from worker.study.completion import CompanionOutcome, ReportOutcome
 from worker.study.outcomes import ImageOutcome, StudyOutcome, reported, shortened
 from worker.study.plan import Plan
 
-BuildReport = Callable[[ReportContent], Report]
+BuildReport = Callable[[ReportContent], BuiltObject]
 MakeCompanions = Callable[[ReportContent, ReportReference], Iterable[BuiltCompanion]]
 UNMOUNTED = "the store is empty or not there: is its disk mounted, its bucket the right one?"
 

@@ -24,7 +24,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Chart:
     """A drawing with its title and, for who cannot see it, the same in words."""
 
     title: str
@@ -32,7 +32,7 @@ class Picture:
     chart: Any
 
 
-def pictures(figures: Figures) -> Iterator[Picture]:
+def pictures(figures: Figures) -> Iterator[Chart]:
     """Yield every picture that the figures have points for; KeyError, TypeError or ValueError where they are wrong."""
     curves = figures["curves"]
     if curves["roc"]:
@@ -53,7 +53,7 @@ def inked(chart: Any, ink: str) -> Any:
     return chart.configure_axis(**words).configure_legend(**words).configure_text(color=ink)
 
 
-def _roc(figures: Figures, points: Sequence[Sequence[float]]) -> Picture:
+def _roc(figures: Figures, points: Sequence[Sequence[float]]) -> Chart:
     marks = [
         Mark(1 - figures[key]["specificity"], figures[key]["sensitivity"], f"{name} point")
         for name, key in (("sensitive", "low"), ("specific", "high"))
@@ -65,10 +65,10 @@ def _roc(figures: Figures, points: Sequence[Sequence[float]]) -> Picture:
     )
     axes = _across("1 - specificity"), _up("Sensitivity")
     chart = alt.layer(_dashed([(0, 0), (1, 1)], *axes), _line(points, *axes), *_marks(marks, *axes))
-    return Picture("ROC curve", words, _sized(chart))
+    return Chart("ROC curve", words, _sized(chart))
 
 
-def _precision_recall(figures: Figures, points: Sequence[Sequence[float]]) -> Picture:
+def _precision_recall(figures: Figures, points: Sequence[Sequence[float]]) -> Chart:
     share = figures["fractured"] / figures["images"]
     marks = [
         Mark(figures[key]["recall"], figures[key]["precision"], f"{name} point")
@@ -81,10 +81,10 @@ def _precision_recall(figures: Figures, points: Sequence[Sequence[float]]) -> Pi
     )
     axes = _across("Recall"), _up("Precision")
     chart = alt.layer(_dashed([(0, share), (1, share)], *axes), _line(points, *axes), *_marks(marks, *axes))
-    return Picture("Precision and recall", words, _sized(chart))
+    return Chart("Precision and recall", words, _sized(chart))
 
 
-def _free_response(boxes: Figures, points: Sequence[Sequence[float]]) -> Picture:
+def _free_response(boxes: Figures, points: Sequence[Sequence[float]]) -> Chart:
     least = 1 / (2 * boxes["images"])  # half a box in all images stands for none: the axis is logarithmic
     false, found = boxes["false_boxes_an_image_at_box_score"], boxes["sensitivity_at_box_score"]
     low, high = boxes["map50_interval"]
@@ -97,10 +97,10 @@ def _free_response(boxes: Figures, points: Sequence[Sequence[float]]) -> Picture
     up = _up("True boxes found")
     shown = [(max(least, point[0]), point[1]) for point in points]
     chart = alt.layer(_line(shown, across, up), *_marks([mark], across, up))
-    return Picture("Free-response curve", words, _sized(chart))
+    return Chart("Free-response curve", words, _sized(chart))
 
 
-def _reliability(figures: Figures, bins: Sequence[Figures]) -> Picture:
+def _reliability(figures: Figures, bins: Sequence[Figures]) -> Chart:
     rows = [
         {"x": each["mean_probability"], "y": each["share"], "images": each["images"]} for each in bins if each["images"]
     ]
@@ -114,10 +114,10 @@ def _reliability(figures: Figures, bins: Sequence[Figures]) -> Picture:
         f"Calibration error {figures['calibration_error']:.3f}, Brier score {figures['brier']:.3f}; "
         "on the dashed line what is said is what happens. The larger a dot, the more images."
     )
-    return Picture("Calibration", words, _sized(alt.layer(_dashed([(0, 0), (1, 1)], *axes), dots)))
+    return Chart("Calibration", words, _sized(alt.layer(_dashed([(0, 0), (1, 1)], *axes), dots)))
 
 
-def _scores(figures: Figures, counts: Mapping[str, Sequence[int]]) -> Picture:
+def _scores(figures: Figures, counts: Mapping[str, Sequence[int]]) -> Chart:
     rows = [
         {"x": number / len(bins), "x2": (number + 1) / len(bins), "share": count / max(1, sum(bins)), "truth": truth}
         for truth, bins in counts.items()
@@ -150,7 +150,7 @@ def _scores(figures: Figures, counts: Mapping[str, Sequence[int]]) -> Picture:
         f"How often which probability was said. The dashed lines are the operating points: below {low:.3f} absent, "
         f"from {high:.3f} present."
     )
-    return Picture("Probability by truth", words, _sized(alt.layer(bars, rules)))
+    return Chart("Probability by truth", words, _sized(alt.layer(bars, rules)))
 
 
 def _across(title: str) -> alt.X:

@@ -20,7 +20,7 @@ from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, sp
 from worker.ui.model import SharedModel, current_model
 from worker.ui.rows import Row, show_rows
 from worker.ui.uploads import BESIDE, Analysed, analysed, at_frame, by_study, heat_of, levels_of
-from worker.ui.viewer import Picture, show_picture, show_scores
+from worker.ui.viewer import ViewerImage, show_picture, show_scores
 from worker.ui.visit import Visit, plain
 from worker.ui.words import outcome_words
 
@@ -203,7 +203,7 @@ def _show_picture(each: Analysed, frame: ImageOutcome, model: SharedModel, key: 
     grey = _windowed(each, frame, key)
     of_many = f"frame {frame.frame_number}, " if len(each.answer.frames) > 1 else ""
     words = f"Radiograph, {of_many}{frame.outcome.value}, {spoken(len(frame.boxes), layers, heated=heat is not None)}"
-    picture = Picture(
+    picture = ViewerImage(
         np.rint((pixels if grey is None else grey) * 255).astype(np.uint8),
         frame.boxes if layers.boxes else (),
         words,

@@ -21,7 +21,7 @@ from worker.ui.downloads import offer_file
 from worker.ui.layers import choose_layers, heat_or_reason, say_what_heat_is, spoken
 from worker.ui.model import SharedModel, current_model
 from worker.ui.study_view import StudyView
-from worker.ui.viewer import Picture, show_picture, show_scores
+from worker.ui.viewer import ViewerImage, show_picture, show_scores
 from worker.ui.visit import Visit
 
 MOST_IMAGES = 12
@@ -51,7 +51,7 @@ def show_image(visit: Visit, found: StudyView, instance: Instance, image: ImageR
     words = f"Radiograph, {image.outcome}, {spoken(len(boxes), layers, heated=heat is not None)}"
     unclear = image.outcome == Outcome.INCONCLUSIVE
     shown = boxes if layers.boxes else ()
-    show_picture(Picture(grey, shown, words, aspect, heat, dashed=unclear), f"image-{image.id}")
+    show_picture(ViewerImage(grey, shown, words, aspect, heat, dashed=unclear), f"image-{image.id}")
     if heat is not None:
         say_what_heat_is()
     said = ReportedImage(

@@ -26,7 +26,7 @@ _viewer = st.components.v2.component(
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ViewerImage:
     """What is shown of an image.
 
     Attributes
@@ -53,7 +53,7 @@ class Picture:
     dashed: bool = False
 
 
-def show_picture(picture: Picture, key: str) -> None:
+def show_picture(picture: ViewerImage, key: str) -> None:
     """Show an image, and say so where it has fewer pixels than the original; `key` keeps the zoom between two runs."""
     _viewer(key=key, data=drawn(picture))
     longest = max(picture.pixels.shape)
@@ -69,7 +69,7 @@ def show_scores(boxes: Sequence[Box]) -> None:
         st.text(f"Boxes, best first, with region scores from 0 to 1: {scores}")
 
 
-def drawn(picture: Picture) -> dict[str, object]:
+def drawn(picture: ViewerImage) -> dict[str, object]:
     """Return what the browser draws: a unit to the right is a pixel's width, a unit down is as long."""
     rows, columns = picture.pixels.shape
     return {

@@ -26,7 +26,7 @@ from pydicom.uid import (
 import dicom_io
 from dicom_io.header.file_meta import encode_file_meta
 from dicom_io.header.header import READ_KEYWORDS, read_file_meta
-from dicom_io.receive.equivalence import DISPLAY, IN_OTHER_ENCODINGS, LAYOUT, Likeness, attributes_digest, likeness
+from dicom_io.receive.equivalence import DISPLAY, IN_OTHER_ENCODINGS, LAYOUT, Comparison, attributes_digest, likeness
 from tests.builders import build_dx, coded, write_part10
 
 NATIVE = [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -79,21 +79,21 @@ def test_one_object_says_the_same_in_every_uncompressed_encoding(tmp_path, other
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
     two = write(radiograph(), other, tmp_path / "2")
     assert digest_of(one) == digest_of(two) is not None
-    assert likeness(one, two) is Likeness.SAME
+    assert likeness(one, two) is Comparison.SAME
 
 
 def test_another_character_set_of_the_same_text_makes_no_difference(tmp_path):
     latin = radiograph()
     latin.SpecificCharacterSet = "ISO_IR 100"
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
-    assert likeness(one, write(latin, ExplicitVRLittleEndian, tmp_path / "2")) is Likeness.SAME
+    assert likeness(one, write(latin, ExplicitVRLittleEndian, tmp_path / "2")) is Comparison.SAME
 
 
 def test_a_compressed_copy_is_the_same(tmp_path):
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
     compressed = dcmread(one)
     compressed.compress(RLELossless, generate_instance_uid=False)
-    assert likeness(one, write_part10(compressed, tmp_path / "2")) is Likeness.SAME
+    assert likeness(one, write_part10(compressed, tmp_path / "2")) is Comparison.SAME
 
 
 @pytest.mark.parametrize("name", ["MR_small_implicit.dcm", "MR_small_bigendian.dcm"])
@@ -121,21 +121,21 @@ def test_what_an_archive_adds_makes_no_difference(tmp_path, change):
     changed = radiograph()
     change(changed)
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
-    assert likeness(one, write(changed, ImplicitVRLittleEndian, tmp_path / "2")) is Likeness.SAME
+    assert likeness(one, write(changed, ImplicitVRLittleEndian, tmp_path / "2")) is Comparison.SAME
 
 
 def test_other_pixels_are_another_image(tmp_path):
     changed = radiograph()
     changed.PixelData = b"\x07" + changed.PixelData[1:]
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
-    assert likeness(one, write(changed, ExplicitVRLittleEndian, tmp_path / "2")) is Likeness.ANOTHER
+    assert likeness(one, write(changed, ExplicitVRLittleEndian, tmp_path / "2")) is Comparison.ANOTHER
 
 
 def test_another_patient_is_a_correction(tmp_path):
     changed = radiograph()
     changed.PatientID = "CORRECTED"
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
-    assert likeness(one, write(changed, ImplicitVRLittleEndian, tmp_path / "2")) is Likeness.CORRECTED
+    assert likeness(one, write(changed, ImplicitVRLittleEndian, tmp_path / "2")) is Comparison.CORRECTED
 
 
 def other_value(vr: str) -> object:
@@ -190,7 +190,7 @@ def test_words_about_the_body_and_the_display_are_compared(tmp_path, keyword, va
     one = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
     two = write(changed, ExplicitVRLittleEndian, tmp_path / "2")
     assert digest_of(one) != digest_of(two)
-    assert likeness(one, two) is Likeness.CORRECTED
+    assert likeness(one, two) is Comparison.CORRECTED
 
 
 def test_an_entry_of_a_lookup_table_is_compared(tmp_path):
@@ -238,9 +238,9 @@ def test_what_cannot_be_read_is_another_image(tmp_path):
     whole = write(radiograph(), ExplicitVRLittleEndian, tmp_path / "1")
     broken = tmp_path / "2"
     broken.write_bytes(whole.read_bytes()[:-1])
-    assert likeness(whole, broken) is Likeness.ANOTHER
-    assert likeness(broken, broken) is Likeness.ANOTHER
-    assert likeness(whole, tmp_path / "missing") is Likeness.UNKNOWN
+    assert likeness(whole, broken) is Comparison.ANOTHER
+    assert likeness(broken, broken) is Comparison.ANOTHER
+    assert likeness(whole, tmp_path / "missing") is Comparison.UNKNOWN
 
 
 def test_a_header_that_is_cut_off_has_no_digest(tmp_path):

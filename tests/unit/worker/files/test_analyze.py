@@ -24,7 +24,7 @@ from worker.cli.analyze import _below
 from worker.files.analyze import AnalysisContext, FileResult, analyze_file
 from worker.files.candidates import Candidate, Kind, output_names, select
 from worker.files.output import COMPANIONS, Output
-from worker.study.analysis import Source, analyse_frames
+from worker.study.analysis import FrameSource, analyse_frames
 
 BOXES = (ScoredBox(1, 2, 11, 12, 0.9), ScoredBox(4, 4, 8, 8, 0.2))
 VERSION = "2026-01-01-fake+00000000"
@@ -335,7 +335,7 @@ def test_the_worker_and_analyze_say_the_same_of_the_same_frames(tmp_path: Path) 
     path = write_part10(build_dx(pixels=three_frames()), tmp_path / "three.dcm")
     said: tuple[ImageAnalysis | Exception, ...] = (PRESENT, ImageError("bad frame"), ABSENT)
     model = FakeModel(*said)
-    of_worker = tuple(each for each, _ in analyse_frames(read_frames(path), model.analyze, Source(None, 3)))
+    of_worker = tuple(each for each, _ in analyse_frames(read_frames(path), model.analyze, FrameSource(None, 3)))
     assert analyze(path, *said).frames == of_worker
     assert [each.outcome for each in of_worker] == [Outcome.PRESENT, Outcome.FAILED, Outcome.ABSENT]
 

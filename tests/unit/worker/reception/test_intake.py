@@ -12,8 +12,7 @@ from sqlalchemy import event, select, text
 from dicom_io.header.header import read_header
 from dicom_io.header.scope import ScopeRule
 from dicom_io.receive.intake import IntakeUnavailable
-from dicom_io.types import Peer, Registration, StoredFile
-from dicom_io.types import Rejection as Refusal
+from dicom_io.types import Peer, Refusal, Registration, StoredFile
 from tests.builders import build_dx, coded, part10_bytes
 from tests.databases import MORNING, a_delivery, a_job, count, header, kinds, only
 from worker.db.tables import Event, Instance, Job, Rejection, Study

@@ -7,8 +7,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from dicom_io.header.scope import ScopeRule
 from dicom_io.receive.intake import IntakeUnavailable
-from dicom_io.types import CommitmentReport, Peer, StoredFile
-from dicom_io.types import Rejection as Refusal
+from dicom_io.types import CommitmentReport, Peer, Refusal, StoredFile
 from tests.databases import header
 from worker.db.database import Database
 from worker.errors import DatabaseUnavailable

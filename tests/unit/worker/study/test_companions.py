@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dicom_io.errors import PeerRefused, ReportError
 from dicom_io.pixels.frames import DisplayedFrame, read_displayed, read_frames
-from dicom_io.report.structured_report import Report as Built
+from dicom_io.report.structured_report import BuiltObject as Built
 from dicom_io.report.structured_report import build_report
 from dicom_io.types import Destination, Outcome, ReportedImage, ReportReference
 from models.types import ImageError
