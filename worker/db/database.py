@@ -18,13 +18,13 @@ import sqlite3
 import time
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, Insert, create_engine, event, text
+from sqlalchemy import CursorResult, Engine, Insert, UpdateBase, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -126,6 +126,12 @@ def _words(error: Exception) -> str:
     detail = cause.args[0] if cause is not None and cause.args else ""
     words = detail.get("M", "") if isinstance(detail, dict) else detail
     return f"the database cannot be used: {str(words).splitlines()[0] if words else type(cause).__name__}"
+
+
+def changed_rows(session: Session, statement: UpdateBase) -> int:
+    """Run an UPDATE or DELETE and return how many rows it changed."""
+    result = cast("CursorResult[Any]", session.execute(statement))
+    return result.rowcount
 
 
 def insert_new(session: Session, table: type[DeclarativeBase], key: str, values: dict[str, object]) -> Insert:

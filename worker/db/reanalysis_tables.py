@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Boolean, ForeignKey, Index, Integer, String, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from worker.db.base import UID, Base, Key, UtcDateTime, one_of
+from worker.db.leases import Leased
 
 RUN_STATES = ("planned", "running", "paused", "finished", "stopped")
 TO_RETRIEVE = ("found", "retrieving")
@@ -17,7 +18,7 @@ RETRIEVING = "state = 'retrieving'"
 COPY_HERE = "copy_here"
 
 
-class ReanalysisRun(Base):
+class ReanalysisRun(Leased, Base):
     """One way through an archive with one model: planned -> running -> finished; a person pauses or stops it.
 
     `cursor_date` and `cursor_study_id` say how far the plan over the own store is, `cursor_date`, `cursor_time` and
@@ -62,8 +63,6 @@ class ReanalysisRun(Base):
     retry_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     found: Mapped[int] = mapped_column(Integer, default=0)
     planned: Mapped[int] = mapped_column(Integer, default=0)
-    lease_token: Mapped[str | None] = mapped_column(String(36))
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class ReanalysisItem(Base):

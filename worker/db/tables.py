@@ -37,6 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from worker.db.base import UID, Base, Key, UtcDateTime, one_of, utc_now
+from worker.db.leases import Leased
 from worker.db.reanalysis_tables import ArchivePace, ReanalysisItem, ReanalysisRun
 from worker.db.record_tables import BundleChange, Event, Move, Rejection, ReplacedInstance
 from worker.db.schedule_tables import Scheduler
@@ -185,12 +186,12 @@ IDENTITY = func.coalesce(Instance.content_digest, Instance.digest)
 """`Instance.identity` in SQL."""
 
 
-class Job(Base):
+class Job(Leased, Base):
     """One analysis of one study's image contents by one model version; the unit of work and of truth.
 
     A finished job is never changed: a retry is a new row with the next `revision`, so that no result changes without
     a trace. `digest` is the SHA-256 over the sorted (SOP Instance UID, identity) of the images in scope, with the
-    out-of-scope reasons left out. A worker owns a running job only while it holds `claim_token` and `lease_until`
+    out-of-scope reasons left out. A worker owns a running job only while it holds `lease_token` and `lease_until`
     is in the future.
 
     `last_image_at` is when the last of its images came, empty where it has none; a re-analysis does not ask for it.
@@ -234,9 +235,7 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     enqueued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    claim_token: Mapped[str | None] = mapped_column(String(36))
     claimed_by: Mapped[str | None] = mapped_column(String(128))
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     outcome: Mapped[str | None] = mapped_column(String(16))
@@ -349,7 +348,7 @@ class Companion(Base):
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="companion")
 
 
-class Delivery(Base):
+class Delivery(Leased, Base):
     """A report on its way to one destination: pending -> sending -> sent -> committed, or failed for good.
 
     It is of the report itself or of one of its companions. `sop_class_uid` and `sop_instance_uid` are those really sent
@@ -372,8 +371,6 @@ class Delivery(Base):
     state: Mapped[str] = mapped_column(String(16), default="pending")
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     next_attempt_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    claim_token: Mapped[str | None] = mapped_column(String(36))
-    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     sop_instance_uid: Mapped[str | None] = mapped_column(UID, index=True)
     sop_class_uid: Mapped[str | None] = mapped_column(UID)
     transaction_uid: Mapped[str | None] = mapped_column(UID, index=True)

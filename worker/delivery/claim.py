@@ -8,15 +8,16 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, func, select
 
 from dicom_io.types import ReportReference
+from worker.db.leases import Lease
 from worker.db.tables import OBJECT_NAMES, Companion, Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryClaim:
-    """The right to advance one delivery, and what is needed for it."""
+    """A delivery that is ours for as long as its lease is, and what is needed for it."""
 
     delivery_id: int
-    token: str
+    lease: Lease
     state: str
     destination: str
     path: str

@@ -131,7 +131,7 @@ def _queue_again(
 
 
 def _release(delivery: Delivery) -> None:
-    delivery.claim_token = None
+    delivery.lease_token = None
     delivery.lease_until = None
     delivery.next_attempt_at = None
 

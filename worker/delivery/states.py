@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from dicom_io.send.sender import SendReceipt
 from dicom_io.types import CommitmentReport, ReportReference
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import FREE, Lease, is_free
 from worker.db.tables import Delivery, Job, Report, Study
 from worker.delivery.claim import DeliveryClaim, report_id
 from worker.delivery.commitments import settle
 from worker.delivery.rule import DeliveryRule
-from worker.study.jobs import changed_rows
 from worker.study.outcomes import shortened
 
 UNREACHABLE = "not reached: "
@@ -29,7 +29,7 @@ SENDER_LOST = "the sender was lost on the way (killed or restarted); it is sent 
 
 def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: datetime) -> DeliveryClaim | None:
     """Take a delivery that is due, unless its destination already has as many associations as it gets."""
-    token = str(uuid.uuid4())
+    lease = Lease(Delivery, delivery_id, f"delivery {delivery_id}", rule.lease_seconds)
     destination = select(Delivery.destination).where(Delivery.id == delivery_id).scalar_subquery()
     with database.write() as session:
         if session.get_bind().dialect.name == "postgresql":
@@ -38,7 +38,7 @@ def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: date
         busy = (
             select(func.count())
             .select_from(Delivery)
-            .where(Delivery.destination == destination, Delivery.claim_token.is_not(None), Delivery.lease_until >= now)
+            .where(Delivery.destination == destination, ~is_free(Delivery, now))
         )
         if (session.scalar(busy) or 0) >= rule.maximum_parallel:
             return None
@@ -49,21 +49,20 @@ def claim(database: Database, delivery_id: int, rule: DeliveryRule, *, now: date
             .values(
                 attempts=case((Delivery.state == "pending", Delivery.attempts + 1), else_=Delivery.attempts),
                 state=case((Delivery.state == "pending", "sending"), else_=Delivery.state),
-                claim_token=token,
-                lease_until=now + timedelta(seconds=rule.lease_seconds),
+                **lease.taken(now),
             ),
         )
-        return _claim_of(session, delivery_id, token) if changed else None
+        return _claim_of(session, lease) if changed else None
 
 
-def _claim_of(session: Session, delivery_id: int, token: str) -> DeliveryClaim:
+def _claim_of(session: Session, lease: Lease) -> DeliveryClaim:
     delivery, report, study = session.execute(
         select(Delivery, Report, Study)
         .select_from(Delivery)
         .join(Report, Report.id == report_id())
         .join(Report.job)
         .join(Job.study)
-        .where(Delivery.id == delivery_id)
+        .where(Delivery.id == lease.row_id)
         .execution_options(populate_existing=True)
     ).one()
     made = delivery.companion or report
@@ -74,8 +73,8 @@ def _claim_of(session: Session, delivery_id: int, token: str) -> DeliveryClaim:
         study.study_instance_uid,
     )
     return DeliveryClaim(
-        delivery_id=delivery_id,
-        token=token,
+        delivery_id=lease.row_id,
+        lease=lease,
         state=delivery.state,
         destination=delivery.destination,
         path=made.path or "",
@@ -91,9 +90,8 @@ def _claim_of(session: Session, delivery_id: int, token: str) -> DeliveryClaim:
 
 def is_due(now: datetime) -> ColumnElement[bool]:
     """Return the condition that something is to be done for a delivery and nobody is doing it."""
-    free = or_(Delivery.claim_token.is_(None), Delivery.lease_until < now)
     ripe = or_(Delivery.next_attempt_at.is_(None), Delivery.next_attempt_at <= now)
-    return and_(Delivery.state.in_(("pending", "sent")), free, ripe)
+    return and_(Delivery.state.in_(("pending", "sent")), is_free(Delivery, now), ripe)
 
 
 def due(database: Database, *, now: datetime, limit: int) -> tuple[int, ...]:
@@ -214,9 +212,7 @@ def settle_answer(database: Database, answer: CommitmentReport, *, rule: Deliver
 
 def release(database: Database, held: DeliveryClaim) -> None:
     """Let go of a delivery that waits for its answer."""
-    with database.write() as session:
-        values = {"claim_token": None, "lease_until": None}
-        changed_rows(session, update(Delivery).where(_is_ours(held)).values(values))
+    held.lease.release(database)
 
 
 def wait(database: Database, held: DeliveryClaim, reason: str, *, rule: DeliveryRule, now: datetime) -> None:
@@ -242,7 +238,7 @@ def _put_off(database: Database, held: DeliveryClaim, reason: str, pause: float,
         if delivery.reason != shortened(reason):  # a PACS that is down all night is one event, not a thousand
             _trace(session, "delivery_postponed", held, now, reason=reason)
         delivery.state = "pending" if held.state == "sending" else "sent"
-        delivery.claim_token = delivery.lease_until = None
+        delivery.lease_token = delivery.lease_until = None
         delivery.next_attempt_at = now + timedelta(seconds=pause)
         delivery.reason = shortened(reason)
 
@@ -269,11 +265,11 @@ def give_up(database: Database, held: DeliveryClaim, reason: str, *, now: dateti
             _trace(session, "delivery_failed", held, now, reason=reason)
 
 
-_FREE: dict[str, object] = {"claim_token": None, "lease_until": None, "next_attempt_at": None}
+_FREE: dict[str, object] = {**FREE, "next_attempt_at": None}
 
 
 def _is_ours(held: DeliveryClaim) -> ColumnElement[bool]:
-    return and_(Delivery.id == held.delivery_id, Delivery.state == held.state, Delivery.claim_token == held.token)
+    return and_(Delivery.state == held.state, held.lease.is_ours)
 
 
 def _trace(session: Session, kind: str, held: DeliveryClaim, now: datetime, **detail: object) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import Select, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from dicom_io.types import StoredFile
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
 from worker.db.open_items import item_is_open
 from worker.db.tables import (
@@ -35,7 +35,6 @@ from worker.db.tables import (
 )
 from worker.errors import StudyBusy, UnknownStudy
 from worker.storage.file_removal import UNDERWAY, FileStore
-from worker.study.jobs import changed_rows
 
 FORGOTTEN = "forgotten"
 RECEIVING = "its images still arrive"

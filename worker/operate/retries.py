@@ -143,7 +143,7 @@ def revive_deliveries(
         for delivery, job in rows:
             delivery.state = "pending"
             delivery.attempts = 0
-            delivery.next_attempt_at = delivery.claim_token = delivery.lease_until = None
+            delivery.next_attempt_at = delivery.lease_token = delivery.lease_until = None
             delivery.transaction_uid = None
             record(
                 session, "delivery_retry", at, study_id=job.study_id, job_id=job.id, destination=delivery.destination

@@ -12,12 +12,12 @@ import structlog
 
 from dicom_io.errors import StoreError
 from models.types import ModelError
+from worker.db.leases import Heartbeat
 from worker.db.tables import utc_now
 from worker.errors import DatabaseError, EnvironmentUnfit, LeaseLost, QueueUnavailable
 from worker.queue.bootstrap import Runtime
 from worker.study import jobs
 from worker.study.jobs import Claim
-from worker.study.lease import keep_job
 from worker.study.pipeline import Collaborators, analyse_study
 
 log = structlog.get_logger(__name__)
@@ -53,8 +53,7 @@ def attempt(
 def _guarded(
     held: Claim, parts: Collaborators, runtime: Runtime, between_images: Callable[[], None] | None
 ) -> tuple[int, ...]:
-    settings = runtime.settings
-    heartbeat = keep_job(parts.database, held, lease_seconds=settings.lease_seconds, clock=utc_now)
+    heartbeat = Heartbeat(parts.database, held.lease, utc_now)
 
     def check() -> None:
         if between_images is not None:

@@ -18,10 +18,9 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.tables import Scheduler, utc_now
 from worker.errors import DatabaseError
-from worker.study.jobs import changed_rows
 
 log = structlog.get_logger(__name__)
 

@@ -17,7 +17,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from models.types import ModelError
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.tables import Job
 from worker.delivery import states as delivery_states
 from worker.queue.chunk_rule import CHUNK_STUDIES
@@ -206,7 +206,7 @@ def _send_and_note(parts: SweepCollaborators, job_ids: Sequence[int], now: datet
 
 
 def _note_sent(session: Session, job_ids: list[int], now: datetime) -> None:
-    jobs.changed_rows(
+    changed_rows(
         session,
         update(Job)
         .where(Job.id.in_(job_ids), Job.state == "queued", or_(Job.enqueued_at.is_(None), Job.enqueued_at < now))

@@ -116,7 +116,7 @@ class ArchiveWork:
         return True
 
     def _next_due(self, now: datetime) -> int | None:
-        return retrievals.next_due(self.parts.database, self.held.run_id, frozenset(self._under_way.values()), now)
+        return retrievals.next_due(self.parts.database, self.held.row_id, frozenset(self._under_way.values()), now)
 
     def _wait_for_one(self) -> bool:
         wait(self._under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)

@@ -7,14 +7,14 @@ from datetime import datetime
 from sqlalchemy import and_, exists, func, select, update
 from sqlalchemy.orm import Session
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import FREE
 from worker.db.open_items import UNDER_WAY
 from worker.db.reanalysis_tables import WITHOUT_JOB
 from worker.db.tables import ANSWER, Job, ReanalysisItem, ReanalysisRun, Study
 from worker.reanalysis.runs import ACTIVE
 from worker.storage.file_removal import lacks_files
-from worker.study.jobs import changed_rows
 from worker.study.queues import ARCHIVE
 from worker.study.studies import add_job, current_digest
 
@@ -83,7 +83,7 @@ def finish_runs(database: Database, *, now: datetime) -> int:
     planned = and_(ReanalysisRun.state.in_(ACTIVE), ReanalysisRun.planned_at.is_not(None))
     over = and_(planned, ~without_job, ~with_job)
     with database.write() as session:
-        values = {"state": "finished", "finished_at": now, "reason": None, "lease_token": None, "lease_until": None}
+        values = {"state": "finished", "finished_at": now, "reason": None, **FREE}
         ended = 0
         for run_id in session.scalars(select(ReanalysisRun.id).where(over).order_by(ReanalysisRun.id)).all():
             # Only one of two that found it changes the row, and has its end to record.

@@ -6,9 +6,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 
-from worker.db.database import Database, insert_new
+from worker.db.database import Database, changed_rows, insert_new
 from worker.db.tables import ArchivePace
-from worker.study.jobs import changed_rows
 
 QUERY = "query"
 RETRIEVAL = "retrieval"

@@ -23,8 +23,9 @@ from functools import partial
 import structlog
 from sqlalchemy import update
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import Heartbeat
 from worker.db.tables import ReanalysisRun
 from worker.errors import LeaseLost
 from worker.reanalysis import items, retrievals, runs
@@ -43,8 +44,6 @@ from worker.reanalysis.retrieved_copies import delete_answered
 from worker.reanalysis.runs import ARCHIVE, RunLease, RunView
 from worker.reanalysis.store import plan_page
 from worker.settings.night import night_of
-from worker.study.jobs import changed_rows
-from worker.study.lease import Heartbeat
 
 log = structlog.get_logger(__name__)
 
@@ -88,12 +87,12 @@ def _begin_night(parts: ReanalysisCollaborators, now: datetime) -> int:
 
 def _work(parts: ReanalysisCollaborators, run_id: int) -> int:
     """Do pieces of one run until its share of the step is over or it has to wait; return how many."""
-    lease = RunLease(parts.database, run_id, parts.rule.lease_seconds, parts.clock)
-    if not lease.take():
+    lease = RunLease.of(run_id, parts.rule.lease_seconds)
+    if not lease.take(parts.database, parts.clock()):
         return 0
     done, end = 0, time.monotonic() + parts.rule.seconds
     # A retrieval may take longer than a lease.
-    kept = Heartbeat(lease.renew, f"re-analysis {run_id}", lease_seconds=lease.seconds, clock=parts.clock)
+    kept = Heartbeat(parts.database, lease, parts.clock)
     try:
         with kept, _pieces(parts, lease) as piece:
             while piece():
@@ -103,14 +102,14 @@ def _work(parts: ReanalysisCollaborators, run_id: int) -> int:
     except LeaseLost as error:
         log.info("reanalysis_interrupted", reason=str(error))
     finally:
-        lease.release()
+        lease.release(parts.database)
     return done
 
 
 @contextmanager
 def _pieces(parts: ReanalysisCollaborators, lease: RunLease) -> Iterator[Callable[[], bool]]:
     """Give what does a piece of the run; leaving waits for the retrievals that are under way."""
-    if runs.load(parts.database, lease.run_id).request.source != ARCHIVE:
+    if runs.load(parts.database, lease.row_id).request.source != ARCHIVE:
         yield lambda: _piece(parts, lease, partial(_plan_store, parts, lease))
     elif parts.archive is None:
         yield lambda: _piece(parts, lease, lambda *_: NO_ARCHIVE)
@@ -121,7 +120,7 @@ def _pieces(parts: ReanalysisCollaborators, lease: RunLease) -> Iterator[Callabl
 
 def _piece(parts: ReanalysisCollaborators, lease: RunLease, do: Callable[[RunView, datetime], bool | str]) -> bool:
     """Do one piece; False where nothing is left to do, or the run has to wait and `do` says why."""
-    view, now = runs.load(parts.database, lease.run_id), parts.clock()
+    view, now = runs.load(parts.database, lease.row_id), parts.clock()
     if view.run.model_version != parts.model_version():
         _end(parts.database, lease, OTHER_MODEL, now)
         return False
@@ -159,7 +158,7 @@ def _note(database: Database, lease: RunLease, view: RunView, reason: str) -> No
 
 def _end(database: Database, lease: RunLease, reason: str, now: datetime) -> None:
     with database.write() as session:
-        ended = update(ReanalysisRun).where(lease.holds(), ReanalysisRun.state.in_(runs.ACTIVE))
+        ended = update(ReanalysisRun).where(lease.holds)
         if changed_rows(session, ended.values(state="stopped", reason=reason, finished_at=now)):
-            record(session, "reanalysis_stopped", now, run_id=lease.run_id, reason=reason)
-            runs.leave_items(session, lease.run_id, reason, now)
+            record(session, "reanalysis_stopped", now, run_id=lease.row_id, reason=reason)
+            runs.leave_items(session, lease.row_id, reason, now)

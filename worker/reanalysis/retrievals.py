@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
 from worker.db.reanalysis_tables import TO_RETRIEVE
 from worker.db.tables import LIVE_SOURCES, Instance, ReanalysisItem, ReanalysisRun, Study
@@ -25,7 +25,6 @@ from worker.reanalysis.parts import MOST_ATTEMPTS
 from worker.reanalysis.runs import RunLease
 from worker.storage.file_removal import RETRIEVED_COPY, ended, has_files
 from worker.study.backoff import delay_seconds
-from worker.study.jobs import changed_rows
 from worker.study.outcomes import shortened
 
 LEFT_BEHIND = timedelta(minutes=15)

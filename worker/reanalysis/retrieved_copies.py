@@ -13,11 +13,10 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
 from dicom_io.errors import StoreError
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.open_items import item_is_open
 from worker.db.tables import LIVE_SOURCES, Instance, ReanalysisItem, Study
 from worker.storage.file_removal import RETRIEVED_COPY, FileStore, ended, mark, remove_marked
-from worker.study.jobs import changed_rows
 
 BY = "the archive's night"
 

@@ -6,22 +6,20 @@ condition that the lease is still its own. Killed at any point, a run goes on fr
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
-from typing import Any
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Self
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import FREE, Lease, is_free
 from worker.db.tables import ReanalysisItem, ReanalysisRun
 from worker.errors import LeaseLost
 from worker.settings.night import Night
-from worker.study.jobs import changed_rows
 from worker.study.outcomes import shortened
 
 STORE = "store"
@@ -56,61 +54,40 @@ class RunView:
         return self.run.id
 
 
-@dataclass
-class RunLease:
-    """The right to work on a run, for as long as the token in the database is this one."""
+class RunLease(Lease):
+    """The right to work on a run: planned or running, as long as the token in the database is this one."""
 
-    database: Database
-    run_id: int
-    seconds: float
-    clock: Callable[[], datetime]
-    token: str = field(default_factory=lambda: str(uuid.uuid4()))
+    @classmethod
+    def of(cls, run_id: int, seconds: float) -> Self:
+        """Return a lease of a run that is not taken yet."""
+        return cls(ReanalysisRun, run_id, f"re-analysis {run_id}", seconds)
 
-    def take(self) -> bool:
+    def take(self, database: Database, now: datetime) -> bool:
         """Take the run if nobody holds it; False where somebody does, or it is not to be worked on."""
-        now = self.clock()
-        free = or_(ReanalysisRun.lease_until.is_(None), ReanalysisRun.lease_until < now)
-        with self.database.write() as session:
-            statement = update(ReanalysisRun).where(
-                ReanalysisRun.id == self.run_id, ReanalysisRun.state.in_(ACTIVE), free
-            )
-            return changed_rows(session, statement.values(lease_token=self.token, lease_until=self._until(now))) == 1
-
-    def renew(self) -> bool:
-        """Prolong the lease; False where the run is no longer ours, or no longer to be worked on."""
-        now = self.clock()
-        with self.database.write() as session:
-            statement = update(ReanalysisRun).where(self.holds(), ReanalysisRun.state.in_(ACTIVE))
-            return changed_rows(session, statement.values(lease_until=self._until(now))) == 1
-
-    def release(self) -> None:
-        """Give the run back."""
-        with self.database.write() as session:
-            changed_rows(session, update(ReanalysisRun).where(self.holds()).values(lease_token=None, lease_until=None))
+        free = and_(ReanalysisRun.id == self.row_id, ReanalysisRun.state.in_(ACTIVE), is_free(ReanalysisRun, now))
+        with database.write() as session:
+            return changed_rows(session, update(ReanalysisRun).where(free).values(self.taken(now))) == 1
 
     def change(self, session: Session, **values: Any) -> None:
         """Write columns of the run; raises LeaseLost, and so undoes the transaction, where it is not ours any more."""
-        statement = update(ReanalysisRun).where(self.holds(), ReanalysisRun.state.in_(ACTIVE)).values(**values)
+        statement = update(ReanalysisRun).where(self.holds).values(**values)
         if changed_rows(session, statement.execution_options(synchronize_session=False)) == 0:
             raise self._lost()
 
     def run(self, session: Session) -> ReanalysisRun:
         """Return the run's row, locked, to be changed; raises LeaseLost where it is not ours any more."""
-        wanted = select(ReanalysisRun).where(self.holds(), ReanalysisRun.state.in_(ACTIVE)).with_for_update()
-        run = session.scalars(wanted).one_or_none()
+        run = session.scalars(select(ReanalysisRun).where(self.holds).with_for_update()).one_or_none()
         if run is None:
             raise self._lost()
         return run
 
+    @property
     def holds(self) -> ColumnElement[bool]:
-        """Return the condition that the run is ours."""
-        return and_(ReanalysisRun.id == self.run_id, ReanalysisRun.lease_token == self.token)
-
-    def _until(self, now: datetime) -> datetime:
-        return now + timedelta(seconds=self.seconds)
+        """The condition that the run is ours, and to be worked on."""
+        return and_(self.is_ours, ReanalysisRun.state.in_(ACTIVE))
 
     def _lost(self) -> LeaseLost:
-        return LeaseLost(f"re-analysis {self.run_id} was paused, stopped or given to somebody else")
+        return LeaseLost(f"{self.what} was paused, stopped or given to somebody else")
 
 
 def start(
@@ -222,7 +199,7 @@ def change_state(database: Database, run_id: int, to: str, *, who: str, now: dat
     """Pause, resume (`to` running) or stop a run; False where it is not in a state that allows it."""
     states = {"paused": ACTIVE, "running": ("paused",), "stopped": OPEN}[to]
     reason = None if to == "running" else f"{to} by {who}"
-    values: dict[str, Any] = {"state": to, "reason": reason, "lease_token": None, "lease_until": None}
+    values: dict[str, Any] = {"state": to, "reason": reason, **FREE}
     if to == "stopped":
         values["finished_at"] = now
     with database.write() as session:

@@ -11,11 +11,12 @@ from sqlalchemy.orm import Session
 
 from dicom_io.pixels.identity import image_digest
 from dicom_io.types import Box, ReportReference
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import FREE
 from worker.db.tables import OBJECT_NAMES, Companion, Delivery, Finding, ImageResult, Instance, Job, Report, Study
 from worker.errors import LeaseLost
-from worker.study.jobs import Claim, changed_rows, holds
+from worker.study.jobs import Claim, holds
 from worker.study.outcomes import ImageOutcome, StudyOutcome, failed, joined
 from worker.study.studies import images_of_digest
 
@@ -136,8 +137,7 @@ def _end_job(session: Session, held: Claim, result: JobResult, now: datetime) ->
             reason=result.study.reason,
             analysis_seconds=result.analysis_seconds,
             finished_at=now,
-            claim_token=None,
-            lease_until=None,
+            **FREE,
         ),
     )
     if changed == 0:

@@ -1,7 +1,7 @@
 """The life of a job: queued -> running -> done or failed, each step one conditional UPDATE whose row count decides.
 
     queued   waits for a worker; `next_attempt_at` may hold it back, `reason` then says why
-    running  belongs to the holder of `claim_token` until `lease_until`
+    running  belongs to the holder of `lease_token` until `lease_until`
     done     has an outcome and its results; never changed again
     failed   given up, with the reason; never changed again (a retry is a new row)
 
@@ -11,17 +11,16 @@ the claim does.
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
 
-from sqlalchemy import ColumnElement, CursorResult, UpdateBase, and_, func, literal, select, update
+from sqlalchemy import ColumnElement, and_, func, literal, select, update
 from sqlalchemy.orm import Session
 
 from dicom_io.types import Outcome
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
+from worker.db.leases import FREE, Lease
 from worker.db.tables import Job, Study
 from worker.errors import LeaseLost
 from worker.study.backoff import delay_seconds
@@ -37,7 +36,7 @@ CLAIM_TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on one job, for as long as the token in the database is this one.
+    """A job that is ours for as long as its lease is.
 
     `started_at` is when the job was first claimed; it stays when a crash makes somebody start over, so that the
     report built then is the same to the byte.
@@ -45,7 +44,7 @@ class Claim:
 
     job_id: int
     study_id: int
-    token: str
+    lease: Lease
     attempts: int
     started_at: datetime
 
@@ -109,19 +108,18 @@ def due_jobs(database: Database, lane: str, *, now: datetime, limit: int, shadow
 
 
 def _claim(session: Session, job_id: int, worker: str, lease_seconds: float, now: datetime) -> Claim | None:
-    token = str(uuid.uuid4())
+    lease = _lease(job_id, lease_seconds)
     changed = changed_rows(
         session,
         update(Job)
         .where(Job.id == job_id, Job.state == "queued", is_due(now), ~waits_for_another())
         .values(
             state="running",
-            claim_token=token,
             claimed_by=worker[:128],
-            lease_until=now + timedelta(seconds=lease_seconds),
             attempts=Job.attempts + 1,
             started_at=_first_start(now),
             next_attempt_at=None,
+            **lease.taken(now),
         ),
     )
     if changed == 0:
@@ -130,14 +128,11 @@ def _claim(session: Session, job_id: int, worker: str, lease_seconds: float, now
     record(session, "claimed", now, study_id=job.study_id, job_id=job_id, worker=worker, attempt=job.attempts)
     if job.started_at is None:
         raise LeaseLost("a claimed job has no start")
-    return Claim(job_id, job.study_id, token, job.attempts, job.started_at)
+    return Claim(job_id, job.study_id, lease, job.attempts, job.started_at)
 
 
-def renew(database: Database, held: Claim, *, lease_seconds: float, now: datetime) -> bool:
-    """Prolong the lease; False where the job is no longer ours."""
-    with database.write() as session:
-        until = now + timedelta(seconds=lease_seconds)
-        return changed_rows(session, update(Job).where(holds(held)).values(lease_until=until)) == 1
+def _lease(job_id: int, seconds: float, **token: str) -> Lease:
+    return Lease(Job, job_id, f"job {job_id}", seconds, **token)
 
 
 def put_back(database: Database, held: Claim, *, reason: str, now: datetime, wait_seconds: float) -> bool:
@@ -219,8 +214,13 @@ def release_expired(database: Database, *, maximum_attempts: int, now: datetime,
     expired = and_(Job.state == "running", Job.lease_until < now)
     with database.write() as session:
         rows = session.scalars(select(Job).where(expired).order_by(Job.lease_until).limit(limit)).all()
-        held = [Claim(job.id, job.study_id, job.claim_token or "", job.attempts, job.started_at or now) for job in rows]
+        held = [_claim_of(job, now) for job in rows]
         return tuple(each.job_id for each in held if _release(session, each, expired, maximum_attempts, now))
+
+
+def _claim_of(job: Job, now: datetime) -> Claim:
+    lease = _lease(job.id, 0.0, token=job.lease_token or "")
+    return Claim(job.id, job.study_id, lease, job.attempts, job.started_at or now)
 
 
 def _release(session: Session, held: Claim, expired: ColumnElement[bool], maximum_attempts: int, now: datetime) -> bool:
@@ -236,7 +236,7 @@ def _release(session: Session, held: Claim, expired: ColumnElement[bool], maximu
 
 def holds(held: Claim) -> ColumnElement[bool]:
     """Return the condition that the job still belongs to this claim."""
-    return and_(Job.id == held.job_id, Job.state == "running", Job.claim_token == held.token)
+    return and_(Job.state == "running", held.lease.is_ours)
 
 
 def _first_start(now: datetime) -> ColumnElement[datetime]:
@@ -247,11 +247,10 @@ def _waiting(now: datetime, wait_seconds: float) -> dict[str, object]:
     due = now + timedelta(seconds=wait_seconds) if wait_seconds > 0 else None
     return {
         "state": "queued",
-        "claim_token": None,
         "claimed_by": None,
-        "lease_until": None,
         "enqueued_at": None,
         "next_attempt_at": due,
+        **FREE,
     }
 
 
@@ -265,8 +264,7 @@ def _give_up(session: Session, condition: ColumnElement[bool], held: Claim, reas
             outcome=Outcome.FAILED,
             reason=shortened(reason),
             finished_at=now,
-            claim_token=None,
-            lease_until=None,
+            **FREE,
         ),
     )
     if changed:
@@ -276,9 +274,3 @@ def _give_up(session: Session, condition: ColumnElement[bool], held: Claim, reas
 
 def _record(session: Session, kind: str, held: Claim, now: datetime, reason: str) -> None:
     record(session, kind, now, study_id=held.study_id, job_id=held.job_id, attempt=held.attempts, reason=reason)
-
-
-def changed_rows(session: Session, statement: UpdateBase) -> int:
-    """Run an UPDATE or DELETE and return how many rows it changed."""
-    result = cast("CursorResult[Any]", session.execute(statement))
-    return result.rowcount

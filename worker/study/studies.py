@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from worker.db.database import Database
+from worker.db.database import Database, changed_rows
 from worker.db.events import record
 from worker.db.tables import (
     ANSWER,
@@ -24,7 +24,6 @@ from worker.db.tables import (
     Study,
     UtcDateTime,
 )
-from worker.study.jobs import changed_rows
 from worker.study.patients import Standing, hold_or_release
 
 SHADOW_REVISION = 0

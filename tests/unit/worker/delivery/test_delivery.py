@@ -81,7 +81,7 @@ def test_a_report_is_sent_and_committed_on_the_same_association(bench):
 
     row = bench.deliver()
 
-    assert (row.state, row.confirmed_by, row.committed_at, row.claim_token) == (
+    assert (row.state, row.confirmed_by, row.committed_at, row.lease_token) == (
         "committed",
         "commitment",
         MORNING,
@@ -93,7 +93,7 @@ def test_a_report_is_sent_and_committed_on_the_same_association(bench):
 
 def test_a_report_whose_commitment_comes_later_stays_sent_until_it_is_heard(bench):
     row = bench.deliver()
-    assert (row.state, row.claim_token, row.transaction_uid) == ("sent", None, bench.pacs.asked[0])
+    assert (row.state, row.lease_token, row.transaction_uid) == ("sent", None, bench.pacs.asked[0])
     assert bench.due() == ()
 
     bench.hear(CommitmentReport(row.transaction_uid, ("2.25.9001",)))
@@ -205,7 +205,7 @@ def test_a_pacs_that_offers_no_commitment_is_said_to_be_so(bench):
 def test_a_pacs_that_goes_down_between_sending_and_asking_is_asked_again(bench):
     bench.pacs.answers = Script([DOWN, commits])
     row = bench.deliver()
-    assert (row.state, row.claim_token) == ("sent", None)
+    assert (row.state, row.lease_token) == ("sent", None)
 
     bench.clock.now = row.next_attempt_at
     assert bench.deliver().state == "committed"
@@ -217,7 +217,7 @@ def test_a_step_that_breaks_is_visible_and_tried_again(bench):
 
     row = bench.deliver()
 
-    assert (row.state, row.claim_token, row.reason) == ("pending", None, "unexpected error (ZeroDivisionError)")
+    assert (row.state, row.lease_token, row.reason) == ("pending", None, "unexpected error (ZeroDivisionError)")
     bench.clock.now = row.next_attempt_at
     assert bench.deliver().state == "sent"
 

@@ -125,7 +125,7 @@ def test_a_lease_that_is_lost_drops_that_study_alone(runtime):
     def answer(pixels):
         if pixels[0, 0] == 1:
             with runtime.database.write() as session:
-                session.execute(update(Job).where(Job.id == lost).values(claim_token="somebody else"))
+                session.execute(update(Job).where(Job.id == lost).values(lease_token="somebody else"))
         return ABSENT
 
     frames = {str(number): [Frame(1, np.full((4, 4), number, np.float32))] for number in (1, 2)}

@@ -73,11 +73,11 @@ def schedulers(database, tmp_path, clock):
         an_instance(session, a_study(session, 1, state="receiving", completed_at=None))
         lost = a_job(session, a_study(session, 2), model_version=NEW, lane="live")
         lost.state, lost.outcome, lost.finished_at, lost.attempts = "running", None, None, 1
-        lost.claim_token, lost.lease_until, lost.started_at = "gone", EVENING - timedelta(seconds=1), MORNING
+        lost.lease_token, lost.lease_until, lost.started_at = "gone", EVENING - timedelta(seconds=1), MORNING
         queued(session, a_study(session, 3), model_version=OLD)
         queued(session, a_study(session, 4), model_version=OLD, purpose="shadow", revision=0, lane="archive")
         sent = a_delivery(session, a_job(session, a_study(session, 5), model_version=NEW), state="sending")
-        sent.claim_token, sent.lease_until = "gone", EVENING - timedelta(seconds=1)
+        sent.lease_token, sent.lease_until = "gone", EVENING - timedelta(seconds=1)
         for number in range(10, 14):
             study = a_study(session, number)
             an_instance(session, study)

@@ -243,7 +243,7 @@ def test_deliveries_do_not_flood_a_control_queue_that_nobody_empties(tmp_path):
 
 
 def test_a_delivery_whose_sender_was_lost_is_pending_again(bench):
-    (lost,) = deliveries(bench, "sending", claim_token="t")
+    (lost,) = deliveries(bench, "sending", lease_token="t")
     with bench.database.write() as session:
         session.execute(update(Delivery).values(lease_until=bench.clock()))
 

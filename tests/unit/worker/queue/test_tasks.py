@@ -8,13 +8,13 @@ from sqlalchemy import update
 from dicom_io.errors import StoreError
 from tests.databases import MORNING, Clock, a_study, an_instance, sqlite_database
 from tests.fakes_worker import VERSION, FakeAnalyzer, FakeFrames, FakeQueue, FakeStore, fake_report
+from worker.db.leases import Heartbeat
 from worker.db.tables import Job, utc_now
 from worker.errors import DatabaseUnavailable, EnvironmentUnfit, LeaseLost
 from worker.queue.app import create_app
 from worker.queue.tasks import run_analysis, run_sweep
 from worker.settings.settings import load_settings
 from worker.study import jobs
-from worker.study.lease import keep_job
 from worker.study.pipeline import Collaborators, ReportRule
 from worker.study.queues import ANALYZE, DELIVER, SWEEP
 from worker.study.studies import add_job, current_digest
@@ -115,7 +115,7 @@ def test_a_database_that_is_away_before_the_claim_ends_the_message_quietly(runti
 def test_a_worker_that_slept_through_its_lease_finds_out_before_it_writes_a_report(runtime):
     clock = Clock()
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=clock())
-    heartbeat = keep_job(runtime.database, held, lease_seconds=60, clock=clock)
+    heartbeat = Heartbeat(runtime.database, held.lease, clock)
     jobs.put_back(runtime.database, held, reason="x", now=clock(), wait_seconds=0)
     heartbeat.check()
 
@@ -141,7 +141,7 @@ def test_a_sweep_without_a_database_ends_quietly(runtime):
 
 def test_a_heartbeat_renews_until_the_job_is_somebody_elses(runtime):
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    heartbeat = keep_job(runtime.database, held, lease_seconds=60, clock=utc_now)
+    heartbeat = Heartbeat(runtime.database, held.lease, utc_now)
 
     heartbeat.beat()
     assert runtime.job().lease_until > utc_now()
@@ -154,8 +154,8 @@ def test_a_heartbeat_renews_until_the_job_is_somebody_elses(runtime):
 
 
 def test_a_heartbeat_beats_by_itself_and_stops_when_it_is_left(runtime):
-    held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    with keep_job(runtime.database, held, lease_seconds=0.03, clock=utc_now) as heartbeat:
+    held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=0.03, now=MORNING)
+    with Heartbeat(runtime.database, held.lease, utc_now) as heartbeat:
         jobs.put_back(runtime.database, held, reason="x", now=MORNING, wait_seconds=0)
         heartbeat._lost.wait(60)
         with pytest.raises(LeaseLost):
@@ -169,7 +169,7 @@ def test_a_database_that_does_not_answer_for_a_while_is_no_lost_lease(runtime):
             raise DatabaseUnavailable("locked")
 
     held = jobs.claim(runtime.database, runtime.job_id, worker="w", lease_seconds=60, now=MORNING)
-    heartbeat = keep_job(Away(), held, lease_seconds=60, clock=utc_now)
+    heartbeat = Heartbeat(Away(), held.lease, utc_now)
 
     heartbeat.beat()
 

@@ -190,8 +190,8 @@ def test_a_run_that_is_killed_between_two_pieces_goes_on_without_doing_anything_
 def test_a_page_of_which_the_transaction_fails_leaves_nothing(database, parts, clock):
     answered(database, 1)
     run_id = ask(parts)
-    lease = RunLease(database, run_id, 60, clock)
-    assert lease.take()
+    lease = RunLease.of(run_id, 60)
+    assert lease.take(database, clock())
     view = runs.load(database, run_id)
     assert runs.change_state(database, run_id, "paused", who="a test", now=clock())
 
@@ -204,7 +204,7 @@ def test_a_page_of_which_the_transaction_fails_leaves_nothing(database, parts, c
 def test_two_steps_at_once_find_one_lease_and_a_dead_one_runs_out(database, parts, clock):
     answered(database, 1)
     run_id = ask(parts)
-    assert RunLease(database, run_id, 60, clock).take()
+    assert RunLease.of(run_id, 60).take(database, clock())
 
     assert step(parts)["pieces"] == 0
     clock.advance(61)

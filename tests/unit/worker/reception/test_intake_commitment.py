@@ -35,7 +35,7 @@ def delivery(database):
     with database.write() as session:
         job = a_job(session, a_study(session))
         return a_delivery(
-            session, job, state="sent", attempts=2, transaction_uid=TRANSACTION, sent_at=MORNING, claim_token="token"
+            session, job, state="sent", attempts=2, transaction_uid=TRANSACTION, sent_at=MORNING, lease_token="token"
         )
 
 
@@ -44,7 +44,7 @@ def test_a_commitment_is_final(intake, database, delivery, clock):
     intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
     row = only(database, Delivery)
     assert (row.state, row.committed_at, row.confirmed_by) == ("committed", clock(), "commitment")
-    assert (row.sent_at, row.claim_token, row.next_attempt_at) == (MORNING, None, None)
+    assert (row.sent_at, row.lease_token, row.next_attempt_at) == (MORNING, None, None)
     assert kinds(database) == ["committed"]
 
 
@@ -62,7 +62,7 @@ def test_a_commitment_may_come_before_its_sender_has_noted_that_it_sent(intake, 
         row.state, row.sent_at = "sending", None
     intake.commitment(CommitmentReport(TRANSACTION, (delivery.sop_instance_uid,)), PACS)
     row = only(database, Delivery)
-    assert (row.state, row.sent_at, row.claim_token) == ("committed", MORNING, None)
+    assert (row.state, row.sent_at, row.lease_token) == ("committed", MORNING, None)
 
 
 def test_a_refused_commitment_is_sent_again_after_a_while(intake, database, delivery):
@@ -108,7 +108,7 @@ def test_only_the_peer_that_a_report_was_sent_to_can_say_what_became_of_it(
         with pytest.raises(CommitmentRefused, match=f"pacs came from {stranger.ae_title} at {stranger.address}"):
             intake.commitment(said, stranger)
     row = only(database, Delivery)
-    assert (row.state, row.committed_at, row.claim_token, row.next_attempt_at) == ("sent", None, "token", None)
+    assert (row.state, row.committed_at, row.lease_token, row.next_attempt_at) == ("sent", None, "token", None)
     assert stranger.address in row.reason
     assert kinds(database) == ["commitment_refused"]
     assert only(database, Event).detail["address"] == stranger.address

@@ -112,10 +112,10 @@ def test_a_lease_is_renewed_only_by_its_holder(database):
     job_id = queued(database)
     held = claim(database, job_id)
 
-    assert jobs.renew(database, held, lease_seconds=60, now=LATER)
+    assert held.lease.renew(database, LATER)
     assert row(database, job_id).lease_until == LATER + timedelta(seconds=60)
     jobs.release_expired(database, maximum_attempts=3, now=LATER + timedelta(seconds=61), limit=10)
-    assert not jobs.renew(database, held, lease_seconds=60, now=LATER + timedelta(seconds=62))
+    assert not held.lease.renew(database, LATER + timedelta(seconds=62))
 
 
 def test_a_job_whose_lease_ran_out_waits_again_and_keeps_its_first_start(database):
