@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import grimp
+import networkx as nx
 
 from worker.settings.settings import PREFIX, Settings
 
@@ -52,11 +53,18 @@ def lines(files: list[Path]) -> tuple[int, ...]:
 def rooms() -> Iterator[Room]:
     """Yield the rooms in the order of the contracts, from the top down; a package's own files come last."""
     for package in ("worker", "training", "dicom_io", "models"):
-        names = [name for name in ordered(package) if (ROOT / package / name).is_dir()]
-        for name in names:
-            yield Room(f"{package}/{name}", lines(tracked(f"{package}/{name}")))
-        own = [file for file in tracked(package) if file.parent == ROOT / package]
-        yield Room(package, lines(own))
+        files = tracked(package)
+        places = [ROOT / package / name for name in ordered(package)]
+        folders = sorted({file.parent for file in files}, key=lambda folder: _order(folder, places))
+        for folder in folders:
+            name = folder.relative_to(ROOT).as_posix()
+            yield Room(name, lines([file for file in files if file.parent == folder]))
+
+
+def _order(folder: Path, places: list[Path]) -> tuple[int, str]:
+    """Return where a folder stands among the layers of its package; the package itself comes last."""
+    above = [number for number, place in enumerate(places) if folder.is_relative_to(place)]
+    return (above[0] if above else len(places), folder.as_posix())
 
 
 def contracts() -> dict[str, list[list[str]]]:
@@ -102,34 +110,8 @@ def upward(pairs: set[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def circles(pairs: set[tuple[str, str]]) -> list[set[str]]:
-    """Return the groups of modules that import one another in a circle, by Tarjan's algorithm."""
-    following: dict[str, list[str]] = {}
-    for one, other in sorted(pairs):
-        following.setdefault(one, []).append(other)
-    numbers: dict[str, int] = {}
-    low: dict[str, int] = {}
-    stack: list[str] = []
-    found: list[set[str]] = []
-
-    def visit(module: str) -> None:
-        numbers[module] = low[module] = len(numbers)
-        stack.append(module)
-        for other in following.get(module, ()):
-            if other not in numbers:
-                visit(other)
-            if other in stack:
-                low[module] = min(low[module], low[other])
-        if low[module] == numbers[module]:
-            place = stack.index(module)
-            group = set(stack[place:])
-            del stack[place:]
-            if len(group) > 1:
-                found.append(group)
-
-    for module in following:
-        if module not in numbers:
-            visit(module)
-    return found
+    """Return the groups of modules that import one another in a circle."""
+    return [group for group in nx.strongly_connected_components(nx.DiGraph(pairs)) if len(group) > 1]
 
 
 def body_lines(files: list[Path]) -> list[int]:
