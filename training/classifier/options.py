@@ -102,7 +102,7 @@ def _parser(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder with labels.csv, boxes_*.json and images/")
     parser.add_argument("--weights", type=Path, help="VGG16's ImageNet features (safetensors), for the stage 'probe'")
     parser.add_argument("--run", type=Path, required=True, help="folder for features, checkpoint, weights and run.json")
-    about_start = "folder of an earlier run or bundle to fine-tune; no probe then"
+    about_start = "folder of an earlier run or bundle to fine-tune, or to fit a head anew on"
     parser.add_argument("--start", type=Path, action="append", default=[], help=about_start)
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1; a GPU where there is one if not given")
     parser.add_argument("--stage", choices=STAGES, default="both", help="what to run (both)")

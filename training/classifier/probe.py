@@ -1,4 +1,4 @@
-"""The classifier's first stage: perceptrons fitted on what the frozen network sees in each image.
+"""The classifier's head: perceptrons fitted on what the frozen network, ImageNet's or a tuned one, sees in each image.
 
 The network runs once over the images, as the product would run it; what its last map holds on average and where it is
 strongest is kept in the run's folder, so that an interrupted stage goes on where it stopped. Several perceptrons are
@@ -27,6 +27,7 @@ from models.preprocess import Normalisation, Preprocessing, normalise, prepare
 from models.vgg import VGG16Block5, VGG16Trunk
 from models.views import mirror
 from training.backbones import BACKBONES
+from training.bundle.parts import read_part
 from training.data.dataset import Radiograph
 from training.errors import expecting
 from training.hardware import Hardware
@@ -72,7 +73,7 @@ class ProbeLook:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """VGG16 as ImageNet left it; `width` is 1 for VGG16 as published."""
+    """VGG16 as ImageNet or a fine-tuning left it; `width` is 1 for VGG16 as published."""
 
     width: float
     trunk: VGG16Trunk
@@ -90,6 +91,18 @@ class Frozen:
             trunk, block5 = VGG16Trunk(width), VGG16Block5(width)
             below, above = backbone.split(tensors)
             trunk.load_state_dict(below)
+            block5.load_state_dict(above)
+        return Frozen(width, trunk.eval(), block5.eval(), preprocessing, strongest)
+
+    @staticmethod
+    def tuned(folder: Path, preprocessing: Preprocessing, strongest: int) -> Frozen:
+        """Read VGG16 from the classifier of an earlier run or of a bundle."""
+        with expecting("a classifier with a tuned VGG16", folder):
+            part = read_part(folder, "classifier")
+            width = part.design.width
+            trunk, block5 = VGG16Trunk(width), VGG16Block5(width)
+            trunk.load_state_dict(part.trunk)
+            above = {name.removeprefix("block5."): each for name, each in part.network.items() if "block5." in name}
             block5.load_state_dict(above)
         return Frozen(width, trunk.eval(), block5.eval(), preprocessing, strongest)
 

@@ -2,18 +2,18 @@
 
     python -m training.classifier.train --data DATA --weights VGG16.safetensors --run FOLDER
 
-Stage `probe` runs VGG16, as ImageNet left it, once over the images and fits a head on what it sees; that is a whole
-classifier (`vgg16_pooled`) already. Stage `finetune` starts there, or at an earlier run or bundle (`--start`): a
-location map is taught by the boxes, its peaks join the image's logit, and VGG16's last blocks follow at rates that
-fall from block to block. It learns from whole images, or from chips and some whole images (`--chips`). Run again, it
-goes on from its checkpoint. The averaged weights of the best evaluation on valid are in the run's folder, which
-`training.bundle.export` takes.
+Stage `probe` runs VGG16, as ImageNet or an earlier run (`--start`) left it, once over the images and fits a head on
+what it sees; that is a whole classifier (`vgg16_pooled`) already. Stage `finetune` starts there, or at an earlier run
+or bundle (`--start`): a location map is taught by the boxes, its peaks join the image's logit, and VGG16's last blocks
+follow at rates that fall from block to block. It learns from whole images, or from chips and some whole images
+(`--chips`). Run again, it goes on from its checkpoint. The averaged weights of the best evaluation on valid and tune
+are in the run's folder, which `training.bundle.export` takes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +34,7 @@ from training.classifier.fine_tuning import (
 from training.classifier.options import ClassifierConfig, read_options
 from training.classifier.probe import Frozen, classifier_of, fit, labels_of, looks_at, mean_of, pooled_features, some_of
 from training.data.chips import ImageCache
-from training.data.dataset import Radiograph, for_training, whole_files
+from training.data.dataset import Radiograph, for_training, judging_blocks
 from training.data.samples import BatchSampler, Mixture, TrainingSample, workers_for
 from training.errors import CannotTrain, ending_in_words
 from training.evaluate.curves import write_curves
@@ -49,23 +49,41 @@ BATCH = {"cuda": 32, "cpu": 8}
 
 def probe(
     places: Places, config: ClassifierConfig, images: list[Radiograph], on: Hardware
-) -> tuple[Frozen, PooledClassifier, list[float]]:
-    """Fit the heads on images; returns frozen network, classifier, and the valid AUC of each head and of all."""
-    if places.weights is None:
-        raise CannotTrain("the stage 'probe' needs --weights, VGG16's ImageNet features")
-    frozen = Frozen.read(places.weights, config.preprocessing, config.probe.strongest)
+) -> tuple[Frozen, PooledClassifier, dict[str, Any]]:
+    """Fit the heads on images; returns frozen network, classifier, and how well it judges."""
+    if places.start:
+        frozen = Frozen.tuned(places.start[0], config.preprocessing, config.probe.strongest)
+    elif places.weights is not None:
+        frozen = Frozen.read(places.weights, config.preprocessing, config.probe.strongest)
+    else:
+        raise CannotTrain(
+            "the stage 'probe' needs --weights, VGG16's ImageNet features, or --start, a tuned classifier"
+        )
     images = some_of(images, config.normals, config.probe.seed)
     train = looks_at(images, (False, True) if config.mirrored else (False,))
-    valid = looks_at(whole_files(places.data, "valid"))
+    blocks = {name: looks_at(block) for name, block in judging_blocks(places.data).items()}
+    judging = [look for block in blocks.values() for look in block]
     labels = labels_of(train)
     if not 0 < labels.sum() < len(labels):
         raise CannotTrain("training needs images of both classes")
-    features = pooled_features(frozen, [*train, *valid], places.run, on)
+    features = pooled_features(frozen, [*train, *judging], places.run, on)
     heads = fit(features[: len(train)], labels, config.probe)
     joint = mean_of(heads)
     with torch.no_grad():
-        areas = [auc(labels_of(valid).numpy(), head.judge(features[len(train) :]).numpy()) for head in [*heads, joint]]
-    return frozen, classifier_of(frozen, joint), areas
+        logits = [head.judge(features[len(train) :]).numpy() for head in [joint, *heads]]
+    truth = labels_of(judging).numpy()
+    figures = areas_of({name: len(block) for name, block in blocks.items()}, truth, logits[0])
+    return frozen, classifier_of(frozen, joint), figures | {"auc_of_heads": [auc(truth, each) for each in logits[1:]]}
+
+
+def areas_of(blocks: Mapping[str, int], truth: Any, logits: Any) -> dict[str, Any]:
+    """Return the AUC on all blocks together, its interval, and, of several, that of each; images follow by block."""
+    figures: dict[str, Any] = {"auc": auc(truth, logits), "auc_95": auc_interval(truth, logits)}
+    if len(blocks) > 1:
+        ends = np.cumsum(list(blocks.values()))[:-1]
+        parts = zip(blocks, np.split(np.asarray(truth), ends), np.split(logits, ends), strict=True)
+        figures["blocks"] = {name: {"auc": auc(known, said)} for name, known, said in parts}
+    return figures
 
 
 def probe_design(frozen: Frozen, classifier: PooledClassifier) -> Design:
@@ -90,7 +108,7 @@ def begin(places: Places, config: ClassifierConfig, train: list[Radiograph], on:
 
 
 class ClassifierTraining(Training[TrainableClassifier]):
-    """A fine-tuning, measured on valid; it ends early where evaluations bring nothing better."""
+    """A fine-tuning, measured on valid and tune; it ends early where evaluations bring nothing better."""
 
     part, figure, evaluates_first = "classifier", "auc", True
     config: ClassifierConfig
@@ -101,11 +119,12 @@ class ClassifierTraining(Training[TrainableClassifier]):
         config: ClassifierConfig,
         on: Hardware,
         model: TrainableClassifier,
-        images: tuple[list[Radiograph], list[Radiograph]],
+        images: tuple[list[Radiograph], Mapping[str, list[Radiograph]]],
     ) -> None:
-        self.train, self.valid = images
-        self.images = ImageCache([*self.train, *self.valid], config.preprocessing)
-        self.sampler = BatchSampler(self.train, self.images, Mixture(config.seed, config.chips, config.whole))
+        train, self.blocks = images
+        self.judging = [item for block in self.blocks.values() for item in block]
+        self.images = ImageCache([*train, *self.judging], config.preprocessing)
+        self.sampler = BatchSampler(train, self.images, Mixture(config.seed, config.chips, config.whole))
         on.place(model)
         optimizer = optimizer_of(model, config.tuning, round(config.frozen_epochs * config.evaluate_every))
         super().__init__(record, config, on, model, optimizer)
@@ -132,12 +151,12 @@ class ClassifierTraining(Training[TrainableClassifier]):
         return learn_from(batch, self.network, self.optimizer, self.config.tuning, self.on)
 
     def measure(self, network: TrainableClassifier) -> dict[str, Any]:
-        """Return the AUC on valid, and how often the map's peak lies in a box."""
-        logits, pointed = score(network, self.valid, self.images, self.on)
-        truth = [item.fractured for item in self.valid]
-        figures = {"epoch": self.step / self.config.evaluate_every, "auc": auc(truth, logits)}
+        """Return the AUC on all blocks together and on each, and how often the map's peak lies in a box."""
+        logits, pointed = score(network, self.judging, self.images, self.on)
+        truth = [item.fractured for item in self.judging]
+        figures: dict[str, Any] = {"epoch": self.step / self.config.evaluate_every}
         figures |= {"pointing": float(np.mean(pointed))} if pointed else {}
-        return {**figures, "auc_95": auc_interval(truth, logits)}
+        return figures | areas_of({name: len(block) for name, block in self.blocks.items()}, truth, logits)
 
     def keep(self, network: TrainableClassifier) -> None:
         """Write trunk and classifier."""
@@ -146,13 +165,13 @@ class ClassifierTraining(Training[TrainableClassifier]):
 
 def training_of(places: Places, config: ClassifierConfig, on: Hardware) -> ClassifierTraining:
     """Build the fine-tuning on a collection, or what is left of it."""
-    train, valid = for_training(places.data), whole_files(places.data, "valid")
+    train = for_training(places.data)
     batch = config.batch or BATCH[on.device.type]
     epoch = -(-(config.images_an_epoch or len(train)) // batch)
     config = replace(config, batch=batch, steps=epoch * config.epochs, evaluate_every=epoch)
     model = begin(places, config, train, on)
     record = record_of(places, config, on, "Classifier, fine-tuned")
-    return ClassifierTraining(record, config, on, model, (train, valid))
+    return ClassifierTraining(record, config, on, model, (train, judging_blocks(places.data)))
 
 
 def pooled_words(strongest: int) -> str:
@@ -164,13 +183,13 @@ def run_probe(places: Places, config: ClassifierConfig, on: Hardware) -> None:
     """Fit the first stage's classifier, measure it and write it as a whole one."""
     title = f"Classifier on frozen features, {config.longest_side} px, {pooled_words(config.probe.strongest)}"
     started = time.time()
-    frozen, classifier, areas = probe(places, config, for_training(places.data), on)
+    frozen, classifier, figures = probe(places, config, for_training(places.data), on)
     record = record_of(places, config, on, title)
     record.started = started
-    record.record(step=0, auc=areas[-1], auc_of_heads=areas[:-1])
+    record.record(step=0, **figures)
     write_curves(places.run)
     write_part("classifier", probe_design(frozen, classifier), frozen.trunk, classifier, places.run)
-    record.finish(auc=areas[-1], auc_of_heads=areas[:-1])
+    record.finish(**figures)
 
 
 def run(places: Places, config: ClassifierConfig) -> None:

@@ -89,6 +89,12 @@ def for_tuning(folder: Path) -> list[Radiograph]:
     return [replace(item, split="tune") for item in train if item.name in names]
 
 
+def judging_blocks(folder: Path) -> dict[str, list[Radiograph]]:
+    """Return the blocks by which choices are made: valid and, in FracAtlas, tune; one without images is left out."""
+    blocks = {"valid": whole_files(folder, "valid"), "tune": for_tuning(folder)}
+    return {name: block for name, block in blocks.items() if block}
+
+
 def _copies_of_valid(folder: Path) -> set[str]:
     # Another collection may use a name of FracAtlas, hardly both names of a pair.
     valid = {item.name for item in load(folder, "valid")}

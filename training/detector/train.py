@@ -28,7 +28,7 @@ from training.backbones import BACKBONES
 from training.bundle.parts import Design, write_part
 from training.data.augment import Geometry
 from training.data.chips import Chip, Cutter, FullSizeCache, ImageCache, Look, Prepared
-from training.data.dataset import Radiograph, for_training, for_tuning, whole_files
+from training.data.dataset import Radiograph, for_training, judging_blocks
 from training.detector.options import BACKBONE, DetectorConfig, read_options
 from training.detector.start import Detector, build
 from training.errors import ending_in_words
@@ -223,8 +223,7 @@ def material_of(places: Places, config: DetectorConfig) -> Material:
     images = images_of(for_training(places.data), config)
     if config.negatives + config.pasted > 0 or not images.fractured:
         images.require_both()
-    blocks = {"valid": whole_files(places.data, "valid"), "tune": for_tuning(places.data)}
-    return images, {name: block for name, block in blocks.items() if block}
+    return images, judging_blocks(places.data)
 
 
 def main() -> None:

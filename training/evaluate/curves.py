@@ -84,7 +84,7 @@ def draw(history: Sequence[Mapping[str, float]]) -> Figure:
     figures = [name for name in names if name not in losses and name not in PLACES]
     blocks = [name for name in figures if name.startswith(BLOCKS)]
     # Of a block alone one figure is enough for a picture; the table has all.
-    drawn = [name for name in figures if name not in blocks or name.endswith(".map50")]
+    drawn = [name for name in figures if name not in blocks or name.endswith((".map50", ".auc"))]
     measured = "On all held-out blocks" if blocks else "On valid"
     panels = {title: chosen for title, chosen in (("Losses", losses), (measured, drawn)) if chosen}
     picture, all_axes = canvases(list(panels), "step", "")

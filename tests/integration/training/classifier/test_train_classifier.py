@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from models.classifier import CLASSIFIERS, LocationMapClassifier, pool
 from models.preprocess import normalise, prepare
@@ -203,6 +204,25 @@ def test_fine_tuning_begins_with_the_fitted_answer_and_a_silent_map(places: Plac
         fitted = head.pooled.judge(pool(maps, strongest=8))
     torch.testing.assert_close(output.logits, fitted)
     assert torch.equal(output.location_logits, torch.full((3, 8, 7), -4.0))
+
+
+def test_a_head_is_fitted_anew_on_a_tuned_network_and_both_blocks_judge_it(
+    straight: Path, places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune = [replace(item, split="tune") for item in load(places.data, "train")[:6]]
+    monkeypatch.setattr("training.data.dataset.for_tuning", lambda _: tune)
+
+    run(replace(places, weights=None, start=(straight,), run=tmp_path), replace(TINY, stage="probe"))
+
+    tuned, fitted = read_part(straight, "classifier"), read_part(tmp_path, "classifier")
+    assert fitted.design.architecture == "vgg16_pooled"
+    assert all(torch.equal(tensor, fitted.trunk[name]) for name, tensor in tuned.trunk.items())
+    for name, tensor in fitted.network.items():
+        if name.startswith("block5."):
+            assert torch.equal(tensor, tuned.network[name]), name
+    metrics = json.loads((tmp_path / "run.json").read_text())["metrics"]
+    assert metrics["blocks"].keys() == {"valid", "tune"}
+    assert len(load_file(tmp_path / "features.safetensors")) == 64 + 16
 
 
 @pytest.mark.parametrize("architecture", ["vgg16_pooled_map", "vgg16_location_map"])

@@ -262,7 +262,7 @@ def test_a_second_block_is_measured_beside_valid_and_both_choose_together(
     places: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tune = [replace(item, split="tune") for item in load(places.data, "train")[:6]]
-    monkeypatch.setattr("training.detector.train.for_tuning", lambda _: tune)
+    monkeypatch.setattr("training.data.dataset.for_tuning", lambda _: tune)
     there = replace(places, run=tmp_path)
 
     training_of(there, TINY).run()
