@@ -163,10 +163,11 @@ def cascade(bundle: Bundle, predictions: Sequence[Prediction]) -> list[dict[str,
     the other. The predictions must be of this bundle, which asks its detector about every image.
     """
     whole = [item for item in predictions if not item.radiograph.truncated]
-    logits = np.array([item.logit for item in whole if item.radiograph.fractured])
+    logits = np.array([item.logit for item in whole])
+    fractured = logits[[item.radiograph.fractured for item in whole]]
     timed = [whole[at].radiograph for at in thin(len(whole), TIMED_IMAGES)]
     rows = []
-    for limit in (None, sensitive_point(logits)):
+    for limit in (None, sensitive_point(fractured, logits)):
         calibration = calibrate(asked_from(whole, limit))
         points = choose_points(asked_from(whole, limit), calibration)
         manifest = bundle.manifest.model_copy(update={"detector_from_logit": limit})

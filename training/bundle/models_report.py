@@ -24,7 +24,17 @@ from training.bundle.card import beside, cascade_rows, groups, limits_of
 from training.bundle.report_parts import baseline_rows, check_section, evaluation_rows, run_rows
 from training.evaluate.metrics import wilson
 from training.evaluate.plots import draw_history, drawable, save, write_plots
-from training.evaluate.tables import NONE, Row, box_rows, cost_rows, decision_rows, image_rows, markdown, number
+from training.evaluate.tables import (
+    FALSE_BOXES,
+    NONE,
+    Row,
+    box_rows,
+    cost_rows,
+    decision_rows,
+    image_rows,
+    markdown,
+    number,
+)
 
 RESULTS = Path(__file__).parents[1] / "results"
 KINDS = ("evaluation", "baseline", "check", "run")
@@ -132,7 +142,6 @@ def _bar(figure: str, role: str, wanted: float, *path: str) -> Goal:
     )
 
 
-FALSE_BOXES = "sensitivity_at_false_boxes_an_image"
 BARS_HEAD = ("figure", "kind", "wanted", "reached (95 % interval)", "enough", "without copies", "cross-fitted")
 BARS = (
     _bar("AUC", "floor", 0.91, "auc"),

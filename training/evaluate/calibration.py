@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from models.decision import BoxCalibration, Calibration, OperatingPoints, any_box_score, score_logit
-from training.evaluate.metrics import match
+from training.evaluate.metrics import match, rank
 from training.evaluate.predictions import Prediction, boxes_of, probability_of
 
 SENSITIVITY = 0.93
@@ -20,7 +20,7 @@ LARGEST_COEFFICIENT = 100.0  # models.manifest.Coefficient
 RULE = (
     f"On the held-out images without truncated files: low = the highest probability that keeps sensitivity >= "
     f"{SENSITIVITY:.2f}; high = the lowest that keeps specificity >= {SPECIFICITY:.2f}; box_score = the lowest score "
-    f"with at most {FALSE_BOXES_AN_IMAGE:.2f} false boxes an image"
+    f"with at most {FALSE_BOXES_AN_IMAGE:.2f} false boxes an image; each in the middle between two images or boxes"
 )
 
 
@@ -75,30 +75,35 @@ def choose_points(predictions: Sequence[Prediction], calibration: Calibration) -
     """Apply RULE."""
     truth = np.array([item.radiograph.fractured for item in predictions])
     probability = np.array([probability_of(item, calibration) for item in predictions])
-    low = sensitive_point(probability[truth])
-    high = max(low, specific_point(probability[~truth]))
+    low = sensitive_point(probability[truth], probability)
+    high = max(low, specific_point(probability[~truth], probability))
     rescored = [replace(item, boxes=calibration.rescore(item.logit, item.boxes)) for item in predictions]
     return OperatingPoints(low=low, high=high, box_score=box_threshold(rescored))
 
 
-def sensitive_point(of_fractured: NDArray[np.float64], sensitivity: float = SENSITIVITY) -> float:
-    """Return the highest point that at least this share of the fractured images reach."""
-    ordered = np.sort(of_fractured)[::-1]
-    return float(ordered[int(np.ceil(sensitivity * len(ordered))) - 1])
+def sensitive_point(of_fractured: NDArray[np.float64], of_all: NDArray[np.float64]) -> float:
+    """Return the highest point that SENSITIVITY of the fractured images reach, halfway to the next image below.
+
+    A point on an image would move it from one outcome to another with the last digit of an arithmetic. Numbers may be
+    probabilities or logits.
+    """
+    reached = np.sort(of_fractured)[::-1][int(np.ceil(SENSITIVITY * len(of_fractured))) - 1]
+    below = of_all[of_all < reached]
+    return float((reached + below.max()) / 2) if len(below) else float(np.nextafter(reached, -np.inf))
 
 
-def specific_point(of_normal: NDArray[np.float64]) -> float:
-    """Return the lowest point that at least SPECIFICITY of the normal images stay below."""
-    ordered = np.sort(of_normal)
-    return float(np.nextafter(ordered[int(np.ceil(SPECIFICITY * len(ordered))) - 1], 1.0))
+def specific_point(of_normal: NDArray[np.float64], of_all: NDArray[np.float64]) -> float:
+    """Return the lowest point that SPECIFICITY of the normal images stay below, halfway to the next image above."""
+    below = np.sort(of_normal)[int(np.ceil(SPECIFICITY * len(of_normal))) - 1]
+    above = of_all[of_all > below]
+    return float((below + above.min()) / 2) if len(above) else float(np.nextafter(below, np.inf))
 
 
 def box_threshold(predictions: Sequence[Prediction]) -> float:
-    """Return the lowest score at which false boxes stay at or below FALSE_BOXES_AN_IMAGE."""
-    false: list[float] = []
-    for item in predictions:
-        image = boxes_of(item, 0.0)
-        false += np.sort(image.scores)[::-1][~match(image, 0.5)].tolist()
+    """Return the lowest score at which false boxes stay at or below FALSE_BOXES_AN_IMAGE, halfway to the next box."""
+    ranking = rank([boxes_of(item, 0.0) for item in predictions])
+    false = ranking.scores[~ranking.hits]  # best first
     allowed = int(FALSE_BOXES_AN_IMAGE * len(predictions))
-    ordered = sorted(false, reverse=True)
-    return float(np.nextafter(ordered[allowed], 1.0)) if len(ordered) > allowed else 0.05
+    if len(false) <= allowed:
+        return 0.05
+    return float((false[allowed] + ranking.scores[ranking.scores > false[allowed]].min(initial=1.0)) / 2)

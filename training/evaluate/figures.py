@@ -19,6 +19,7 @@ from training.data.dataset import BODY_PARTS, VIEWS, Radiograph
 from training.evaluate.image_curves import precision_recall_area, precision_recall_points, roc_points
 from training.evaluate.metrics import (
     BoxesOfImage,
+    Ranking,
     auc,
     auc_interval,
     average_precision,
@@ -26,10 +27,13 @@ from training.evaluate.metrics import (
     brier,
     calibration_bins,
     calibration_error,
-    free_response,
+    found_at,
+    found_at_intervals,
     free_response_points,
     match,
     mean_average_precision,
+    points_at,
+    rank,
     wilson,
 )
 from training.evaluate.predictions import Prediction, boxes_of, probability_of, rescored
@@ -208,10 +212,18 @@ def measure_boxes(predictions: Sequence[Prediction], box_score: float) -> dict[s
         "map50_95": mean_average_precision(images),
         "map50_fractured_images_only": average_precision(positives),
         "map50_fractured_images_only_interval": average_precision_interval(positives, _patients(fractured)),
-        "sensitivity_at_false_boxes_an_image": dict(
-            zip(map(str, FALSE_RATES), free_response(images, FALSE_RATES), strict=True)
-        ),
+        **_free_response("sensitivity_at_false_boxes_an_image", rank(images), usable),
+        **_free_response("sensitivity_at_false_boxes_an_image_iou30_or_centre", rank(images, 0.3, points_at), usable),
         **_at_box_score([boxes_of(item, box_score) for item in usable], box_score),
+    }
+
+
+def _free_response(name: str, ranking: Ranking, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    rates = [str(rate) for rate in FALSE_RATES]
+    intervals = found_at_intervals(ranking, FALSE_RATES, _patients(predictions))
+    return {
+        name: dict(zip(rates, found_at(ranking, FALSE_RATES), strict=True)),
+        f"{name}_95": dict(zip(rates, intervals, strict=True)),
     }
 
 

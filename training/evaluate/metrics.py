@@ -235,20 +235,39 @@ def average_precision_interval(
     images: Sequence[BoxesOfImage], groups: ArrayLike | None = None, seed: int = 0, rounds: int = ROUNDS
 ) -> Interval:
     """95 % interval of the average precision at IoU 0.5 by bootstrap over images or groups; see `auc_interval`."""
-    ranking, random = rank(images), np.random.default_rng(seed)
-    numbers = np.arange(len(images)) if groups is None else _numbered(groups)
-    weights = _multinomial(random, int(numbers.max()) + 1, rounds)[:, numbers]
-    return percentiles([precision_area(ranking, each) for each in weights if (ranking.truths * each).any()])
+    ranking = rank(images)
+    return percentiles([precision_area(ranking, each) for each in _weights_of(ranking, groups, seed, rounds)])
+
+
+def _weights_of(ranking: Ranking, groups: ArrayLike | None, seed: int, rounds: int) -> list[NDArray[np.intp]]:
+    """Draw how often each image counts in each round of a bootstrap, rounds without a true box left out."""
+    numbers = np.arange(len(ranking.truths)) if groups is None else _numbered(groups)
+    weights = _multinomial(np.random.default_rng(seed), int(numbers.max()) + 1, rounds)[:, numbers]
+    return [each for each in weights if (ranking.truths * each).any()]
 
 
 def free_response(
     images: Sequence[BoxesOfImage], rates: Sequence[float], threshold: float = 0.5, likeness: BoxSimilarity = iou
 ) -> list[float]:
     """Share of true boxes found while false boxes stay at or below so many an image (free-response curve)."""
-    ranking = rank(images, threshold, likeness)
-    false, found = np.cumsum(~ranking.hits), np.cumsum(ranking.hits)
-    allowed = [int(np.searchsorted(false, rate * len(images), side="right")) for rate in rates]
-    return [float(found[count - 1] / ranking.truths.sum()) if count else 0.0 for count in allowed]
+    return found_at(rank(images, threshold, likeness), rates)
+
+
+def found_at(ranking: Ranking, rates: Sequence[float], weights: NDArray[np.intp] | None = None) -> list[float]:
+    """Share of true boxes found at each rate of false boxes an image; `weights` as for `precision_area`."""
+    counts = np.ones(len(ranking.truths), dtype=np.intp) if weights is None else weights
+    each = counts[ranking.owners]
+    false, found = np.cumsum(each * ~ranking.hits), np.cumsum(each * ranking.hits)
+    allowed = [int(np.searchsorted(false, rate * counts.sum(), side="right")) for rate in rates]
+    return [float(found[count - 1] / (ranking.truths * counts).sum()) if count else 0.0 for count in allowed]
+
+
+def found_at_intervals(
+    ranking: Ranking, rates: Sequence[float], groups: ArrayLike | None = None, seed: int = 0, rounds: int = ROUNDS
+) -> list[Interval]:
+    """95 % intervals of `found_at` by bootstrap over images or groups; see `auc_interval`."""
+    draws = _weights_of(ranking, groups, seed, rounds)
+    return [percentiles(shares) for shares in zip(*(found_at(ranking, rates, each) for each in draws), strict=True)]
 
 
 def free_response_points(images: Sequence[BoxesOfImage], most: int = 60) -> list[tuple[float, float, float]]:

@@ -20,11 +20,15 @@ def test_the_points_keep_their_rules() -> None:
     random = np.random.default_rng(0)
     fractured, normal = random.beta(4, 2, 81), random.beta(2, 4, 246)
 
-    low, high = calibration.sensitive_point(fractured), calibration.specific_point(normal)
+    everyone = np.concatenate([fractured, normal])
 
-    assert (fractured >= low).mean() >= calibration.SENSITIVITY > (fractured > low).mean()
-    assert (normal < high).mean() >= calibration.SPECIFICITY
-    assert (normal < np.nextafter(high, 0)).mean() < calibration.SPECIFICITY + 1 / 246
+    low, high = calibration.sensitive_point(fractured, everyone), calibration.specific_point(normal, everyone)
+
+    next_above, next_below = everyone[everyone > low].min(), everyone[everyone < high].max()
+    assert (fractured >= low).mean() >= calibration.SENSITIVITY > (fractured > next_above).mean()
+    assert (normal < high).mean() >= calibration.SPECIFICITY > (normal < next_below).mean()
+    assert low == pytest.approx((next_above + everyone[everyone < low].max()) / 2)  # between two images, on none
+    assert high == pytest.approx((next_below + everyone[everyone > high].min()) / 2)
 
 
 def test_the_box_threshold_lets_through_the_allowed_number_of_false_boxes() -> None:

@@ -18,6 +18,8 @@ from training.evaluate.metrics import (
     brier,
     calibration_bins,
     calibration_error,
+    found_at,
+    found_at_intervals,
     free_response,
     free_response_points,
     iou,
@@ -219,6 +221,16 @@ def test_an_image_drawn_twice_counts_as_two_copies() -> None:
     copies = [image for image, times in zip(images, weights, strict=True) for _ in range(times)]
 
     assert precision_area(rank(images), weights) == pytest.approx(average_precision(copies))
+    assert found_at(rank(images), [0.5, 2.0], weights) == pytest.approx(free_response(copies, [0.5, 2.0]))
+
+
+def test_the_interval_of_the_boxes_found_holds_their_share() -> None:
+    images = random_images(5, count=60)
+
+    intervals = found_at_intervals(rank(images), [0.5, 1.0], rounds=300)
+
+    shares = free_response(images, [0.5, 1.0])
+    assert all(low < share < high for share, (low, high) in zip(shares, intervals, strict=True))
 
 
 def test_the_interval_of_average_precision_holds_it_and_widens_when_images_of_a_patient_agree() -> None:
