@@ -53,7 +53,6 @@ class Child:
         self.back_off = FIRST_BACK_OFF_SECONDS
         self.started_at = 0.0
         self.restart_at: float | None = None
-        self.family: set[int] = set()
         self._echo = echo
         self._lifeline: int | None = None
         self._pump: threading.Thread | None = None
@@ -84,7 +83,6 @@ class Child:
             os.close(reader)
         self.started_at = time.monotonic()
         self.restart_at = None
-        self.family = set()
         self._pump = threading.Thread(target=self._copy_output, args=(self.process.stdout,), daemon=True)
         self._pump.start()
 
@@ -112,11 +110,6 @@ class Child:
     def is_ready(self) -> bool:
         """Say whether the child can do its work."""
         return self.is_running() and (self.readiness is None or self.readiness.heard())
-
-    def remember_family(self) -> None:
-        """Note which processes belong to the child, to know them again when nobody else does."""
-        if self.process is not None:
-            self.family = subreaper.descendants_of(self.process.pid)
 
     def ending(self) -> str:
         """Say in words how the process ended."""

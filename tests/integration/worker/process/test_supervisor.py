@@ -152,21 +152,6 @@ def test_a_child_that_dies_is_started_again_and_it_is_said(
         assert not any(lives(each) for each in before)
 
 
-def test_even_a_killed_keeper_leaves_nothing_behind(
-    surroundings: Surroundings, said: list[str], tmp_path: Path
-) -> None:
-    with Supervisor([python("pool", POOL, str(tmp_path))], surroundings) as supervisor:
-        supervisor.start()
-        before = process_ids(tmp_path)
-        os.kill(supervisor.processes()["pool"], signal.SIGKILL)
-
-        def noticed() -> bool:
-            supervisor.poll()
-            return bool(said) and not any(lives(each) for each in before)
-
-        until(noticed)
-
-
 def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_words(surroundings: Surroundings) -> None:
     broken = python("listener", "print('port 11112 is taken'); raise SystemExit(3)")
     with Supervisor([broken], surroundings) as supervisor, pytest.raises(ChildFailed) as caught:

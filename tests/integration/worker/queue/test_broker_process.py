@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from tests import processes
 from tests.peers import wait_until
 from worker.errors import BrokerError
 from worker.process.up import COMMAND
@@ -81,19 +84,32 @@ def test_a_socket_that_cannot_be_made_is_said_in_words(tmp_path):
         EmbeddedBroker(tmp_path).start()
 
 
-def test_as_a_process_of_its_own_it_says_when_it_is_ready_and_stops_on_sigterm(tmp_path):
-    address = tmp_path / "notify"
+@contextlib.contextmanager
+def role(home: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run the broker as a process of its own; gives it and the server's process id."""
+    address = home / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(address))
         listener.settimeout(30)
         process = subprocess.Popen(
-            [*COMMAND, "broker", "--home", str(tmp_path)], env={**os.environ, "NOTIFY_SOCKET": str(address)}
+            [*COMMAND, "broker", "--home", str(home)], env={**os.environ, "NOTIFY_SOCKET": str(address)}
         )
         try:
             assert listener.recv(100) == b"READY=1"
-            server = int((tmp_path / "run" / "broker.pid").read_text())
+            yield process, int((home / "run" / "broker.pid").read_text())
         finally:
-            process.terminate()
-            status = process.wait(60)
-    assert status == 0
-    assert not Path(f"/proc/{server}").exists()
+            process.kill()
+            process.wait(60)
+
+
+def test_as_a_process_of_its_own_it_says_when_it_is_ready_and_stops_on_sigterm(tmp_path):
+    with role(tmp_path) as (process, server):
+        process.terminate()
+        assert process.wait(60) == 0
+        assert not Path(f"/proc/{server}").exists()
+
+
+def test_the_server_dies_with_its_killed_owner(tmp_path):
+    with role(tmp_path) as (process, server):
+        process.kill()
+        wait_until(lambda: not processes.is_alive(server), 10, "the server is dead")
