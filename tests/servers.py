@@ -108,7 +108,14 @@ class Orthanc:
         configuration.write_text(json.dumps(self._configuration(), indent=1))
         command = [program("Orthanc"), "--verbose", str(configuration)]
         self._service = Service("Orthanc", command, self.folder / "orthanc.log")
-        self._service.start(lambda: accepts_connections(self.http_port) and accepts_connections(self.dicom_port))
+        self._service.start(lambda: self._answers() and accepts_connections(self.dicom_port))
+
+    def _answers(self) -> bool:
+        # It takes connections before it can answer on them, and resets those.
+        try:
+            return bool(self.rest("GET", "/system"))
+        except (OSError, http.client.HTTPException):
+            return False
 
     def stop(self) -> None:
         """Stop it at once: nobody needs its data any more, and a clean stop takes seconds."""
