@@ -51,7 +51,7 @@ def pacs(**handlers: Handler) -> Iterator[Destination]:
         server.shutdown()
 
 
-class Door:
+class FakeReception:
     """Our reception with a fake intake, and archives that hand over to it."""
 
     def __init__(self, folder: Path) -> None:

@@ -9,7 +9,7 @@ from pynetdicom.dimse_primitives import C_FIND
 from dicom_io.archive.archive import StudyNotFound, StudyQuery
 from dicom_io.errors import PeerBusy, PeerRefused, PeerUnreachable
 from dicom_io.types import Destination, Registration
-from tests.archive_pacs import STUDY, Door, answer, images, pacs
+from tests.archive_pacs import STUDY, FakeReception, answer, images, pacs
 from tests.builders import uid
 from tests.peers import LOOPBACK, free_port
 
@@ -18,8 +18,8 @@ DAY = StudyQuery(date(2024, 1, 2), date(2024, 1, 2))
 
 
 @pytest.fixture
-def door(tmp_path):
-    return Door(tmp_path)
+def reception(tmp_path):
+    return FakeReception(tmp_path)
 
 
 def studies(count):
@@ -52,12 +52,14 @@ def gives(data_sets, at_end=lambda event: None):
 # --- C-FIND
 
 
-def test_studies_are_asked_for_by_days_and_modality_and_each_is_named_once(door):
+def test_studies_are_asked_for_by_days_and_modality_and_each_is_named_once(reception):
     asked = []
     known = answer(STUDY, StudyDate="20240102", StudyTime="1011", NumberOfStudyRelatedInstances="2")
     known.ModalitiesInStudy = ["DX", "SR"]
     with pacs(find=finds(known, known, asked=asked)) as pacs_:
-        page = door.archive(pacs_).find(StudyQuery(date(2024, 1, 1), date(2024, 1, 31), modalities=("CR", "DX")), 10)
+        page = reception.archive(pacs_).find(
+            StudyQuery(date(2024, 1, 1), date(2024, 1, 31), modalities=("CR", "DX")), 10
+        )
     (study,) = page.studies
     assert (study.study_instance_uid, study.study_date, study.study_time) == (STUDY, "20240102", "101100")
     assert (page.complete, page.questions, study.number_of_instances) == (True, 2, 2)
@@ -67,7 +69,7 @@ def test_studies_are_asked_for_by_days_and_modality_and_each_is_named_once(door)
     }
 
 
-def test_a_body_part_and_a_modality_that_the_pacs_ignores_are_looked_for_in_the_series(door):
+def test_a_body_part_and_a_modality_that_the_pacs_ignores_are_looked_for_in_the_series(reception):
     series = {
         uid("hand"): answer(uid("hand"), SeriesInstanceUID="2.25.1", Modality="DX", BodyPartExamined="HAND"),
         uid("head"): answer(uid("head"), SeriesInstanceUID="2.25.2", Modality="CT", BodyPartExamined="HAND"),
@@ -81,20 +83,20 @@ def test_a_body_part_and_a_modality_that_the_pacs_ignores_are_looked_for_in_the_
             yield PENDING, series[event.identifier.StudyInstanceUID]
 
     with pacs(find=handle) as pacs_:
-        page = door.archive(pacs_).find(StudyQuery(modalities=("DX",), body_parts=("HAND", "WRIST")), 10)
+        page = reception.archive(pacs_).find(StudyQuery(modalities=("DX",), body_parts=("HAND", "WRIST")), 10)
     assert [each.study_instance_uid for each in page.studies] == [uid("hand")]
     assert page.questions == 4
 
 
-def test_past_the_limit_the_query_is_cancelled_and_the_page_says_that_there_is_more(door):
+def test_past_the_limit_the_query_is_cancelled_and_the_page_says_that_there_is_more(reception):
     with pacs(find=finds(*studies(60))) as pacs_:
-        page = door.archive(pacs_).find(DAY, 5)
+        page = reception.archive(pacs_).find(DAY, 5)
     assert len(page.studies) == 5
     assert not page.complete
 
 
 @pytest.mark.parametrize("each", [answer(STUDY), answer(""), None], ids=["doubled", "no UID", "no identifier"])
-def test_answers_without_end_end_the_question(door, each, monkeypatch):
+def test_answers_without_end_end_the_question(reception, each, monkeypatch):
     monkeypatch.setattr("dicom_io.archive.find.SPARE_ANSWERS", 50)
 
     def handle(event):
@@ -108,10 +110,10 @@ def test_answers_without_end_end_the_question(door, each, monkeypatch):
                 yield PENDING, each
 
     with pacs(find=handle) as pacs_, pytest.raises(PeerUnreachable, match="without end"):
-        door.archive(pacs_).find(DAY, 5)
+        reception.archive(pacs_).find(DAY, 5)
 
 
-def test_a_pacs_that_is_silent_in_the_middle_of_its_answers_is_left(door):
+def test_a_pacs_that_is_silent_in_the_middle_of_its_answers_is_left(reception):
     gone_on = threading.Event()
 
     def handle(_event):
@@ -120,7 +122,7 @@ def test_a_pacs_that_is_silent_in_the_middle_of_its_answers_is_left(door):
 
     with pacs(find=handle) as pacs_:
         with pytest.raises(PeerUnreachable, match=r"had not ended within 0\.5 s"):
-            door.archive(pacs_, total_seconds=0.5).find(DAY, 5)
+            reception.archive(pacs_, total_seconds=0.5).find(DAY, 5)
         gone_on.set()
 
 
@@ -128,62 +130,62 @@ def test_a_pacs_that_is_silent_in_the_middle_of_its_answers_is_left(door):
     ("status", "error", "words"),
     [(0xA700, PeerBusy, "out of resources"), (0xA900, PeerRefused, "does not match"), (0xC000, PeerRefused, "unable")],
 )
-def test_what_a_pacs_answers_to_a_query_is_said_in_words(door, status, error, words):
+def test_what_a_pacs_answers_to_a_query_is_said_in_words(reception, status, error, words):
     def handle(_event):
         yield status, None
 
     with pacs(find=handle) as pacs_, pytest.raises(error, match=words):
-        door.archive(pacs_).find(DAY, 5)
+        reception.archive(pacs_).find(DAY, 5)
 
 
-def test_nobody_there_and_a_refused_service_are_told_apart(door):
+def test_nobody_there_and_a_refused_service_are_told_apart(reception):
     nobody = Destination("past", "PACS", LOOPBACK, free_port(), "BONEWATCH", timeout_seconds=5)
     with pytest.raises(PeerUnreachable):
-        door.archive(nobody).find(DAY, 5)
+        reception.archive(nobody).find(DAY, 5)
     with pacs(get=gives([])) as pacs_, pytest.raises(PeerRefused, match="does not accept"):
-        door.archive(pacs_).find(DAY, 5)
+        reception.archive(pacs_).find(DAY, 5)
 
 
 # --- C-GET
 
 
-def test_what_comes_by_c_get_is_stored_and_recorded_with_its_source(door):
+def test_what_comes_by_c_get_is_stored_and_recorded_with_its_source(reception):
     with pacs(get=gives(images(3))) as pacs_:
-        receipt = door.archive(pacs_).retrieve(STUDY, door.receive)
+        receipt = reception.archive(pacs_).retrieve(STUDY, reception.receive)
     assert (receipt.completed, receipt.failed, receipt.reason) == (3, 0, None)
-    assert {peer.source for peer in door.intake.peers} == {"get"}
-    assert len(door.intake.files) == 3
+    assert {peer.source for peer in reception.intake.peers} == {"get"}
+    assert len(reception.intake.files) == 3
 
 
-def test_what_arrived_before_an_association_broke_stays_and_is_not_doubled(door):
+def test_what_arrived_before_an_association_broke_stays_and_is_not_doubled(reception):
     def broken(event):
         yield 3
         yield PENDING, images(3)[0]
         event.assoc.abort()
 
     with pacs(get=broken) as pacs_, pytest.raises(PeerUnreachable, match="broke off"):
-        door.archive(pacs_).retrieve(STUDY, door.receive)
-    assert len(door.intake.files) == 1
+        reception.archive(pacs_).retrieve(STUDY, reception.receive)
+    assert len(reception.intake.files) == 1
     with pacs(get=gives(images(3))) as pacs_:
-        assert door.archive(pacs_).retrieve(STUDY, door.receive).completed == 3
-    assert door.intake.registrations.count(Registration.NEW) == 3
-    assert door.intake.registrations.count(Registration.DUPLICATE) == 1
+        assert reception.archive(pacs_).retrieve(STUDY, reception.receive).completed == 3
+    assert reception.intake.registrations.count(Registration.NEW) == 3
+    assert reception.intake.registrations.count(Registration.DUPLICATE) == 1
 
 
-def test_a_study_that_has_gone_since_it_was_found_is_said_to_be_gone(door):
+def test_a_study_that_has_gone_since_it_was_found_is_said_to_be_gone(reception):
     with pacs(get=gives([])) as pacs_, pytest.raises(StudyNotFound, match="nothing of this study"):
-        door.archive(pacs_).retrieve(STUDY, door.receive)
+        reception.archive(pacs_).retrieve(STUDY, reception.receive)
 
 
-def test_an_instance_of_another_study_is_refused_and_the_receipt_says_so(door):
+def test_an_instance_of_another_study_is_refused_and_the_receipt_says_so(reception):
     with pacs(get=gives([*images(1), *images(1, "another")])) as pacs_:
-        receipt = door.archive(pacs_).retrieve(STUDY, door.receive)
+        receipt = reception.archive(pacs_).retrieve(STUDY, reception.receive)
     assert (receipt.completed, receipt.failed) == (1, 1)
     assert "0xA900" in receipt.reason
-    assert [each.code for each in door.intake.rejections] == ["study_mismatch"]
+    assert [each.code for each in reception.intake.rejections] == ["study_mismatch"]
 
 
-def test_instances_without_end_end_with_the_time_for_a_retrieval(door):
+def test_instances_without_end_end_with_the_time_for_a_retrieval(reception):
     (image,) = images(1)
 
     def endless(_event):
@@ -192,14 +194,14 @@ def test_instances_without_end_end_with_the_time_for_a_retrieval(door):
             yield PENDING, image
 
     with pacs(get=endless) as pacs_, pytest.raises(PeerUnreachable, match="had not ended within 3 s"):
-        door.archive(pacs_, total_seconds=3).retrieve(STUDY, door.receive)
-    assert len(door.intake.files) == 1
+        reception.archive(pacs_, total_seconds=3).retrieve(STUDY, reception.receive)
+    assert len(reception.intake.files) == 1
 
 
-def test_an_intake_that_is_away_is_no_success(door):
-    door.intake.unavailable = True
+def test_an_intake_that_is_away_is_no_success(reception):
+    reception.intake.unavailable = True
     with pacs(get=gives(images(2))) as pacs_:
-        receipt = door.archive(pacs_).retrieve(STUDY, door.receive)
+        receipt = reception.archive(pacs_).retrieve(STUDY, reception.receive)
     assert (receipt.completed, receipt.failed) == (0, 2)
     assert "0xA700" in receipt.reason
 
@@ -207,31 +209,31 @@ def test_an_intake_that_is_away_is_no_success(door):
 # --- C-MOVE
 
 
-def test_a_c_move_is_announced_before_it_is_asked_for(door):
+def test_a_c_move_is_announced_before_it_is_asked_for(reception):
     seen = []
 
     def moves(event):
-        seen.append((event.move_destination, event.message_id, list(door.announced)))
+        seen.append((event.move_destination, event.message_id, list(reception.announced)))
         yield None, None
 
     with pacs(move=moves) as pacs_, pytest.raises(PeerRefused, match="does not know where to send"):
-        door.archive(pacs_, "move").retrieve(STUDY, door.receive)
+        reception.archive(pacs_, "move").retrieve(STUDY, reception.receive)
     ((destination, message_id, announced),) = seen
     assert destination == "BONEWATCH"
     assert announced == [(STUDY, message_id)]
 
 
-def test_a_refusal_for_a_study_that_the_pacs_does_not_name_any_more_means_that_it_has_gone(door):
+def test_a_refusal_for_a_study_that_the_pacs_does_not_name_any_more_means_that_it_has_gone(reception):
     def fails(_event):
         yield 1
         yield 0xC000, None
 
     with pacs(find=finds(), get=fails) as pacs_, pytest.raises(StudyNotFound):
-        door.archive(pacs_).retrieve(STUDY, door.receive)
+        reception.archive(pacs_).retrieve(STUDY, reception.receive)
     with pacs(find=finds(answer(STUDY)), get=fails) as pacs_, pytest.raises(PeerRefused, match="unable to process"):
-        door.archive(pacs_).retrieve(STUDY, door.receive)
+        reception.archive(pacs_).retrieve(STUDY, reception.receive)
 
 
-def test_which_ways_a_pacs_offers_is_asked(door):
+def test_which_ways_a_pacs_offers_is_asked(reception):
     with pacs(find=finds(), get=gives([])) as pacs_:
-        assert door.archive(pacs_).accepted() == ("C-FIND", "C-GET")
+        assert reception.archive(pacs_).accepted() == ("C-FIND", "C-GET")

@@ -12,7 +12,7 @@ from dicom_io.archive.archive import StudyQuery
 from dicom_io.network.answers import AnswerKeepingDimse
 from dicom_io.send.sender import echo
 from dicom_io.types import Destination
-from tests.archive_pacs import Door, answer, pacs
+from tests.archive_pacs import FakeReception, answer, pacs
 from tests.builders import uid
 from tests.peers import LOOPBACK
 
@@ -45,7 +45,7 @@ def test_every_answer_to_a_query_comes(tmp_path):
             yield PENDING, answer(study, SeriesInstanceUID="2.25.1", BodyPartExamined="HEAD")
 
     with pacs(find=handle) as pacs_:
-        page = Door(tmp_path).archive(pacs_).find(StudyQuery(body_parts=("HAND",)), 200)
+        page = FakeReception(tmp_path).archive(pacs_).find(StudyQuery(body_parts=("HAND",)), 200)
     assert (page.studies, page.questions) == ((), 151), "a study whose series were not answered is kept"
 
 

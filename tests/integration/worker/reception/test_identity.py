@@ -53,7 +53,7 @@ ENCODINGS = (
 )
 
 
-class Door:
+class ReceivingSite:
     """A reception with its store and database, and what happens behind it."""
 
     def __init__(self, database, clock, folder):
@@ -114,8 +114,8 @@ class Door:
 
 
 @pytest.fixture
-def door(database, clock, tmp_path):
-    return Door(database, clock, tmp_path)
+def site(database, clock, tmp_path):
+    return ReceivingSite(database, clock, tmp_path)
 
 
 def image(syntax=ExplicitVRLittleEndian, **words):
@@ -131,44 +131,44 @@ def image(syntax=ExplicitVRLittleEndian, **words):
 
 
 @pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name)
-def test_what_was_deleted_here_comes_back_in_another_encoding_and_is_not_analysed_again(door, syntax):
-    door.answer(image())
-    before = door.instance()
-    door.purge()
+def test_what_was_deleted_here_comes_back_in_another_encoding_and_is_not_analysed_again(site, syntax):
+    site.answer(image())
+    before = site.instance()
+    site.purge()
 
-    assert door.send(image(syntax)) == SUCCESS
+    assert site.send(image(syntax)) == SUCCESS
 
-    after = door.instance()
+    after = site.instance()
     assert (after.transfer_syntax_uid, after.file_deleted_reason) == (syntax, None)
     assert after.digest != before.digest
     assert (after.identity, after.pixel_digest) == (before.digest, before.pixel_digest)
-    assert door.close() == (), "a second analysis only because the encoding changed"
-    assert [path.name for path in door.files()] == [f"{after.sop_instance_uid}.{after.digest[:16]}.dcm"]
-    assert door.all(Rejection) == []
+    assert site.close() == (), "a second analysis only because the encoding changed"
+    assert [path.name for path in site.files()] == [f"{after.sop_instance_uid}.{after.digest[:16]}.dcm"]
+    assert site.all(Rejection) == []
 
 
 @pytest.mark.parametrize("syntax", ENCODINGS, ids=lambda syntax: syntax.name)
-def test_the_same_image_in_another_encoding_beside_the_stored_one_changes_nothing(door, syntax):
-    door.answer(image())
-    before = door.instance()
+def test_the_same_image_in_another_encoding_beside_the_stored_one_changes_nothing(site, syntax):
+    site.answer(image())
+    before = site.instance()
 
-    assert door.send(image(syntax)) == SUCCESS
+    assert site.send(image(syntax)) == SUCCESS
 
-    after = door.instance()
+    after = site.instance()
     assert (after.digest, after.path) == (before.digest, before.path)
-    assert len(door.files()) == 1
-    assert (door.close(), door.all(ReplacedInstance), door.all(Rejection)) == ((), [], [])
+    assert len(site.files()) == 1
+    assert (site.close(), site.all(ReplacedInstance), site.all(Rejection)) == ((), [], [])
 
 
-def test_every_night_may_bring_another_encoding_and_no_night_fails(door):
-    door.answer(image())
+def test_every_night_may_bring_another_encoding_and_no_night_fails(site):
+    site.answer(image())
     for syntax in (JPEGLSLossless, ImplicitVRLittleEndian, RLELossless, ExplicitVRLittleEndian):
-        door.purge()
-        assert door.send(image(syntax), FETCHED) == SUCCESS
-        assert door.close() == ()
-    assert len(door.all(ReplacedInstance)) == 4
-    assert len(door.all(Job)) == 1
-    assert kinds(door.database).count("instance_replaced") == 4
+        site.purge()
+        assert site.send(image(syntax), FETCHED) == SUCCESS
+        assert site.close() == ()
+    assert len(site.all(ReplacedInstance)) == 4
+    assert len(site.all(Job)) == 1
+    assert kinds(site.database).count("instance_replaced") == 4
 
 
 @pytest.mark.parametrize("peer", [PUSHED, FETCHED], ids=["pushed", "fetched"])
@@ -185,129 +185,129 @@ def test_every_night_may_bring_another_encoding_and_no_night_fails(door):
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_what_was_deleted_here_comes_back_corrected_and_gets_a_new_answer(door, peer, change):
-    door.answer(image())
-    door.purge()
+def test_what_was_deleted_here_comes_back_corrected_and_gets_a_new_answer(site, peer, change):
+    site.answer(image())
+    site.purge()
 
-    assert door.send(image(JPEGLSLossless, **change), peer) == SUCCESS
+    assert site.send(image(JPEGLSLossless, **change), peer) == SUCCESS
 
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    first, second = door.all(Report)
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    first, second = site.all(Report)
     assert second.predecessor_sop_instance_uid == first.sop_instance_uid
-    assert [job.outcome for job in door.all(Job)] == ["absent", "absent"]
-    assert door.all(Rejection) == []
+    assert [job.outcome for job in site.all(Job)] == ["absent", "absent"]
+    assert site.all(Rejection) == []
 
 
-def test_what_was_deleted_here_comes_back_with_other_pixels_and_is_analysed_anew(door):
-    door.answer(image())
-    door.purge()
+def test_what_was_deleted_here_comes_back_with_other_pixels_and_is_analysed_anew(site):
+    site.answer(image())
+    site.purge()
 
-    assert door.send(image(JPEGLSNearLossless)) == SUCCESS
+    assert site.send(image(JPEGLSNearLossless)) == SUCCESS
 
-    (told,) = [event for event in door.all(Event) if event.kind == "instance_replaced"]
+    (told,) = [event for event in site.all(Event) if event.kind == "instance_replaced"]
     assert (told.detail["pixels"], told.detail["same_content"]) == ("different", False)
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    assert len(door.all(Report)) == 2
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    assert len(site.all(Report)) == 2
 
 
-def test_what_was_never_decoded_and_is_gone_is_taken_as_new_content(door):
-    assert door.send(image()) == SUCCESS
-    door.close()
-    door.purge()
+def test_what_was_never_decoded_and_is_gone_is_taken_as_new_content(site):
+    assert site.send(image()) == SUCCESS
+    site.close()
+    site.purge()
 
-    assert door.send(image(RLELossless)) == SUCCESS
+    assert site.send(image(RLELossless)) == SUCCESS
 
-    assert len(door.close()) == 1
-    assert door.instance().identity != door.all(ReplacedInstance)[0].digest
+    assert len(site.close()) == 1
+    assert site.instance().identity != site.all(ReplacedInstance)[0].digest
 
 
-def test_the_same_bytes_again_after_a_purge_are_the_same(door):
-    door.answer(image())
-    door.purge()
-    assert door.send(image()) == SUCCESS
-    assert (door.close(), door.all(ReplacedInstance)) == ((), [])
+def test_the_same_bytes_again_after_a_purge_are_the_same(site):
+    site.answer(image())
+    site.purge()
+    assert site.send(image()) == SUCCESS
+    assert (site.close(), site.all(ReplacedInstance)) == ((), [])
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, JPEGLSLossless], ids=lambda syntax: syntax.name)
-def test_another_image_under_the_uid_of_a_stored_one_is_refused(door, syntax):
-    door.answer(image())
-    before = door.instance()
+def test_another_image_under_the_uid_of_a_stored_one_is_refused(site, syntax):
+    site.answer(image())
+    before = site.instance()
     other = PIXELS.copy()
     other[5, 5] += 1
 
-    assert door.send(image(syntax, pixels=other)) == DUPLICATE_SOP_INSTANCE
+    assert site.send(image(syntax, pixels=other)) == DUPLICATE_SOP_INSTANCE
 
-    assert (door.instance().digest, len(door.files())) == (before.digest, 1)
-    assert len(door.files("quarantine")) == 1
-    assert door.all(Rejection)[0].status == DUPLICATE_SOP_INSTANCE
-
-
-def test_a_lossy_copy_is_refused_while_the_original_is_here(door):
-    door.answer(image())
-    assert door.send(image(JPEGLSNearLossless)) == DUPLICATE_SOP_INSTANCE
+    assert (site.instance().digest, len(site.files())) == (before.digest, 1)
+    assert len(site.files("quarantine")) == 1
+    assert site.all(Rejection)[0].status == DUPLICATE_SOP_INSTANCE
 
 
-def test_the_same_uid_in_another_study_is_refused_while_its_file_is_here(door):
-    door.answer(image())
-    assert door.send(image(StudyInstanceUID=uid("elsewhere"))) == DUPLICATE_SOP_INSTANCE
-    assert len(door.all(Study)) == 1
+def test_a_lossy_copy_is_refused_while_the_original_is_here(site):
+    site.answer(image())
+    assert site.send(image(JPEGLSNearLossless)) == DUPLICATE_SOP_INSTANCE
 
 
-def test_what_was_deleted_here_comes_back_in_the_study_that_an_archive_moved_it_to(door):
-    door.answer(image())
-    door.purge()
+def test_the_same_uid_in_another_study_is_refused_while_its_file_is_here(site):
+    site.answer(image())
+    assert site.send(image(StudyInstanceUID=uid("elsewhere"))) == DUPLICATE_SOP_INSTANCE
+    assert len(site.all(Study)) == 1
 
-    assert door.send(image(RLELossless, StudyInstanceUID=uid("elsewhere")), FETCHED) == SUCCESS
 
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    before, after = door.all(Study)
-    assert (door.instance().study_id, door.all(Job)[-1].study_id, door.all(Job)[-1].outcome) == (
+def test_what_was_deleted_here_comes_back_in_the_study_that_an_archive_moved_it_to(site):
+    site.answer(image())
+    site.purge()
+
+    assert site.send(image(RLELossless, StudyInstanceUID=uid("elsewhere")), FETCHED) == SUCCESS
+
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    before, after = site.all(Study)
+    assert (site.instance().study_id, site.all(Job)[-1].study_id, site.all(Job)[-1].outcome) == (
         after.id,
         after.id,
         "absent",
     )
-    (told,) = [event for event in door.all(Event) if event.kind == "instance_moved"]
+    (told,) = [event for event in site.all(Event) if event.kind == "instance_moved"]
     assert (told.study_id, told.detail["to_study_instance_uid"]) == (before.id, after.study_instance_uid)
-    with door.database.write() as session:
+    with site.database.write() as session:
         session.execute(update(Delivery).values(state="committed"))
-    assert forget(door.database, door.store, uid("elsewhere"), by="a test", now=door.clock()).instances == 1
-    assert [study.id for study in door.all(Study)] == [before.id]
+    assert forget(site.database, site.store, uid("elsewhere"), by="a test", now=site.clock()).instances == 1
+    assert [study.id for study in site.all(Study)] == [before.id]
 
 
-def test_a_whole_image_takes_the_place_of_one_that_could_not_be_decoded(door):
+def test_a_whole_image_takes_the_place_of_one_that_could_not_be_decoded(site):
     cut = image()
     cut.PixelData = cut.PixelData[:100]
-    door.answer(cut)
-    assert door.all(Job)[0].outcome == "failed"
+    site.answer(cut)
+    assert site.all(Job)[0].outcome == "failed"
 
-    assert door.send(image()) == SUCCESS
+    assert site.send(image()) == SUCCESS
 
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    assert door.all(Job)[-1].outcome == "absent"
-    assert door.send(cut) == DUPLICATE_SOP_INSTANCE, "a damaged copy never takes the place of a whole image"
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    assert site.all(Job)[-1].outcome == "absent"
+    assert site.send(cut) == DUPLICATE_SOP_INSTANCE, "a damaged copy never takes the place of a whole image"
 
 
-def test_a_correction_that_is_taken_back_gets_its_own_answer_too(door):
-    door.answer(image())
+def test_a_correction_that_is_taken_back_gets_its_own_answer_too(site):
+    site.answer(image())
     for patient_id in ("WRONG", "TEST-0001"):
-        assert door.send(image(PatientID=patient_id)) == SUCCESS
-        (job_id,) = door.close()
-        door.analyse(job_id)
-    assert len({job.digest for job in door.all(Job)}) == 3
-    assert len(door.all(Report)) == 3
+        assert site.send(image(PatientID=patient_id)) == SUCCESS
+        (job_id,) = site.close()
+        site.analyse(job_id)
+    assert len({job.digest for job in site.all(Job)}) == 3
+    assert len(site.all(Report)) == 3
 
 
-def test_what_was_replaced_stays_on_record_with_who_sent_it_and_when(door, clock):
-    door.answer(image())
-    before, moment = door.instance(), clock()
+def test_what_was_replaced_stays_on_record_with_who_sent_it_and_when(site, clock):
+    site.answer(image())
+    before, moment = site.instance(), clock()
 
-    assert door.send(image(PatientID="MRN-77"), replace(PUSHED, ae_title="OTHERPACS")) == SUCCESS
+    assert site.send(image(PatientID="MRN-77"), replace(PUSHED, ae_title="OTHERPACS")) == SUCCESS
 
-    (old,), new = door.all(ReplacedInstance), door.instance()
+    (old,), new = site.all(ReplacedInstance), site.instance()
     assert (old.patient_id, old.digest, old.calling_ae_title, old.received_at) == (
         "TEST-0001",
         before.digest,
@@ -315,42 +315,42 @@ def test_what_was_replaced_stays_on_record_with_who_sent_it_and_when(door, clock
         before.received_at,
     )
     assert (new.patient_id, new.calling_ae_title, new.received_at) == ("MRN-77", "OTHERPACS", moment)
-    assert only(door.database, Study).patient_id == "MRN-77"
-    (told,) = [event for event in door.all(Event) if event.kind == "instance_replaced"]
+    assert only(site.database, Study).patient_id == "MRN-77"
+    (told,) = [event for event in site.all(Event) if event.kind == "instance_replaced"]
     assert (told.detail["ae_title"], told.detail["new_patient_id"]) == ("OTHERPACS", True)
     assert "MRN-77" not in str(told.detail)
     assert "TEST-0001" not in str(told.detail)
-    assert len(door.files()) == 1, "the old file goes once the new one is on record"
+    assert len(site.files()) == 1, "the old file goes once the new one is on record"
 
 
-def test_an_analysis_that_is_overtaken_by_a_correction_makes_no_report(door):
-    assert door.send(image()) == SUCCESS
-    (job_id,) = door.close()
+def test_an_analysis_that_is_overtaken_by_a_correction_makes_no_report(site):
+    assert site.send(image()) == SUCCESS
+    (job_id,) = site.close()
 
-    door.analyse(job_id, meanwhile=lambda: door.send(image(PatientID="MRN-77")))
+    site.analyse(job_id, meanwhile=lambda: site.send(image(PatientID="MRN-77")))
 
-    assert [(job.outcome, job.reason) for job in door.all(Job)] == [("failed", REPLACED)]
-    assert door.all(Report) == []
-    (next_job,) = door.close()
-    door.analyse(next_job)
-    assert [job.outcome for job in door.all(Job)] == ["failed", "absent"]
-    assert len(door.all(Report)) == 1
-
-
-def test_an_image_that_was_out_of_scope_is_analysed_once_its_body_part_is_corrected(door):
-    assert door.send(image(BodyPartExamined="CHEST", AnatomicRegionSequence=None)) == SUCCESS
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    assert door.all(Job)[0].outcome == "out_of_scope"
-
-    assert door.send(image(AnatomicRegionSequence=None)) == SUCCESS
-
-    (job_id,) = door.close()
-    door.analyse(job_id)
-    assert door.all(Job)[-1].outcome == "absent"
+    assert [(job.outcome, job.reason) for job in site.all(Job)] == [("failed", REPLACED)]
+    assert site.all(Report) == []
+    (next_job,) = site.close()
+    site.analyse(next_job)
+    assert [job.outcome for job in site.all(Job)] == ["failed", "absent"]
+    assert len(site.all(Report)) == 1
 
 
-def test_signed_and_unsigned_values_are_different_pixels(door):
+def test_an_image_that_was_out_of_scope_is_analysed_once_its_body_part_is_corrected(site):
+    assert site.send(image(BodyPartExamined="CHEST", AnatomicRegionSequence=None)) == SUCCESS
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    assert site.all(Job)[0].outcome == "out_of_scope"
+
+    assert site.send(image(AnatomicRegionSequence=None)) == SUCCESS
+
+    (job_id,) = site.close()
+    site.analyse(job_id)
+    assert site.all(Job)[-1].outcome == "absent"
+
+
+def test_signed_and_unsigned_values_are_different_pixels(site):
     signed = image(pixels=(PIXELS.astype(np.int32) - 2048).astype(np.int16))
-    door.answer(image())
-    assert door.send(signed) == DUPLICATE_SOP_INSTANCE
+    site.answer(image())
+    assert site.send(signed) == DUPLICATE_SOP_INSTANCE

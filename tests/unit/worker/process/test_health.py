@@ -37,7 +37,7 @@ def test_a_role_lives_as_long_as_its_signs_are_fresh(home, role):
     assert (code, "sign of life of" in words) == (1, True)
 
 
-def test_a_pulse_beats_until_it_is_stopped_and_leaves_nothing_behind(home):
+def test_the_liveness_file_is_touched_until_it_is_stopped_and_leaves_nothing_behind(home):
     path = liveness_path(home / "run", "work")
     liveness = LivenessFile(path)
     liveness.start()
